@@ -1,0 +1,26 @@
+//! The contract that others read: names, positions, events, results, error codes and exit codes.
+//!
+//! Every other crate of the engine depends on this one and it depends on none of them, so that the
+//! operator (which does not link the engine) reads exactly the types that the engine writes. Nothing
+//! here does IO, prints or reads a clock.
+
+mod codes;
+mod error;
+mod event;
+mod lsn;
+mod names;
+mod segment;
+mod size;
+
+pub use codes::{ALL as ALL_CODES, Code, CodeInfo};
+pub use error::{Error, Kind, Result, Retry};
+pub use event::{Event, EventSink, NullSink, Severity, Subject};
+pub use lsn::Lsn;
+pub use names::{BackupId, DeploymentName, NameError};
+pub use segment::{SegmentName, SegmentSize, SystemId, Timeline};
+pub use size::ByteSize;
+
+/// Every error code with its exit code, as data and as constants ([`codes::storage::UNREACHABLE`] and so on).
+pub mod code {
+    pub use super::codes::{cli, engine, replication, repository, storage, usage};
+}
