@@ -1,0 +1,298 @@
+//! Every object key of the repository, in one place: nothing else builds one from text.
+
+use std::fmt;
+
+use hardstorage_report::{BackupId, DeploymentName, Lsn, SegmentName, SystemId, Timeline};
+use hardstorage_storage::{Key, KeyError};
+
+/// The random id of one process attempt; part of the names and keys of all that it writes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WriterId([u8; 16]);
+
+impl WriterId {
+    /// From sixteen random bytes.
+    pub fn new(bytes: [u8; 16]) -> WriterId {
+        WriterId(bytes)
+    }
+
+    /// From 32 lower-case hex digits.
+    pub fn from_hex(text: &str) -> Option<WriterId> {
+        let mut bytes = [0u8; 16];
+        let lower = text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        (lower && hex::decode_to_slice(text, &mut bytes).is_ok()).then_some(WriterId(bytes))
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl fmt::Display for WriterId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for WriterId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl serde::Serialize for WriterId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for WriterId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <String as serde::Deserialize>::deserialize(deserializer)?;
+        WriterId::from_hex(&text).ok_or_else(|| serde::de::Error::custom("a writer id has 32 lower-case hex digits"))
+    }
+}
+
+/// One life of one cluster: its system identifier, and how often its storage was set back under it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+pub struct Lineage {
+    /// The cluster's system identifier.
+    pub system_id: SystemId,
+    /// 1 for the first life; raised only by an explicit act.
+    pub incarnation: u16,
+}
+
+impl fmt::Display for Lineage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}-{:04x}", self.system_id.0, self.incarnation)
+    }
+}
+
+impl Lineage {
+    /// Reads the folder name under `wal/<deployment>/`.
+    pub fn from_folder(text: &str) -> Option<Lineage> {
+        let (system, incarnation) = text.split_once('-')?;
+        let hex =
+            |t: &str, n: usize| t.len() == n && t.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        if !hex(system, 16) || !hex(incarnation, 4) {
+            return None;
+        }
+        let system_id = SystemId(u64::from_str_radix(system, 16).ok()?);
+        Some(Lineage {
+            system_id,
+            incarnation: u16::from_str_radix(incarnation, 16).ok()?,
+        })
+    }
+}
+
+// Every part below is either a literal, a validated name, or made of hex digits and dashes: `Key::new` can refuse
+// none of them but by length, and names are bounded so that it does not.
+fn key(text: String) -> Key {
+    match Key::new(text) {
+        Ok(key) => key,
+        Err(KeyError(text)) => unreachable!("a layout key is always valid: {text}"),
+    }
+}
+
+/// `HARDSTORAGE`.
+pub fn descriptor() -> Key {
+    key("HARDSTORAGE".into())
+}
+
+/// `config/`.
+pub const CONFIG_FOLDER: &str = "config/";
+
+/// `config/<seq>.json`.
+pub fn config(sequence: u32) -> Key {
+    key(format!("{CONFIG_FOLDER}{sequence:08x}.json"))
+}
+
+/// `keys/<deployment>/`.
+pub fn keys_folder(name: &DeploymentName) -> String {
+    format!("keys/{name}/")
+}
+
+/// `keys/<deployment>/<number>/<generation>.json`.
+pub fn wrapped_key(name: &DeploymentName, number: u32, generation: u16) -> Key {
+    key(format!("keys/{name}/{number}/{generation:04x}.json"))
+}
+
+/// `signers/<deployment>/`.
+pub fn signers_folder(name: &DeploymentName) -> String {
+    format!("signers/{name}/")
+}
+
+/// `signers/<deployment>/<fingerprint>.json`.
+pub fn signer(name: &DeploymentName, fingerprint: &str) -> Key {
+    key(format!("signers/{name}/{fingerprint}.json"))
+}
+
+/// `packs/<deployment>/`.
+pub fn packs_folder(name: &DeploymentName) -> String {
+    format!("packs/{name}/")
+}
+
+/// `packs/<deployment>/<writer>/<seq>`.
+pub fn pack(name: &DeploymentName, writer: &WriterId, sequence: u32) -> Key {
+    key(format!("packs/{name}/{writer}/{sequence:08x}"))
+}
+
+/// `manifests/`.
+pub const MANIFESTS_FOLDER: &str = "manifests/";
+
+/// `manifests/<deployment>/`.
+pub fn manifests_folder(name: &DeploymentName) -> String {
+    format!("{MANIFESTS_FOLDER}{name}/")
+}
+
+/// `manifests/<deployment>/<backup>/manifest.json`.
+pub fn manifest(name: &DeploymentName, backup: &BackupId) -> Key {
+    key(format!("manifests/{name}/{backup}/manifest.json"))
+}
+
+/// `manifests/<deployment>/<backup>/state/`.
+pub fn state_folder(name: &DeploymentName, backup: &BackupId) -> String {
+    format!("manifests/{name}/{backup}/state/")
+}
+
+/// `manifests/<deployment>/<backup>/state/<seq>.json`.
+pub fn state(name: &DeploymentName, backup: &BackupId, sequence: u32) -> Key {
+    key(format!("manifests/{name}/{backup}/state/{sequence:08x}.json"))
+}
+
+/// `wal/<deployment>/`.
+pub fn wal_folder(name: &DeploymentName) -> String {
+    format!("wal/{name}/")
+}
+
+/// `wal/<deployment>/<lineage>/`.
+pub fn lineage_folder(name: &DeploymentName, lineage: Lineage) -> String {
+    format!("wal/{name}/{lineage}/")
+}
+
+/// `wal/.../segments/<TLI>/`: one folder for each log file number below it.
+pub fn segments_folder(name: &DeploymentName, lineage: Lineage, timeline: Timeline) -> String {
+    format!("wal/{name}/{lineage}/segments/{}/", timeline.hex())
+}
+
+/// `wal/.../segments/<TLI>/<log>/<segment>`.
+pub fn segment(name: &DeploymentName, lineage: Lineage, segment: SegmentName) -> Key {
+    key(format!(
+        "{}{:08X}/{segment}",
+        segments_folder(name, lineage, segment.timeline),
+        segment.log
+    ))
+}
+
+/// `wal/.../tails/<TLI>/<segment>/`.
+pub fn tails_folder(name: &DeploymentName, lineage: Lineage, segment: SegmentName) -> String {
+    format!("wal/{name}/{lineage}/tails/{}/{segment}/", segment.timeline.hex())
+}
+
+/// `wal/.../tails/<TLI>/<segment>/<from>-<to>-<streamer>`; positions as sixteen hex digits, so that they sort.
+pub fn tail(
+    name: &DeploymentName,
+    lineage: Lineage,
+    segment: SegmentName,
+    from: Lsn,
+    to: Lsn,
+    streamer: &WriterId,
+) -> Key {
+    key(format!(
+        "{}{:016X}-{:016X}-{streamer}",
+        tails_folder(name, lineage, segment),
+        from.0,
+        to.0
+    ))
+}
+
+/// `wal/.../timelines/`.
+pub fn timelines_folder(name: &DeploymentName, lineage: Lineage) -> String {
+    format!("wal/{name}/{lineage}/timelines/")
+}
+
+/// `wal/.../timelines/<TLI>.history`.
+pub fn history(name: &DeploymentName, lineage: Lineage, timeline: Timeline) -> Key {
+    key(format!(
+        "{}{}",
+        timelines_folder(name, lineage),
+        timeline.history_name()
+    ))
+}
+
+/// `wal/.../aux/<name>`; `None` for a name that is not PostgreSQL's own.
+pub fn aux(name: &DeploymentName, lineage: Lineage, file: &str) -> Option<Key> {
+    let known = file.ends_with(".partial") || file.ends_with(".backup");
+    known.then(|| Key::new(format!("wal/{name}/{lineage}/aux/{file}")).ok())?
+}
+
+/// `wal/.../gaps/`.
+pub fn gaps_folder(name: &DeploymentName, lineage: Lineage) -> String {
+    format!("wal/{name}/{lineage}/gaps/")
+}
+
+/// `wal/.../gaps/<TLI>-<from>-<to>.json`.
+pub fn gap(name: &DeploymentName, lineage: Lineage, timeline: Timeline, from: Lsn, to: Lsn) -> Key {
+    key(format!(
+        "{}{}-{:016X}-{:016X}.json",
+        gaps_folder(name, lineage),
+        timeline.hex(),
+        from.0,
+        to.0
+    ))
+}
+
+/// `sessions/<deployment>/`.
+pub fn sessions_folder(name: &DeploymentName) -> String {
+    format!("sessions/{name}/")
+}
+
+/// `sessions/<deployment>/<writer>/<seq>.json`.
+pub fn session(name: &DeploymentName, writer: &WriterId, sequence: u32) -> Key {
+    key(format!("sessions/{name}/{writer}/{sequence:08x}.json"))
+}
+
+/// `damage/<deployment>/`.
+pub fn damage_folder(name: &DeploymentName) -> String {
+    format!("damage/{name}/")
+}
+
+/// `damage/<deployment>/<writer>-<pack seq>-<frame>.json`.
+pub fn damage(name: &DeploymentName, writer: &WriterId, sequence: u32, frame: u32) -> Key {
+    key(format!("damage/{name}/{writer}-{sequence:08x}-{frame:08x}.json"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hardstorage_report::SegmentSize;
+
+    #[test]
+    fn the_longest_names_fit() {
+        let name: DeploymentName = "a".repeat(128).parse().unwrap();
+        let backup = BackupId::compose(&name, "full", "20260625T083040Z", 0xffff).unwrap();
+        let lineage = Lineage {
+            system_id: SystemId(u64::MAX),
+            incarnation: u16::MAX,
+        };
+        let writer = WriterId::new([255; 16]);
+        let wal = SegmentName::containing(Timeline(u32::MAX), Lsn(u64::MAX), SegmentSize::DEFAULT);
+        assert!(state(&name, &backup, u32::MAX).as_str().len() < Key::MAX);
+        assert!(tail(&name, lineage, wal, Lsn(0), Lsn(u64::MAX), &writer).as_str().len() < Key::MAX);
+        assert_eq!(Lineage::from_folder(&lineage.to_string()), Some(lineage));
+        assert_eq!(WriterId::from_hex(&writer.to_string()), Some(writer));
+    }
+
+    #[test]
+    fn aux_takes_postgresql_names_only() {
+        let name: DeploymentName = "db1".parse().unwrap();
+        let lineage = Lineage {
+            system_id: SystemId(1),
+            incarnation: 1,
+        };
+        assert!(aux(&name, lineage, "000000010000000000000003.partial").is_some());
+        for bad in ["../x.partial", "x", "a/b.backup", ""] {
+            assert!(aux(&name, lineage, bad).is_none(), "{bad}");
+        }
+    }
+}
