@@ -222,7 +222,7 @@ pub fn history(name: &DeploymentName, lineage: Lineage, timeline: Timeline) -> K
 
 /// `wal/.../aux/<name>`; `None` for a name that is not PostgreSQL's own.
 pub fn aux(name: &DeploymentName, lineage: Lineage, file: &str) -> Option<Key> {
-    let known = file.ends_with(".partial") || file.ends_with(".backup");
+    let known = (file.ends_with(".partial") || file.ends_with(".backup")) && !file.contains('/');
     known.then(|| Key::new(format!("wal/{name}/{lineage}/aux/{file}")).ok())?
 }
 
