@@ -12,7 +12,11 @@ super::codes! {
     SLOTS_FULL = "preflight.no_free_slot", 4, "The server has no free replication slot.", "raise max_replication_slots, or drop a slot that nobody uses";
     SENDERS_FULL = "preflight.no_free_walsender", 4, "The server has no free walsender.", "raise max_wal_senders";
     SLOT_IN_USE = "conflict.slot_in_use", 7, "Another process streams from this slot.", "stop it, or use --wait";
+    SLOT_EXISTS = "conflict.slot_exists", 7, "A replication slot of this name exists already.", "use it, or choose another name";
+    SLOT_UNUSABLE = "conflict.slot_unusable", 7, "The replication slot was invalidated by the server, or is a logical one.", "drop it and let `pg_hardstorage wal stream` create it again; a gap is recorded";
     SLOT_MISSING = "notfound.slot", 6, "The replication slot does not exist.", "it is created by `pg_hardstorage wal stream`";
     WAL_REMOVED = "replication.wal_removed", 1, "The server has already removed the WAL that is needed next.", "a gap is recorded; take a new backup";
+    HISTORY_MISSING = "notfound.timeline_history", 6, "The server has no history file of this timeline.", "a timeline that never was on this server, or a file removed from pg_wal; another server of the cluster may have it";
+    DENIED = "auth.postgres_permission", 3, "The role may not read this.", "GRANT pg_read_all_settings TO the role shows settings; everything else works without";
     WAL_LEVEL = "preflight.wal_level", 4, "wal_level is too low for replication.", "set wal_level = replica and restart PostgreSQL";
 }
