@@ -99,6 +99,11 @@ impl DataKey {
         self.keyed("frame hash")
     }
 
+    /// Hashes what a manifest points at (file table, pack list) as a whole: 256 bits.
+    pub fn root_hash(&self) -> KeyedHash {
+        self.keyed("root hash")
+    }
+
     /// Hashes whole raw WAL segments: 256 bits.
     pub fn segment_hash(&self) -> KeyedHash {
         self.keyed("wal segment hash")

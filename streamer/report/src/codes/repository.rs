@@ -24,4 +24,5 @@ super::codes! {
     WAL_GAP = "verify.wal_gap", 9, "The archived WAL has a hole.", "take a new backup; recovery cannot pass the hole";
     HELD = "conflict.held", 7, "A hold protects this backup.", "release it with `pg_hardstorage hold --release`";
     STATE_RACE = "conflict.state_changed", 7, "Another process changed the backup's state at the same time.", "look at it again with `pg_hardstorage show`";
+    NO_RANDOMNESS = "other.no_randomness", 1, "The operating system gives no random bytes.", "wait until the machine has booted, then run the command again";
 }
