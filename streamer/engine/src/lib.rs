@@ -1,1 +1,9 @@
-//! Seam.
+//! The use cases: backup, WAL streaming, restore, verify, retention. Each is a plan (a value computed without side
+//! effects, which previews and dry runs print) and a run. Knows how PostgreSQL's wire and the repository format meet;
+//! never prints, never exits.
+
+pub mod backup;
+pub mod preflight;
+pub mod records;
+pub mod restore;
+pub mod retention;

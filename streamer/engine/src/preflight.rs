@@ -1,0 +1,354 @@
+//! What a server must have before WAL is streamed from it: findings from its settings.
+//!
+//! Pure: settings in, findings out. Everything is read over the replication connection itself (`SHOW`), because the
+//! introduction's role has nothing else: what would need SQL becomes a finding that says which GRANT would show it.
+
+use hardstorage_report::Event;
+use hardstorage_report::Severity as EventSeverity;
+use serde::{Deserialize, Serialize};
+
+/// How much a finding matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FindingSeverity {
+    /// Worth knowing.
+    Info,
+    /// Works, with a risk.
+    Warning,
+    /// Does not work.
+    Fatal,
+}
+
+/// One finding.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// How much it matters.
+    pub severity: FindingSeverity,
+    /// A dotted code, for example `wal_level.too_low`.
+    pub code: String,
+    /// What was found, in a sentence.
+    pub message: String,
+    /// What to do.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub suggestion: Option<String>,
+    /// The value on the server.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub observed: Option<String>,
+    /// The value that would do.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub required: Option<String>,
+}
+
+impl Finding {
+    fn new(severity: FindingSeverity, code: &str, message: impl Into<String>) -> Finding {
+        Finding {
+            severity,
+            code: code.to_owned(),
+            message: message.into(),
+            suggestion: None,
+            observed: None,
+            required: None,
+        }
+    }
+
+    fn suggest(mut self, text: &str) -> Finding {
+        self.suggestion = Some(text.to_owned());
+        self
+    }
+
+    fn observed(mut self, value: &str) -> Finding {
+        self.observed = Some(value.to_owned());
+        self
+    }
+
+    fn required(mut self, value: &str) -> Finding {
+        self.required = Some(value.to_owned());
+        self
+    }
+
+    /// The finding as an event `wal.preflight.<code>`.
+    pub fn event(&self) -> Event {
+        let severity = match self.severity {
+            FindingSeverity::Info => EventSeverity::Info,
+            FindingSeverity::Warning => EventSeverity::Warning,
+            FindingSeverity::Fatal => EventSeverity::Error,
+        };
+        Event::new(severity, &format!("wal.preflight.{}", self.code)).body(serde_json::json!({
+            "message": self.message,
+            "observed": self.observed,
+            "required": self.required,
+            "suggestion": self.suggestion,
+        }))
+    }
+}
+
+/// A setting as the server showed it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Setting {
+    /// Its value, with unit, as `SHOW` prints it.
+    Value(String),
+    /// This role may not see it.
+    Denied,
+    /// This version has none of that name.
+    Unknown,
+}
+
+impl Setting {
+    fn value(&self) -> Option<&str> {
+        match self {
+            Setting::Value(text) => Some(text),
+            Setting::Denied | Setting::Unknown => None,
+        }
+    }
+}
+
+/// The settings that preflight looks at.
+pub const SETTINGS: [&str; 10] = [
+    "wal_level",
+    "max_wal_senders",
+    "max_replication_slots",
+    "max_slot_wal_keep_size",
+    "idle_replication_slot_timeout",
+    "wal_keep_size",
+    "wal_sender_timeout",
+    "synchronous_standby_names",
+    "synchronous_commit",
+    "full_page_writes",
+];
+
+/// What the findings are made from.
+#[derive(Debug, Clone, Default)]
+pub struct ServerFacts {
+    /// Each of [`SETTINGS`] that was asked for.
+    pub settings: Vec<(String, Setting)>,
+    /// The application name that the stream uses; a synchronous standby of that name is this stream.
+    pub application_name: String,
+    /// Whether the slot exists already.
+    pub slot_exists: bool,
+    /// Whether a wait for durable WAL is meant (`--synchronous`).
+    pub synchronous: bool,
+}
+
+impl ServerFacts {
+    fn get(&self, name: &str) -> Option<&str> {
+        self.settings
+            .iter()
+            .find(|(key, _)| key == name)
+            .and_then(|(_, value)| value.value())
+    }
+}
+
+/// Judges a server. Fatal findings first, then warnings, then the rest.
+pub fn judge(facts: &ServerFacts) -> Vec<Finding> {
+    use FindingSeverity::{Fatal, Info, Warning};
+    let mut found = Vec::new();
+    if let Some(level @ "minimal") = facts.get("wal_level") {
+        found.push(
+            Finding::new(
+                Fatal,
+                "wal_level.too_low",
+                "wal_level = minimal: the server writes too little WAL for replication",
+            )
+            .suggest("ALTER SYSTEM SET wal_level = replica; then restart PostgreSQL")
+            .observed(level)
+            .required("replica"),
+        );
+    }
+    for (setting, code, what) in [
+        ("max_wal_senders", "max_wal_senders.zero", "walsender"),
+        (
+            "max_replication_slots",
+            "max_replication_slots.zero",
+            "replication slot",
+        ),
+    ] {
+        if facts.get(setting) == Some("0") && !(setting == "max_replication_slots" && facts.slot_exists) {
+            found.push(
+                Finding::new(Fatal, code, format!("{setting} = 0: the server has no {what} to give"))
+                    .suggest(&format!("ALTER SYSTEM SET {setting} = 10; then restart PostgreSQL"))
+                    .observed("0")
+                    .required("1"),
+            );
+        }
+    }
+    if facts.synchronous && facts.get("synchronous_commit") == Some("remote_apply") {
+        found.push(
+            Finding::new(
+                Fatal,
+                "sync_standby.remote_apply",
+                "synchronous_commit = remote_apply waits for a standby that replays; a repository never replays",
+            )
+            .suggest("use synchronous_commit = on (or remote_write) with this stream")
+            .observed("remote_apply")
+            .required("on"),
+        );
+    }
+    slot_findings(facts, &mut found);
+    if let Some(zero @ "0") = facts.get("wal_sender_timeout") {
+        found.push(
+            Finding::new(
+                Warning,
+                "wal_sender_timeout.zero",
+                "wal_sender_timeout = 0: the server never notices a dead connection, and the slot stays busy",
+            )
+            .suggest("leave wal_sender_timeout at 60s or more")
+            .observed(zero),
+        );
+    }
+    if let Some(names) = facts.get("synchronous_standby_names")
+        && !facts.synchronous
+        && !facts.application_name.is_empty()
+        && names
+            .split([' ', ',', '(', ')', '"'])
+            .any(|name| name.eq_ignore_ascii_case(&facts.application_name))
+    {
+        found.push(
+            Finding::new(
+                Warning,
+                "sync_standby.named",
+                "synchronous_standby_names names this stream: commits wait for the repository",
+            )
+            .suggest("intended? then start it with --synchronous; else remove the name")
+            .observed(names),
+        );
+    }
+    if let Some(keep) = facts.get("wal_keep_size") {
+        found.push(
+            Finding::new(
+                Info,
+                "wal_keep_size",
+                format!("wal_keep_size = {keep} (informational; the slot is the primary retention guarantee)"),
+            )
+            .observed(keep),
+        );
+    }
+    for (name, _) in facts.settings.iter().filter(|(_, value)| *value == Setting::Denied) {
+        found.push(
+            Finding::new(
+                Info,
+                &format!("{name}.not_visible"),
+                format!("{name} is not visible to this role"),
+            )
+            .suggest("GRANT pg_read_all_settings TO the role shows it"),
+        );
+    }
+    found.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    found
+}
+
+fn slot_findings(facts: &ServerFacts, found: &mut Vec<Finding>) {
+    use FindingSeverity::{Info, Warning};
+    match facts.get("max_slot_wal_keep_size") {
+        Some("-1") => found.push(
+            Finding::new(
+                Info,
+                "max_slot_wal_keep_size.unbounded",
+                "max_slot_wal_keep_size = -1 (PG default); the slot will retain WAL until the streamer reconnects, even if pg_wal/ fills the partition",
+            )
+            .suggest("pair with a disk-free alert on the partition holding pg_wal/ AND a streamer-lag alert; or set max_slot_wal_keep_size to bound the slot")
+            .observed("-1"),
+        ),
+        Some(size) => found.push(
+            Finding::new(
+                Warning,
+                "max_slot_wal_keep_size.set",
+                format!("max_slot_wal_keep_size = {size}: a streamer that is away for longer than this much WAL loses its slot, and a gap opens"),
+            )
+            .suggest("alert on the streamer's lag well below this size")
+            .observed(size),
+        ),
+        None => {}
+    }
+    match facts.get("idle_replication_slot_timeout") {
+        None | Some("0") => {}
+        Some(timeout) => found.push(
+            Finding::new(
+                Warning,
+                "idle_replication_slot_timeout.set",
+                format!("idle_replication_slot_timeout = {timeout}: a streamer that is away for longer loses its slot, and a gap opens"),
+            )
+            .suggest("set it to 0, or alert on the streamer well before")
+            .observed(timeout),
+        ),
+    }
+}
+
+/// Whether any finding forbids streaming.
+pub fn is_fatal(findings: &[Finding]) -> bool {
+    findings
+        .iter()
+        .any(|finding| finding.severity == FindingSeverity::Fatal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(settings: &[(&str, &str)]) -> ServerFacts {
+        ServerFacts {
+            settings: settings
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), Setting::Value((*v).to_owned())))
+                .collect(),
+            application_name: "pg_hardstorage_db1".into(),
+            ..ServerFacts::default()
+        }
+    }
+
+    fn codes(facts: &ServerFacts) -> Vec<String> {
+        judge(facts).into_iter().map(|finding| finding.code).collect()
+    }
+
+    #[test]
+    fn a_default_server_has_the_two_findings_of_the_introduction() {
+        let default = facts(&[
+            ("wal_level", "replica"),
+            ("max_wal_senders", "10"),
+            ("max_replication_slots", "10"),
+            ("max_slot_wal_keep_size", "-1"),
+            ("wal_keep_size", "0"),
+            ("wal_sender_timeout", "1min"),
+            ("synchronous_standby_names", ""),
+        ]);
+        assert_eq!(codes(&default), ["max_slot_wal_keep_size.unbounded", "wal_keep_size"]);
+        assert!(!is_fatal(&judge(&default)));
+    }
+
+    #[test]
+    fn each_setting_that_hurts_is_named() {
+        for (setting, value, code) in [
+            ("wal_level", "minimal", "wal_level.too_low"),
+            ("max_wal_senders", "0", "max_wal_senders.zero"),
+            ("max_replication_slots", "0", "max_replication_slots.zero"),
+            ("max_slot_wal_keep_size", "10GB", "max_slot_wal_keep_size.set"),
+            (
+                "idle_replication_slot_timeout",
+                "1d",
+                "idle_replication_slot_timeout.set",
+            ),
+            ("wal_sender_timeout", "0", "wal_sender_timeout.zero"),
+            (
+                "synchronous_standby_names",
+                "ANY 1 (\"pg_hardstorage_db1\", b)",
+                "sync_standby.named",
+            ),
+        ] {
+            assert_eq!(codes(&facts(&[(setting, value)])), [code], "{setting}");
+        }
+        let denied = ServerFacts {
+            settings: vec![("wal_level".into(), Setting::Denied)],
+            ..ServerFacts::default()
+        };
+        assert_eq!(codes(&denied), ["wal_level.not_visible"]);
+        let waits = ServerFacts {
+            synchronous: true,
+            ..facts(&[("synchronous_commit", "remote_apply")])
+        };
+        assert!(is_fatal(&judge(&waits)));
+        let ours = ServerFacts {
+            slot_exists: true,
+            ..facts(&[("max_replication_slots", "0")])
+        };
+        assert!(codes(&ours).is_empty());
+    }
+}

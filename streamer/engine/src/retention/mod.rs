@@ -1,0 +1,5 @@
+//! Which backups stay.
+
+mod gfs;
+
+pub use gfs::{Action, Candidate, Decision, GfsPolicy, decide};
