@@ -1,5 +1,11 @@
 //! Restoring a backup to a moment.
 
+mod place;
+mod settings;
+mod target;
 mod when;
 
+pub use place::{Owner, Place, check as check_places, control_system_id, owner, parse_owner, resolve};
+pub use settings::{RecoverySettings, auto_conf, neutralised, quote_shell, restore_command};
+pub use target::{RecoveryTarget, StopAt, TargetAction, TargetTimeline};
 pub use when::{both_zones, parse_time};
