@@ -1,0 +1,61 @@
+# Two commands matter: `make demo` shows what this is, `make test` proves it. `make help` lists the rest.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help demo test check build docs bench fuzz install clean
+
+CACHE := $(shell scripts/cache-dir)
+# Outside the tree when nothing else is said, so that a fresh clone does not start from nothing and, as root, the
+# unprivileged user that runs PostgreSQL can execute what was built.
+export CARGO_TARGET_DIR ?= $(shell mkdir -p $(CACHE)/target 2>/dev/null && test -w $(CACHE)/target && echo $(CACHE) || pwd)/target
+DEBUG := $(CARGO_TARGET_DIR)/debug
+RELEASE := $(CARGO_TARGET_DIR)/release
+PREFIX ?= /usr/local
+DESTDIR ?=
+UNITDIR ?= /lib/systemd/system
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+demo: ## Walk through the introduction on a real PostgreSQL 18, in about a minute after the build
+	@scripts/check-prerequisites --install demo
+	@scripts/fetch-postgres 18
+	cargo build -p pg_hardstorage
+	@scripts/demo $(DEBUG)/pg_hardstorage
+
+test: ## Everything: unit, property, conformance and snapshot tests, PostgreSQL 15 to 18, real object stores
+	@scripts/check-prerequisites --install test
+	@scripts/fetch-postgres
+	@scripts/fetch-servers
+	cargo build -p pg_hardstorage
+	CI=true cargo test --workspace --no-fail-fast -- --test-threads=2
+
+check: ## Format, lints, and the rules for dependencies (bans, licences, sources), offline
+	@scripts/fetch-tools cargo-deny
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	@cargo fetch --quiet --locked
+	$(CACHE)/bin/cargo-deny --offline check bans licenses sources
+
+build: ## The release binary
+	cargo build --release -p pg_hardstorage
+
+docs: ## The book, into <target>/book
+	@scripts/fetch-tools mdbook
+	$(CACHE)/bin/mdbook build docs --dest-dir $(CARGO_TARGET_DIR)/book
+
+bench: ## The benchmarks beside pgBackRest, pg_basebackup, pg_receivewal and cp (SCALE, ROUNDS)
+	@scripts/check-prerequisites --install bench
+	@scripts/fetch-postgres 18
+	@scripts/fetch-peers || echo "going on without pgBackRest"
+	cargo build --release -p pg_hardstorage -p hardstorage-e2e --bins
+	@HARDSTORAGE_BIN=$(RELEASE)/pg_hardstorage $(RELEASE)/bench
+
+fuzz: ## The fuzz targets for TIME seconds each (needs a nightly toolchain and cargo-fuzz)
+	@scripts/fuzz $(or $(TIME),60)
+
+install: build ## The binary, man pages, completions and systemd units (PREFIX, DESTDIR, UNITDIR)
+	@scripts/install $(RELEASE)/pg_hardstorage "$(DESTDIR)" "$(PREFIX)" "$(UNITDIR)"
+
+clean: ## Remove what was built; the cache of servers and tools stays
+	cargo clean
