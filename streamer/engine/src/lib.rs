@@ -7,3 +7,4 @@ pub mod preflight;
 pub mod records;
 pub mod restore;
 pub mod retention;
+pub mod wal;
