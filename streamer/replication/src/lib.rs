@@ -4,10 +4,23 @@
 //! WAL. It knows no repository and no tar; it neither stores nor retries. What it hands out are positions and
 //! slices of what was received.
 
+mod archive_frame;
+mod base_backup;
+mod command;
+mod connection;
 mod message;
+mod pump;
+mod rows;
 mod server_error;
+mod setting;
+mod stream;
+mod wal_frame;
 mod wire;
 
+pub use base_backup::{BackupEnd, BackupEvent, BackupStart, BaseBackup, BaseBackupOptions, Checkpoint, Tablespace};
+pub use connection::{Connection, SlotState, SystemIdentity};
 pub use message::{Authentication, Column, Message};
 pub use server_error::ServerError;
+pub use stream::{Acknowledge, ReplicationStream, StreamEvent, StreamOptions};
+pub use wal_frame::ServerTime;
 pub use wire::{AsyncStream, BoxStream, Wire};

@@ -138,18 +138,27 @@ impl Wire {
     /// [`Wire::recv`] as a poll function.
     pub(crate) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message>> {
         loop {
-            let missing = match self.cut() {
-                Err(error) => return Poll::Ready(Err(error)),
-                Ok(Cut::Message(message)) => match self.keep_aside(message) {
+            let missing = match self.cut()? {
+                Cut::Missing(missing) => missing,
+                Cut::Message(message) => match self.keep_aside(message) {
                     Some(message) => return Poll::Ready(Ok(message)),
                     None => continue,
                 },
-                Ok(Cut::Missing(missing)) => missing,
             };
             if let Err(error) = ready!(self.poll_fill(cx, missing)) {
                 return Poll::Ready(Err(error));
             }
         }
+    }
+
+    /// A message that was read already, without a look at the stream.
+    pub(crate) fn try_recv(&mut self) -> Result<Option<Message>> {
+        while let Cut::Message(message) = self.cut()? {
+            if let Some(message) = self.keep_aside(message) {
+                return Ok(Some(message));
+            }
+        }
+        Ok(None)
     }
 
     /// Takes one whole message from the front of the buffer, or says how many bytes it lacks.
