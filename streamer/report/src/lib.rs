@@ -15,7 +15,7 @@ mod size;
 pub use codes::{ALL as ALL_CODES, Code, CodeInfo};
 pub use error::{Error, Kind, Result, Retry};
 pub use event::{Event, EventSink, NullSink, Severity, Subject};
-pub use lsn::Lsn;
+pub use lsn::{Lsn, ParseLsnError};
 pub use names::{BackupId, DeploymentName, NameError};
 pub use segment::{SegmentName, SegmentSize, SystemId, Timeline};
 pub use size::ByteSize;
