@@ -5,20 +5,28 @@
 //! slices of what was received.
 
 mod archive_frame;
+mod auth;
 mod base_backup;
 mod command;
+mod connect;
 mod connection;
+mod conninfo;
 mod message;
+mod passfile;
 mod pump;
 mod rows;
 mod server_error;
 mod setting;
 mod stream;
+mod tls;
+mod transport;
 mod wal_frame;
 mod wire;
 
 pub use base_backup::{BackupEnd, BackupEvent, BackupStart, BaseBackup, BaseBackupOptions, Checkpoint, Tablespace};
+pub use connect::{ConnectMode, Connected, connect};
 pub use connection::{Connection, SlotState, SystemIdentity};
+pub use conninfo::{Address, ConnInfo, Environment, Host, Secret, Settings};
 pub use message::{Authentication, Column, Message};
 pub use server_error::ServerError;
 pub use stream::{Acknowledge, ReplicationStream, StreamEvent, StreamOptions};

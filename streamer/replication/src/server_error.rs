@@ -25,6 +25,8 @@ pub struct ServerError {
     pub hint: Option<String>,
     /// The call stack within the server, for example the file that a worker was reading (field `W`).
     pub context: Option<String>,
+    /// The function of the server that said so, never translated (field `R`).
+    pub routine: Option<String>,
 }
 
 /// What was being done when the server refused. The same SQLSTATE has different reasons.
@@ -62,6 +64,7 @@ impl ServerError {
                 b'D' => error.detail = Some(value),
                 b'H' => error.hint = Some(value),
                 b'W' => error.context = Some(value),
+                b'R' => error.routine = Some(value),
                 _ => {}
             }
         }

@@ -1,0 +1,1 @@
+//! Logins against golden vectors and scripted servers.
