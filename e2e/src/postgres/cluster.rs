@@ -72,6 +72,15 @@ impl Cluster {
         format!("postgres://pgbackup:pgbackup@{}/postgres", self.address())
     }
 
+    /// The process id of its postmaster; fails the test when it does not run.
+    #[track_caller]
+    pub fn postmaster(&self) -> u32 {
+        self.postmaster
+            .as_ref()
+            .unwrap_or_else(|| panic!("the server is not running"))
+            .pid()
+    }
+
     /// Changes a setting for the next start.
     pub fn set(&mut self, name: &str, value: &str) {
         self.recipe = self.recipe.clone().set(name, value);
