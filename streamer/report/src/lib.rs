@@ -11,6 +11,7 @@ mod lsn;
 mod names;
 mod segment;
 mod size;
+mod stream_status;
 
 pub use codes::{ALL as ALL_CODES, Code, CodeInfo};
 pub use error::{Error, Kind, Result, Retry};
@@ -19,6 +20,7 @@ pub use lsn::{Lsn, ParseLsnError};
 pub use names::{BackupId, DeploymentName, NameError};
 pub use segment::{SegmentName, SegmentSize, SystemId, Timeline};
 pub use size::ByteSize;
+pub use stream_status::{ErrorReport, SlotHealth, StreamPhase, StreamStatus};
 
 /// Every error code with its exit code, as data and as constants ([`codes::storage::UNREACHABLE`] and so on).
 pub mod code {

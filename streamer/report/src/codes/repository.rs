@@ -25,4 +25,15 @@ super::codes! {
     HELD = "conflict.held", 7, "A hold protects this backup.", "release it with `pg_hardstorage hold --release`";
     STATE_RACE = "conflict.state_changed", 7, "Another process changed the backup's state at the same time.", "look at it again with `pg_hardstorage show`";
     NO_RANDOMNESS = "other.no_randomness", 1, "The operating system gives no random bytes.", "wait until the machine has booted, then run the command again";
+    DESCRIPTOR_MISSING = "verify.descriptor_missing", 9, "There are objects of a repository here, but its descriptor is gone.", "put the object HARDSTORAGE back from a copy; never run `repo init` over it";
+    NOT_EMPTY = "conflict.repo_not_empty", 7, "The place for the new repository holds other objects.", "choose an empty prefix or directory";
+    CONFIG_RACE = "conflict.config_changed", 7, "Another process changed the repository's policy at the same time.", "look at the policy again, then repeat the change";
+    CONFIG_INVALID = "usage.repo_policy", 2, "The policy holds a value that writers cannot work with.", "the message names the field and its range";
+    OPENED_READ_ONLY = "conflict.opened_read_only", 7, "The repository was opened for reading and something tried to write.", "open it for writing, with the key and a program that knows all of its features";
+    DATA_KEY_MISSING = "verify.data_key_missing", 9, "A deployment has objects but its data key is gone.", "put `keys/` back from a copy of the repository; without it nothing of the deployment can be read";
+    KEY_MALFORMED = "auth.key_malformed", 3, "A key file does not hold what a key file holds.", "put the exported key file back";
+    KEY_EXISTS = "conflict.key_exists", 7, "There is a key already.", "keys are never overwritten; use the one that is there, or another keyring";
+    KEYRING_IO = "other.keyring_io", 1, "A file of the keyring cannot be read or written.", "check the owner and mode of the keyring's directory";
+    SIGNING_KEY_MISSING = "auth.signing_key_missing", 3, "The private signing key is not in the keyring.", "put it back, or remove the public one so that a new pair is made";
+    SIGNER_CONFLICT = "conflict.signer", 7, "Another public key lies under this signer's name.", "check who writes into this repository";
 }

@@ -1,0 +1,241 @@
+//! What a run tells while it lasts: `GET /v1/report`, `/status`, `/metrics`, `/healthz`, `POST /v1/heard`.
+//!
+//! A scheduler pulls; nothing is pushed. When the run is over the report goes on being served until somebody has
+//! said that it was heard, or a limit: the result of a Job must not die with its pod.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::extract::{Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use hardstorage_report::{Error, ErrorReport, Event, EventSink, Result, StreamStatus, code};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::sync::{Notify, watch};
+
+use crate::metrics;
+
+/// The report of a run.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct RunReport {
+    schema: &'static str,
+    command: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run_id: Option<String>,
+    version: &'static str,
+    state: RunState,
+    #[serde(skip_serializing_if = "Value::is_null")]
+    progress: Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stream: Option<StreamStatus>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<Event>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<ErrorReport>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum RunState {
+    Running,
+    Succeeded,
+    Failed,
+}
+
+/// The newest warnings that a report keeps.
+const WARNINGS: usize = 20;
+/// The longest termination message that Kubernetes keeps is 4 KiB; this leaves room.
+const TERMINATION_LIMIT: usize = 3 << 10;
+
+/// A run that can be asked. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Live(Arc<Shared>);
+
+struct Shared {
+    report: Mutex<RunReport>,
+    stream: Mutex<Option<watch::Receiver<StreamStatus>>>,
+    heard: Notify,
+}
+
+impl Live {
+    /// A run that has begun.
+    pub(crate) fn new(command: &str, run_id: Option<String>) -> Live {
+        Live(Arc::new(Shared {
+            report: Mutex::new(RunReport {
+                schema: "pg_hardstorage.report.v1",
+                command: command.to_owned(),
+                run_id,
+                version: env!("CARGO_PKG_VERSION"),
+                state: RunState::Running,
+                progress: Value::Null,
+                stream: None,
+                warnings: Vec::new(),
+                result: None,
+                error: None,
+            }),
+            stream: Mutex::new(None),
+            heard: Notify::new(),
+        }))
+    }
+
+    fn report(&self) -> MutexGuard<'_, RunReport> {
+        self.0.report.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds the state of a stream.
+    pub(crate) fn follow(&self, status: watch::Receiver<StreamStatus>) {
+        *self.0.stream.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
+    }
+
+    fn stream_status(&self) -> Option<StreamStatus> {
+        let stream = self.0.stream.lock().unwrap_or_else(PoisonError::into_inner);
+        stream.as_ref().map(|receiver| receiver.borrow().clone())
+    }
+
+    /// The report as it is now.
+    pub(crate) fn snapshot(&self) -> RunReport {
+        let mut report = self.report().clone();
+        report.stream = self.stream_status();
+        report
+    }
+
+    /// Ends the run with its result.
+    pub(crate) fn succeed(&self, result: Value) {
+        let mut report = self.report();
+        report.state = RunState::Succeeded;
+        report.result = Some(result);
+    }
+
+    /// Ends the run with an error.
+    pub(crate) fn fail(&self, error: &Error) {
+        let mut report = self.report();
+        report.state = RunState::Failed;
+        report.error = Some(error.into());
+    }
+
+    /// Waits until the result was heard, or for so long.
+    pub(crate) async fn linger(&self, limit: Duration) {
+        // Nobody came: the termination message and the repository still tell what happened.
+        let _ = tokio::time::timeout(limit, self.0.heard.notified()).await;
+    }
+
+    /// The report cut to what a termination message may hold: whole members are left out, never half a document.
+    pub(crate) fn termination_message(&self) -> String {
+        let mut report = self.snapshot();
+        let fits = |report: &RunReport| {
+            serde_json::to_string(report).ok().filter(|text| text.len() <= TERMINATION_LIMIT)
+        };
+        if let Some(text) = fits(&report) {
+            return text;
+        }
+        report.warnings.clear();
+        report.progress = Value::Null;
+        if let Some(text) = fits(&report) {
+            return text;
+        }
+        report.result = report.result.as_ref().and_then(|result| result.get("backup_id")).cloned();
+        report.stream = None;
+        if let Some(error) = &mut report.error {
+            error.message = error.message.chars().take(500).collect();
+        }
+        fits(&report).unwrap_or_else(|| "{}".to_owned())
+    }
+}
+
+impl EventSink for Live {
+    fn emit(&self, event: Event) {
+        let mut report = self.report();
+        if event.name.ends_with(".progress") {
+            report.progress = event.body;
+        } else if event.severity >= hardstorage_report::Severity::Warning {
+            if report.warnings.len() == WARNINGS {
+                report.warnings.remove(0);
+            }
+            report.warnings.push(event);
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Heard {
+    run: Option<String>,
+}
+
+/// Serves a run until the process ends.
+pub(crate) async fn serve(address: SocketAddr, live: Live) -> Result<SocketAddr> {
+    let failed = |error: std::io::Error| Error::new(code::cli::IO, format!("listen on {address}")).source(error);
+    let listener = tokio::net::TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    let router = Router::new()
+        .route("/v1/report", get(|State(live): State<Live>| async move { Json(live.snapshot()) }))
+        .route("/status", get(status))
+        .route("/metrics", get(scrape))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/v1/heard", post(heard))
+        .with_state(live);
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    Ok(bound)
+}
+
+async fn status(State(live): State<Live>) -> Response {
+    match live.stream_status() {
+        Some(status) => Json(status).into_response(),
+        None => Json(live.snapshot()).into_response(),
+    }
+}
+
+async fn scrape(State(live): State<Live>) -> Response {
+    let body = metrics::encode(&live.snapshot().command, live.stream_status().as_ref());
+    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], body).into_response()
+}
+
+async fn heard(State(live): State<Live>, Query(heard): Query<Heard>) -> StatusCode {
+    let known = live.report().run_id.clone();
+    if heard.run != known {
+        return StatusCode::NOT_FOUND;
+    }
+    if live.report().state == RunState::Running {
+        return StatusCode::CONFLICT;
+    }
+    live.0.heard.notify_one();
+    StatusCode::NO_CONTENT
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hardstorage_report::Severity;
+
+    #[test]
+    fn a_termination_message_is_always_small_and_whole() {
+        let live = Live::new("backup", Some("run-1".into()));
+        for number in 0..30 {
+            live.emit(Event::new(Severity::Warning, "backup.page_damaged").body(Value::String(format!("{number:0300}"))));
+        }
+        live.fail(&Error::new(code::cli::INTERNAL, "x".repeat(10_000)));
+        let text = live.termination_message();
+        assert!(text.len() <= TERMINATION_LIMIT);
+        let document: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(document["run_id"], "run-1");
+        assert_eq!(document["error"]["code"], "internal");
+        assert_eq!(live.snapshot().warnings.len(), WARNINGS);
+    }
+
+    #[tokio::test]
+    async fn heard_ends_the_wait_only_for_the_right_run_and_after_the_end() {
+        let live = Live::new("backup", Some("run-1".into()));
+        let ask = |run: &str| heard(State(live.clone()), Query(Heard { run: Some(run.to_owned()) }));
+        assert_eq!(ask("run-1").await, StatusCode::CONFLICT);
+        live.succeed(Value::Null);
+        assert_eq!(ask("run-2").await, StatusCode::NOT_FOUND);
+        assert_eq!(ask("run-1").await, StatusCode::NO_CONTENT);
+        // Only the word that it was heard can end this wait.
+        tokio::time::timeout(Duration::from_secs(60), live.linger(Duration::from_secs(3600))).await.unwrap();
+    }
+}
