@@ -51,8 +51,8 @@ bench: ## The benchmarks beside pgBackRest, pg_basebackup, pg_receivewal and cp 
 	cargo build --release -p pg_hardstorage -p hardstorage-e2e --bins
 	@HARDSTORAGE_BIN=$(RELEASE)/pg_hardstorage $(RELEASE)/bench
 
-fuzz: ## The fuzz targets for TIME seconds each (needs a nightly toolchain and cargo-fuzz)
-	@scripts/fuzz $(or $(TIME),60)
+fuzz: ## The property tests of every parser and codec, with CASES cases each
+	PROPTEST_CASES=$(or $(CASES),20000) cargo test --workspace --lib
 
 install: build ## The binary, man pages, completions and systemd units (PREFIX, DESTDIR, UNITDIR)
 	@scripts/install $(RELEASE)/pg_hardstorage "$(DESTDIR)" "$(PREFIX)" "$(UNITDIR)"
