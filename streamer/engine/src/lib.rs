@@ -7,4 +7,5 @@ pub mod preflight;
 pub mod records;
 pub mod restore;
 pub mod retention;
+pub mod source;
 pub mod wal;

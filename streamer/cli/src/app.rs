@@ -1,0 +1,182 @@
+//! What every command starts from: configuration, keys, repository and source, resolved once.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hardstorage_engine::source::Source;
+use hardstorage_replication::{ConnInfo, Environment, Secret};
+use hardstorage_report::{DeploymentName, Error, Event, EventSink, Result, Severity, code};
+use hardstorage_repository::{KeyFiles, Keyring};
+use hardstorage_storage::{Credentials, DynStore, OpenOptions};
+use jiff::tz::TimeZone;
+
+use crate::args::{GlobalArgs, RepoArg, SourceArgs};
+use crate::config::{Config, DeploymentConfig};
+use crate::paths::Paths;
+use crate::printer::Printer;
+use crate::signals::Stop;
+
+/// One invocation.
+pub(crate) struct App {
+    /// Prints.
+    pub(crate) printer: Arc<Printer>,
+    /// Where files lie.
+    pub(crate) paths: Paths,
+    /// The configuration file in use.
+    pub(crate) config_file: PathBuf,
+    /// What it says.
+    pub(crate) config: Config,
+    keyring_dir: PathBuf,
+    credentials_dir: Option<PathBuf>,
+}
+
+fn env(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// A path that stays true when the working directory and HOME are others.
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path)
+        .map_err(|error| Error::new(code::cli::IO, format!("resolve {}", path.display())).source(error))
+}
+
+impl App {
+    /// Reads the configuration. The printer comes back with an error, so that it is printed as was asked.
+    pub(crate) fn new(global: &GlobalArgs) -> Result<App, (Arc<Printer>, Error)> {
+        let printer = Arc::new(Printer::new(global.output, global.quiet, global.verbose, TimeZone::system()));
+        App::with(global, printer.clone()).map_err(|error| (printer, error))
+    }
+
+    fn with(global: &GlobalArgs, printer: Arc<Printer>) -> Result<App> {
+        let paths = Paths::from_env(&env, rustix::process::geteuid().is_root());
+        let config_file = absolute(&global.config.clone().unwrap_or_else(|| paths.config_file()))?;
+        let config = Config::load(&config_file, global.config.is_some())?;
+        let keyring_dir = match (&global.keyring, &config.keyring) {
+            (Some(dir), _) | (None, Some(dir)) => absolute(dir)?,
+            (None, None) => paths.keyring(&env),
+        };
+        let credentials_dir = global.credentials_dir.as_deref().map(absolute).transpose()?;
+        Ok(App { printer, paths, config_file, config, keyring_dir, credentials_dir })
+    }
+
+    /// The signals of this process.
+    pub(crate) fn stop(&self) -> Result<Stop> {
+        Stop::on_signals().map_err(|error| Error::new(code::cli::INTERNAL, "follow signals").source(error))
+    }
+
+    /// What the configuration says of a deployment.
+    pub(crate) fn deployment(&self, name: &DeploymentName) -> DeploymentConfig {
+        self.config.deployments.get(name).cloned().unwrap_or_default()
+    }
+
+    /// The repository's URL: the flag, else the deployment's, else the only one that is configured.
+    pub(crate) fn repo_url(&self, arg: &RepoArg, deployment: Option<&DeploymentName>) -> Result<String> {
+        if let Some(url) = &arg.repo {
+            return Ok(url.clone());
+        }
+        if let Some(url) = deployment.and_then(|name| self.deployment(name).repo) {
+            return Ok(url);
+        }
+        let mut urls: Vec<&String> = self.config.deployments.values().filter_map(|entry| entry.repo.as_ref()).collect();
+        urls.sort();
+        urls.dedup();
+        match (deployment, urls.as_slice()) {
+            (None, [url]) => Ok((*url).clone()),
+            (Some(name), _) => {
+                let known: Vec<&str> = self.config.deployments.keys().map(DeploymentName::as_str).collect();
+                let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+                Err(Error::new(code::usage::INVALID, format!("no repository is known for {name}"))
+                    .hint(format!("give --repo URL; configured in {}: {known}", self.config_file.display())))
+            }
+            (None, _) => Err(Error::new(code::usage::INVALID, "it is not clear which repository is meant")
+                .hint("give --repo URL")),
+        }
+    }
+
+    /// Opens a store.
+    pub(crate) async fn store(&self, url: &str, create: bool, read_only: bool) -> Result<DynStore> {
+        let credentials = match &self.credentials_dir {
+            Some(dir) if url.starts_with("s3:") && dir.join("access-key-id").exists() => {
+                Credentials::Directory(dir.clone())
+            }
+            _ => Credentials::Chain,
+        };
+        let options = OpenOptions { credentials, create, read_only, ..OpenOptions::default() };
+        hardstorage_storage::open(url, &options).await
+    }
+
+    /// The keys of this user or service.
+    pub(crate) fn keyring(&self) -> Keyring {
+        match &self.credentials_dir {
+            Some(dir) => Keyring::from_files(KeyFiles {
+                kek: Some(dir.join("kek")),
+                signing: Some(dir.join("signing-key")),
+            }),
+            None => Keyring::open(self.keyring_dir.clone()),
+        }
+    }
+
+    /// The keyring's directory, for messages and for the restore_command.
+    pub(crate) fn keyring_dir(&self) -> &Path {
+        &self.keyring_dir
+    }
+
+    /// The directory with single credentials, when one was given.
+    pub(crate) fn credentials_dir(&self) -> Option<&Path> {
+        self.credentials_dir.as_deref()
+    }
+
+    /// The server of a deployment.
+    pub(crate) fn source(&self, arg: &SourceArgs, deployment: &DeploymentName) -> Result<Source> {
+        self.source_from(arg.pg_connection.as_deref(), deployment)
+    }
+
+    /// The server from a connection string or the configuration.
+    pub(crate) fn source_from(&self, given: Option<&str>, deployment: &DeploymentName) -> Result<Source> {
+        let configured = self.deployment(deployment).pg_connection;
+        let text = given.map(str::to_owned).or(configured).ok_or_else(|| {
+            Error::new(code::usage::CONNINFO, format!("it is not known how to reach the server of {deployment}"))
+                .hint(format!("give --pg-connection, or set it in {}", self.config_file.display()))
+        })?;
+        let mut conninfo = ConnInfo::parse(&text)?;
+        if let Some(dir) = &self.credentials_dir {
+            if let Some(user) = read_credential(dir, "username")? {
+                conninfo = conninfo.with("user", &user)?;
+            }
+            if let Some(password) = read_credential(dir, "password")? {
+                conninfo = conninfo.with_password(Secret::new(password));
+            }
+        }
+        let slot = hardstorage_engine::source::slot_name(deployment);
+        Source::new(conninfo, Environment::of_process(), &slot)
+    }
+
+    /// The slot of a deployment: the flag, else the configuration, else the name's own.
+    pub(crate) fn slot(&self, given: Option<&str>, deployment: &DeploymentName) -> Result<String> {
+        let slot = given
+            .map(str::to_owned)
+            .or_else(|| self.deployment(deployment).slot)
+            .unwrap_or_else(|| hardstorage_engine::source::slot_name(deployment));
+        let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+        if slot.is_empty() || slot.len() > 63 || !slot.bytes().all(fits) {
+            return Err(Error::new(code::usage::INVALID, format!("{slot:?} is not the name of a replication slot"))
+                .hint("a slot's name holds lower-case letters, digits and underscores, at most 63"));
+        }
+        Ok(slot)
+    }
+
+    /// Tells something.
+    pub(crate) fn tell(&self, severity: Severity, name: &str, body: serde_json::Value) {
+        self.printer.emit(Event::new(severity, name).body(body));
+    }
+}
+
+fn read_credential(dir: &Path, name: &str) -> Result<Option<String>> {
+    let path = dir.join(name);
+    match std::fs::read_to_string(&path) {
+        // Editors and `echo` leave a line feed that no password has.
+        Ok(text) => Ok(Some(text.trim_end_matches(['\n', '\r']).to_owned())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::new(code::cli::IO, format!("read {}", path.display())).source(error)),
+    }
+}

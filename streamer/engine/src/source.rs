@@ -1,0 +1,166 @@
+//! The PostgreSQL that is protected: opening walsender connections to it, and asking what it is.
+//!
+//! Everything goes over the replication protocol, so that the introduction's role and its single `pg_hba.conf` line
+//! are enough.
+
+use hardstorage_replication::{ConnInfo, ConnectMode, Connection, Environment, SystemIdentity};
+use hardstorage_report::{DeploymentName, Error, Lsn, Result, SegmentSize, SystemId, Timeline, code};
+use serde::Serialize;
+
+use crate::preflight::{SETTINGS, ServerFacts, Setting};
+
+/// How to reach a server.
+#[derive(Debug, Clone)]
+pub struct Source {
+    conninfo: ConnInfo,
+    environment: Environment,
+    local: bool,
+}
+
+/// What a server is, as far as every role can see.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ServerIdentity {
+    /// The cluster.
+    pub system_id: SystemId,
+    /// Its timeline now.
+    pub timeline: Timeline,
+    /// How far its WAL is flushed.
+    pub flush_lsn: Lsn,
+    /// `server_version_num`.
+    pub version_num: u32,
+    /// `server_version`.
+    pub version: String,
+    /// `block_size`.
+    pub block_size: u32,
+    /// `wal_segment_size`.
+    pub wal_segment_size: SegmentSize,
+    /// `data_checksums`; none when it is not visible.
+    pub data_checksums: Option<bool>,
+    /// Whether it is in recovery: a standby.
+    pub standby: bool,
+}
+
+impl Source {
+    /// From a connection string. `application_name` is what the server shows, unless the string names another.
+    pub fn new(conninfo: ConnInfo, environment: Environment, application_name: &str) -> Result<Source> {
+        let conninfo = match conninfo.get("application_name") {
+            Some(_) => conninfo,
+            None => conninfo.with("application_name", application_name)?,
+        };
+        let local = conninfo.settings(&environment)?.hosts().iter().all(hardstorage_replication::Host::is_local);
+        Ok(Source { conninfo, environment, local })
+    }
+
+    /// The same server under another application name.
+    pub fn named(&self, application_name: &str) -> Result<Source> {
+        let conninfo = self.conninfo.clone().with("application_name", application_name)?;
+        Ok(Source { conninfo, environment: self.environment.clone(), local: self.local })
+    }
+
+    /// Whether every host of it is this machine.
+    pub fn is_local(&self) -> bool {
+        self.local
+    }
+
+    /// The connection string without a password.
+    pub fn redacted(&self) -> String {
+        self.conninfo.redacted()
+    }
+
+    /// The application name that the server sees.
+    pub fn application_name(&self) -> &str {
+        self.conninfo.get("application_name").unwrap_or_default()
+    }
+
+    /// Opens a walsender connection.
+    pub async fn connect(&self) -> Result<Connection> {
+        let connected = hardstorage_replication::connect(&self.conninfo, ConnectMode::Physical, &self.environment).await?;
+        for warning in &connected.warnings {
+            tracing::warn!("{warning}");
+        }
+        Connection::from_wire(connected.wire)
+    }
+}
+
+/// Asks a server what it is.
+pub async fn identify(connection: &mut Connection) -> Result<ServerIdentity> {
+    let SystemIdentity { system_id, timeline, flush_lsn } = connection.identify().await?;
+    let odd = |name: &str, value: &str| {
+        Error::new(code::replication::PROTOCOL, format!("the server says {name} = {value:?}"))
+    };
+    let block_size = connection.show("block_size").await?;
+    let segment_size = connection.show("wal_segment_size").await?;
+    let checksums = match connection.show("data_checksums").await {
+        Ok(value) => Some(value == "on"),
+        Err(error) if error.is(code::replication::DENIED) => None,
+        Err(error) => return Err(error),
+    };
+    Ok(ServerIdentity {
+        system_id,
+        timeline,
+        flush_lsn,
+        version_num: connection.server_version_num(),
+        version: connection.show("server_version").await?,
+        block_size: block_size.parse().map_err(|_| odd("block_size", &block_size))?,
+        wal_segment_size: SegmentSize::from_setting(&segment_size)
+            .ok_or_else(|| odd("wal_segment_size", &segment_size))?,
+        data_checksums: checksums,
+        standby: connection.show("in_hot_standby").await? == "on",
+    })
+}
+
+/// Reads the settings that preflight judges.
+pub async fn server_facts(connection: &mut Connection, application_name: &str, slot: Option<&str>) -> Result<ServerFacts> {
+    let mut settings = Vec::with_capacity(SETTINGS.len());
+    for name in SETTINGS {
+        let value = match connection.show(name).await {
+            Ok(value) => Setting::Value(value),
+            Err(error) if error.is(code::replication::DENIED) => Setting::Denied,
+            // A setting of a later version is an error of the server, and leaves the connection usable.
+            Err(error) if error.is(code::replication::SERVER) => Setting::Unknown,
+            Err(error) => return Err(error),
+        };
+        settings.push((name.to_owned(), value));
+    }
+    let slot_exists = match slot {
+        Some(slot) => connection.read_slot(slot).await?.is_some(),
+        None => false,
+    };
+    Ok(ServerFacts { settings, application_name: application_name.to_owned(), slot_exists, synchronous: false })
+}
+
+/// The slot of a deployment: PostgreSQL takes lower-case letters, digits and underscores, at most 63. When anything
+/// had to be replaced or cut, a hash of the whole name follows, or `a-b` and `a.b` would share a slot.
+pub fn slot_name(deployment: &DeploymentName) -> String {
+    const PREFIX: &str = "pg_hardstorage_";
+    const MAX: usize = 63;
+    let name = deployment.as_str();
+    let plain = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    if plain && PREFIX.len() + name.len() <= MAX {
+        return format!("{PREFIX}{name}");
+    }
+    let hash = hardstorage_codec::plain_hash(name.as_bytes());
+    let suffix: String = hash[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+    let room = MAX - PREFIX.len() - suffix.len() - 1;
+    let replaced: String =
+        name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).take(room).collect();
+    format!("{PREFIX}{replaced}_{suffix}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slot_names_never_collide_and_always_fit() {
+        let slot = |name: &str| slot_name(&name.parse().unwrap());
+        assert_eq!(slot("db1"), "pg_hardstorage_db1");
+        assert_ne!(slot("a-b"), slot("a.b"));
+        let long = slot(&"a".repeat(128));
+        assert!(long.len() <= 63);
+        assert_ne!(long, slot(&"a".repeat(127)));
+        for name in ["a-b", "team-a.orders"] {
+            assert!(slot(name).bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'));
+        }
+    }
+}
