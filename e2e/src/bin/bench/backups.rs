@@ -10,90 +10,100 @@ const SECOND: &str = "second backup, after pgbench";
 const RESTORE: &str = "restore of the full backup";
 const RESTORE_SECOND: &str = "restore of the second backup";
 
-/// One round.
-pub fn round(database: &Database, tools: &Tools, seconds: u32, table: &mut Table) {
-    let cluster = database.cluster();
-    let connection = cluster.connection();
-    let warm = database.bytes() * 3 / 2;
-    let (repo, repository) = tools.our_repository("ours");
-    tools.renew_pgbackrest();
-    for name in ["basebackup", "basebackup-2", "copy"] {
-        tools.remove(name);
-    }
-    let path = |name: &str| tools.path(name).display().to_string();
-    let backup = ["backup", "db1", "--pg-connection", &connection, "--repo", &repo];
-    let pg_basebackup = |args: &[&str]| {
-        let mut command = cluster.tool_command("pg_basebackup");
-        command.args(["-X", "stream", "-c", "fast", "-D"]).args(args);
-        command
-    };
-    let pgbackrest_repository = tools.path("pgbackrest");
-
-    // Ours and pgBackRest's, then what only copies.
-    settle(warm);
-    let mut sample = tools.measure(tools.ours.command(&backup), database);
-    sample.added = tree_bytes(&repository);
-    table.add(FULL, "pg_hardstorage", sample);
-    if let Some(command) = tools.pgbackrest(&["backup", "--type=full"]) {
-        settle(warm);
-        let mut sample = tools.measure(command, database);
-        sample.added = tree_bytes(&pgbackrest_repository);
-        table.add(FULL, "pgBackRest", sample);
-    }
-    settle(warm);
-    let mut sample = tools.measure(pg_basebackup(&[&path("basebackup")]), database);
-    sample.added = tree_bytes(&tools.path("basebackup"));
-    table.add(FULL, "pg_basebackup", sample);
-
-    database.change(seconds);
-
-    settle(0);
-    let before = tree_bytes(&repository);
-    let mut sample = tools.measure(tools.ours.command(&backup), database);
-    sample.added = tree_bytes(&repository) - before;
-    table.add(SECOND, "pg_hardstorage", sample);
-    if let Some(command) = tools.pgbackrest(&["backup", "--type=incr"]) {
-        settle(0);
-        let before = tree_bytes(&pgbackrest_repository);
-        let mut sample = tools.measure(command, database);
-        sample.added = tree_bytes(&pgbackrest_repository) - before;
-        table.add(SECOND, "pgBackRest", sample);
-    }
-    settle(0);
-    let manifest = format!("--incremental={}/backup_manifest", path("basebackup"));
-    let mut sample = tools.measure(pg_basebackup(&[&path("basebackup-2"), &manifest]), database);
-    sample.added = tree_bytes(&tools.path("basebackup-2"));
-    table.add(SECOND, "pg_basebackup", sample);
-    tools.remove("basebackup-2");
-
-    restores(database, tools, &repo, warm, table);
+/// The contestants; the first one of a contest changes with the round, because each leaves the machine warmer.
+#[derive(Clone, Copy)]
+enum Who {
+    Ours,
+    PgBackRest,
+    Plain,
 }
 
-/// Both backups of both, and a copy of a plain one as the floor.
-fn restores(database: &Database, tools: &Tools, repo: &str, warm: u64, table: &mut Table) {
-    let target = tools.path("target").display().to_string();
-    let ids = our_backups(tools, repo);
-    let sets = pgbackrest_backups(tools);
-    for (number, what) in [RESTORE, RESTORE_SECOND].into_iter().enumerate() {
-        let restore = [
-            "restore",
-            "db1",
-            ids[number].as_str(),
-            "--target",
-            &target,
-            "--repo",
-            repo,
-        ];
+fn order(round: u32) -> [Who; 3] {
+    let mut order = [Who::Ours, Who::PgBackRest, Who::Plain];
+    order.rotate_left(round as usize % 3);
+    order
+}
+
+/// One round.
+pub fn round(database: &Database, tools: &Tools, number: u32, seconds: u32, table: &mut Table) {
+    let warm = database.bytes() * 3 / 2;
+    let (repo, _) = tools.our_repository("ours");
+    tools.renew_pgbackrest();
+    for name in ["basebackup", "basebackup-2"] {
+        tools.remove(name);
+    }
+    for who in order(number) {
         settle(warm);
-        table.add(
-            what,
-            "pg_hardstorage",
-            tools.measure(tools.ours.command(&restore), database),
-        );
-        tools.remove("target");
-        if let Some(set) = sets.get(number) {
-            tools.empty("target");
+        backup(database, tools, &repo, who, false, table);
+    }
+    database.change(seconds);
+    for who in order(number) {
+        settle(0);
+        backup(database, tools, &repo, who, true, table);
+    }
+    tools.remove("basebackup-2");
+    let (ids, sets) = (our_backups(tools, &repo), pgbackrest_backups(tools));
+    for second in [false, true] {
+        for who in order(number) {
             settle(warm);
+            let of = |list: &[String]| list.get(usize::from(second)).cloned();
+            restore(database, tools, who, second, &repo, (of(&ids), of(&sets)), table);
+        }
+    }
+}
+
+fn backup(database: &Database, tools: &Tools, repo: &str, who: Who, second: bool, table: &mut Table) {
+    let cluster = database.cluster();
+    let connection = cluster.connection();
+    let (name, directory, command) = match who {
+        Who::Ours => {
+            let args = ["backup", "db1", "--pg-connection", &connection, "--repo", repo];
+            ("pg_hardstorage", tools.path("ours"), tools.ours.command(&args))
+        }
+        Who::PgBackRest => {
+            let kind = if second { "--type=incr" } else { "--type=full" };
+            let Some(command) = tools.pgbackrest(&["backup", kind]) else {
+                return;
+            };
+            ("pgBackRest", tools.path("pgbackrest"), command)
+        }
+        Who::Plain => {
+            let directory = tools.path(if second { "basebackup-2" } else { "basebackup" });
+            let mut command = cluster.tool_command("pg_basebackup");
+            command.args(["-X", "stream", "-c", "fast", "-D"]).arg(&directory);
+            if second {
+                let manifest = tools.path("basebackup").join("backup_manifest");
+                command.arg(format!("--incremental={}", manifest.display()));
+            }
+            ("pg_basebackup", directory, command)
+        }
+    };
+    let before = tree_bytes(&directory);
+    let mut sample = tools.measure(command, database);
+    sample.added = tree_bytes(&directory) - before;
+    table.add(if second { SECOND } else { FULL }, name, sample);
+}
+
+/// `from` is our backup and pgBackRest's; `cp` of the plain one is the floor for the first.
+fn restore(
+    database: &Database,
+    tools: &Tools,
+    who: Who,
+    second: bool,
+    repo: &str,
+    from: (Option<String>, Option<String>),
+    table: &mut Table,
+) {
+    let target = tools.path("target").display().to_string();
+    let (name, command) = match (who, from) {
+        (Who::Ours, (Some(id), _)) => (
+            "pg_hardstorage",
+            tools
+                .ours
+                .command(&["restore", "db1", &id, "--target", &target, "--repo", repo]),
+        ),
+        (Who::PgBackRest, (_, Some(set))) => {
+            tools.empty("target");
             let args = [
                 &format!("--pg1-path={target}"),
                 "--type=none",
@@ -103,13 +113,13 @@ fn restores(database: &Database, tools: &Tools, repo: &str, warm: u64, table: &m
             let command = tools
                 .pgbackrest(&args)
                 .unwrap_or_else(|| panic!("pgBackRest made {set} and is gone"));
-            table.add(what, "pgBackRest", tools.measure(command, database));
-            tools.remove("target");
+            ("pgBackRest", command)
         }
-    }
-    settle(warm);
-    let copy = Tools::copy(&tools.path("basebackup"), &tools.path("target"));
-    table.add(RESTORE, "cp", tools.measure(copy, database));
+        (Who::Plain, _) if !second => ("cp", Tools::copy(&tools.path("basebackup"), &tools.path("target"))),
+        _ => return,
+    };
+    let sample = tools.measure(command, database);
+    table.add(if second { RESTORE_SECOND } else { RESTORE }, name, sample);
     tools.remove("target");
 }
 

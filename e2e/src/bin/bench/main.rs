@@ -63,13 +63,13 @@ fn main() {
     for round in 1..=plan.rounds {
         eprintln!("round {round} of {}", plan.rounds);
         if plan.wants("backup") {
-            backups::round(&database, &tools, plan.seconds, &mut table);
+            backups::round(&database, &tools, round, plan.seconds, &mut table);
         }
         if plan.wants("wal") {
             wal::catch_up(&database, &tools, plan.seconds, &mut table);
         }
         if plan.wants("tps") {
-            wal::beside_the_load(&database, &tools, plan.seconds.min(12), &mut table);
+            wal::beside_the_load(&database, &tools, round, plan.seconds.min(12), &mut table);
         }
     }
     println!(

@@ -72,12 +72,13 @@ impl fmt::Display for Table {
                 "| program | wall s | CPU s | server CPU s | peak RSS one / tree, MiB | added MB | tps | other work, cores | ratio of wall, or of tps | ratio of CPU |"
             )?;
             writeln!(f, "|---|---|---|---|---|---|---|---|---|---|")?;
-            // The first peer is the one to compare with; alone, there is none.
-            let peer = rows
+            // The first of these that took part is the one to compare with. Ours stands on top.
+            let named = |name: &&str| rows.iter().find(|(who, _)| who == name).map(|(_, samples)| samples);
+            let peer = ["no receiver", "pgBackRest", "pg_receivewal", "pg_basebackup", "cp"]
                 .iter()
-                .find(|(who, _)| *who != "pg_hardstorage")
-                .map(|(_, samples)| samples);
-            for (who, samples) in rows {
+                .find_map(named);
+            let (ours, others): (Vec<_>, Vec<_>) = rows.iter().partition(|(who, _)| *who == "pg_hardstorage");
+            for (who, samples) in ours.into_iter().chain(others) {
                 row(f, who, samples, peer)?;
             }
         }

@@ -27,7 +27,7 @@ pub fn catch_up(database: &Database, tools: &Tools, seconds: u32, table: &mut Ta
     let mut ours = start_ours(database, tools, &repo);
     ours.stop().ok();
     database.load(seconds);
-    // The end of a segment: one of the two receivers makes whole segments durable only.
+    // The end of a segment: pg_receivewal makes whole segments durable only.
     let target = cluster.value("SELECT pg_switch_wal()");
     let flushed = tree_bytes(&directory);
 
@@ -41,38 +41,45 @@ pub fn catch_up(database: &Database, tools: &Tools, seconds: u32, table: &mut Ta
     table.add(CATCH_UP, "pg_hardstorage", sample);
 
     settle(0);
-    let meter = Meter::start(cluster.postmaster());
-    let peer = Background::start(receivewal(database, tools, &[]), &tools.path("receivewal"));
-    let mut sample = until_flushed(database, &peer, PEERS_SLOT, &target, meter);
+    let mut sample = tools.measure(
+        receivewal(database, tools, &["--no-loop", &format!("--endpos={target}")]),
+        database,
+    );
     sample.added = tree_bytes(&directory) - flushed;
-    finish(peer);
     table.add(CATCH_UP, "pg_receivewal", sample);
     drop_slots(database);
 }
 
-/// The same load with nobody, with `pg_receivewal` in both its ways, and with us.
-pub fn beside_the_load(database: &Database, tools: &Tools, seconds: u32, table: &mut Table) {
+/// The same load with nobody, with `pg_receivewal` in both its ways, and with us; who begins changes with the round.
+pub fn beside_the_load(database: &Database, tools: &Tools, number: u32, seconds: u32, table: &mut Table) {
     let cluster = database.cluster();
     let (repo, _) = tools.our_repository("tps-ours");
     tools.empty("wal-receivewal");
-
-    settle(0);
-    let meter = Meter::start(cluster.postmaster());
-    let tps = database.load(seconds);
-    table.add(BESIDE, "no receiver", Sample { tps, ..meter.stop(0.0) });
-
     cluster.sql(&format!(
         "SELECT pg_create_physical_replication_slot('{PEERS_SLOT}', true)"
     ));
-    for (name, options) in [
-        ("pg_receivewal", &[][..]),
-        ("pg_receivewal --synchronous", &["--synchronous"][..]),
-    ] {
-        let peer = Background::start(receivewal(database, tools, options), &tools.path("receivewal"));
-        table.add(BESIDE, name, loaded(database, peer, PEERS_SLOT, seconds));
+    let mut order = [
+        "no receiver",
+        "pg_receivewal",
+        "pg_receivewal --synchronous",
+        "pg_hardstorage",
+    ];
+    order.rotate_left(number as usize % 4);
+    for who in order {
+        settle(0);
+        let peer = |options| Background::start(receivewal(database, tools, options), &tools.path("receivewal"));
+        let sample = match who {
+            "pg_receivewal" => loaded(database, peer(&[]), PEERS_SLOT, seconds),
+            "pg_receivewal --synchronous" => loaded(database, peer(&["--synchronous"]), PEERS_SLOT, seconds),
+            "pg_hardstorage" => loaded(database, start_ours(database, tools, &repo), OUR_SLOT, seconds),
+            _ => {
+                let meter = Meter::start(cluster.postmaster());
+                let tps = database.load(seconds);
+                Sample { tps, ..meter.stop(0.0) }
+            }
+        };
+        table.add(BESIDE, who, sample);
     }
-    let ours = start_ours(database, tools, &repo);
-    table.add(BESIDE, "pg_hardstorage", loaded(database, ours, OUR_SLOT, seconds));
     drop_slots(database);
 }
 
@@ -129,7 +136,6 @@ fn loaded(database: &Database, mut receiver: Background, slot: &str, seconds: u3
     receiver.until("the receiver is connected", PATIENCE, || {
         is_active(database, slot).then_some(())
     });
-    settle(0);
     let meter = Meter::start(database.cluster().postmaster());
     let before = own_and_waited_cpu(receiver.pid());
     let tps = database.load(seconds);
