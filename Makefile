@@ -32,6 +32,7 @@ test: ## Everything: unit, property, conformance and snapshot tests, PostgreSQL 
 
 check: ## Format, lints, and the rules for dependencies (bans, licences, sources), offline
 	@scripts/fetch-tools cargo-deny
+	@for script in scripts/* .ci/run; do bash -n "$$script"; done
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	@cargo fetch --quiet --locked

@@ -60,6 +60,8 @@ impl Story {
         assert!(!directory.exists(), "a preview wrote something\n{plan}");
         let done = self.product.run(&args).ok();
         assert!(directory.join("PG_VERSION").exists(), "{done}");
+        // PostgreSQL's own judge; without the WAL, which comes from the repository.
+        self.source.tool("pg_verifybackup", &["--no-parse-wal", &path]).ok();
         self.start(&directory)
     }
 
