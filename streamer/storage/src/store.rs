@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use hardstorage_report::Result;
+use hardstorage_report::{Error, Result, code};
 use jiff::Timestamp;
 
 use crate::Key;
@@ -62,6 +62,21 @@ impl ListRequest {
             after: None,
             shallow: true,
         }
+    }
+
+    /// The folder without its last slash, `None` for the root. A prefix that is no folder is a wrong call.
+    pub(crate) fn folder(&self) -> Result<Option<Key>> {
+        let wrong = || {
+            Error::new(
+                code::usage::INVALID,
+                format!("{:?} is not a folder of object keys", self.prefix),
+            )
+        };
+        if self.prefix.is_empty() {
+            return Ok(None);
+        }
+        let folder = self.prefix.strip_suffix('/').ok_or_else(wrong)?;
+        Key::new(folder).map(Some).map_err(|_| wrong())
     }
 
     /// Starts after this key.
