@@ -172,7 +172,7 @@ impl ConnInfo {
                 uri.push(separator);
                 uri.push_str(keyword.name);
                 uri.push('=');
-                uri::encode(value, "/:,@", &mut uri);
+                uri::encode(value, "/:,", &mut uri);
                 separator = '&';
             }
         }

@@ -131,6 +131,57 @@ mod tests {
         }
     }
 
+    /// The hashes are OpenSSL's, of certificates that it made.
+    #[test]
+    fn the_golden_end_point_hashes() {
+        for (der, expected) in [
+            (
+                include_bytes!("testdata/rsa-sha1.der").as_slice(),
+                "79f38fae7848016eb2a7b7ef3e8a940c2a0b830904673bdc5af335a9860d1944",
+            ),
+            (
+                include_bytes!("testdata/rsa-sha256.der"),
+                "876ad3b3d9862aa1feec501eed0f56552625d899d691ded3760de2bc91ec0fb2",
+            ),
+            (
+                include_bytes!("testdata/rsa-sha512.der"),
+                "151b7fa9af1288c4afa3d7ee05864f553199fd05d51a5ba3e89e144b6223ea9dcbbdb71a8f2394d97fa587f18dba45fe274b28b7335ef8732da045cfc0a4955b",
+            ),
+            (
+                include_bytes!("testdata/rsa-pss-sha384.der"),
+                "b804fe39dae9da29a011358032210642a0c9b1ce211d04e11cbcc9838291495c8bd64ea7fc820c9992bc4ab3e24ff7bb",
+            ),
+            (
+                include_bytes!("testdata/ecdsa-sha224.der"),
+                "f3219b9c9f7439ae6809f7f025ae761fe1ed89c5e714239a232f4dac",
+            ),
+            (
+                include_bytes!("testdata/ecdsa-sha256.der"),
+                "02dc1bf31c882f258239ff38f12e66223f9bb40ed8be5ebd7e15bb81a5428795",
+            ),
+            (
+                include_bytes!("testdata/ecdsa-sha384.der"),
+                "ddf2f6e5efb0c323e933f19d9f0d1d340838f6fc46df13a8889f48bc733f6bbedf258e2a1abfc5685f546cf7b015efa2",
+            ),
+        ] {
+            let hash = end_point_hash(der).unwrap().unwrap();
+            let shown = hash
+                .iter()
+                .fold(String::new(), |shown, byte| format!("{shown}{byte:02x}"));
+            assert_eq!(shown, expected);
+        }
+        assert_eq!(end_point_hash(include_bytes!("testdata/ed25519.der")).unwrap(), None);
+        assert!(end_point_hash(b"x").unwrap_err().is(code::replication::TLS));
+    }
+
+    #[test]
+    fn the_common_name_counts_without_an_alternative_name() {
+        let der = include_bytes!("testdata/ecdsa-sha256.der");
+        let certificate = parse(der).unwrap();
+        assert_eq!(is_for(&certificate, "ecdsa-sha256"), Ok(()));
+        assert_eq!(is_for(&certificate, "other"), Err(vec!["ecdsa-sha256".to_owned()]));
+    }
+
     proptest! {
         #[test]
         fn any_bytes_are_answered(der in proptest::collection::vec(any::<u8>(), 0..300)) {
