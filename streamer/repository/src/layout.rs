@@ -5,6 +5,8 @@ use std::fmt;
 use hardstorage_report::{BackupId, DeploymentName, Lsn, SegmentName, SystemId, Timeline};
 use hardstorage_storage::{Key, KeyError};
 
+use crate::PackId;
+
 /// The random id of one process attempt; part of the names and keys of all that it writes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WriterId([u8; 16]);
@@ -127,6 +129,37 @@ pub fn signer(name: &DeploymentName, fingerprint: &str) -> Key {
     key(format!("signers/{name}/{fingerprint}.json"))
 }
 
+/// The object of one generation of a signer: the first is [`signer`], later ones (made when the KEK is rotated, since
+/// nothing is ever overwritten) are `signers/<deployment>/<fingerprint>-<generation>.json`.
+pub fn signer_generation(name: &DeploymentName, fingerprint: &str, generation: u16) -> Key {
+    if generation <= 1 {
+        signer(name, fingerprint)
+    } else {
+        key(format!("signers/{name}/{fingerprint}-{generation:04x}.json"))
+    }
+}
+
+/// `probe/`: what `repo init` races on; holds nothing afterwards.
+pub const PROBE_FOLDER: &str = "probe/";
+
+/// `probe/<32 hex>`.
+pub fn probe(random: [u8; 16]) -> Key {
+    key(format!("{PROBE_FOLDER}{}", hex::encode(random)))
+}
+
+/// The number in `<folder><8 hex>.json`.
+pub fn numbered(folder: &str, key: &Key) -> Option<u32> {
+    let digits = key.as_str().strip_prefix(folder)?.strip_suffix(".json")?;
+    fixed_hex(digits, 8)
+}
+
+/// Exactly `length` lower-case hex digits.
+pub(crate) fn fixed_hex(digits: &str, length: usize) -> Option<u32> {
+    let well_formed =
+        digits.len() == length && digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    well_formed.then(|| u32::from_str_radix(digits, 16).ok())?
+}
+
 /// `packs/<deployment>/`.
 pub fn packs_folder(name: &DeploymentName) -> String {
     format!("packs/{name}/")
@@ -135,6 +168,15 @@ pub fn packs_folder(name: &DeploymentName) -> String {
 /// `packs/<deployment>/<writer>/<seq>`.
 pub fn pack(name: &DeploymentName, writer: &WriterId, sequence: u32) -> Key {
     key(format!("packs/{name}/{writer}/{sequence:08x}"))
+}
+
+/// The pack of a key below [`packs_folder`].
+pub fn pack_id(folder: &str, key: &Key) -> Option<PackId> {
+    let (writer, sequence) = key.as_str().strip_prefix(folder)?.split_once('/')?;
+    Some(PackId {
+        writer: WriterId::from_hex(writer)?,
+        sequence: fixed_hex(sequence, 8)?,
+    })
 }
 
 /// `manifests/`.
@@ -255,6 +297,24 @@ pub fn session(name: &DeploymentName, writer: &WriterId, sequence: u32) -> Key {
 /// `damage/<deployment>/`.
 pub fn damage_folder(name: &DeploymentName) -> String {
     format!("damage/{name}/")
+}
+
+/// Pack and frame of a key below [`damage_folder`].
+pub fn damaged_frame(folder: &str, key: &Key) -> Option<(PackId, u32)> {
+    let mut parts = key.as_str().strip_prefix(folder)?.strip_suffix(".json")?.split('-');
+    let (writer, sequence, frame) = (parts.next()?, parts.next()?, parts.next()?);
+    let pack = PackId {
+        writer: WriterId::from_hex(writer)?,
+        sequence: fixed_hex(sequence, 8)?,
+    };
+    parts.next().is_none().then_some(())?;
+    Some((pack, fixed_hex(frame, 8)?))
+}
+
+/// Writer and number of a session's object below [`sessions_folder`].
+pub fn session_object(folder: &str, key: &Key) -> Option<(WriterId, u32)> {
+    let (writer, file) = key.as_str().strip_prefix(folder)?.split_once('/')?;
+    Some((WriterId::from_hex(writer)?, fixed_hex(file.strip_suffix(".json")?, 8)?))
 }
 
 /// `damage/<deployment>/<writer>-<pack seq>-<frame>.json`.

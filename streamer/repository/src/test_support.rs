@@ -1,22 +1,45 @@
 //! What tests of this crate and of the engine start from. Never used by the product.
 
+use std::sync::Arc;
+
 use hardstorage_codec::Secret;
 use hardstorage_storage::DynStore;
 
-use crate::{DataKey, Deployment, RepoConfig, Surroundings};
+use crate::keys::RootKey;
+use crate::policy::Policy;
+use crate::repository::{Mode, Shared};
+use crate::{DataKey, Deployment, Descriptor, Surroundings};
 
 impl Deployment {
-    /// A deployment with a random data key on any store, without a descriptor.
+    /// A deployment with a random KEK and data key on any store, without a descriptor.
+    #[doc(hidden)]
+    pub fn for_tests(store: DynStore, name: &str) -> Deployment {
+        Deployment::for_tests_in(store, name, Surroundings::default())
+    }
+
+    /// The same with a clock and a randomness of the test's own.
     #[doc(hidden)]
     #[expect(clippy::unwrap_used, reason = "tests only")]
-    pub fn for_tests(store: DynStore, name: &str) -> Deployment {
-        let surroundings = Surroundings::default();
+    pub fn for_tests_in(store: DynStore, name: &str, surroundings: Surroundings) -> Deployment {
+        let root = RootKey::kek(Secret::new(surroundings.random().unwrap()));
         let key = DataKey::new(
             Secret::new(surroundings.random().unwrap()),
             surroundings.random().unwrap(),
             1,
             true,
         );
-        Deployment::new(store, name.parse().unwrap(), key, RepoConfig::default(), surroundings)
+        let now = surroundings.now();
+        let descriptor = Descriptor::new(surroundings.random().unwrap(), &root, now, "test".to_owned(), false);
+        let shared = Shared {
+            store,
+            policy: Policy::initial(descriptor.repository_id, [0; 32], &root, now),
+            descriptor,
+            descriptor_hash: [0; 32],
+            root,
+            mode: Mode::Write,
+            only_signers: None,
+            surroundings,
+        };
+        Deployment::new(Arc::new(shared), name.parse().unwrap(), key)
     }
 }

@@ -1,0 +1,176 @@
+//! The catalogue of a deployment: every backup with its manifest, its state and what is known to be bad in it. One
+//! broken object spoils its own entry only, and says so there.
+
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use std::collections::BTreeMap;
+
+use hardstorage_report::{BackupId, Error, Result, code};
+
+use crate::listing::Objects;
+use crate::manifest::{Manifest, StoredManifest, VerifiedManifest, VoidRecord};
+use crate::{BackupState, Damage, DamageRecord, Deployment, layout};
+
+const AT_ONCE: usize = 16;
+
+/// What lies at a backup's name.
+#[derive(Debug)]
+pub enum Content {
+    /// A committed backup.
+    Committed(Box<VerifiedManifest>),
+    /// A forbidden one.
+    Void(Box<VoidRecord>),
+    /// No manifest, only a state: a purge in progress.
+    Absent,
+    /// A manifest that cannot be believed.
+    Broken(Error),
+}
+
+/// One backup.
+#[derive(Debug)]
+pub struct CatalogEntry {
+    /// Its id.
+    pub backup_id: BackupId,
+    /// Its manifest.
+    pub content: Content,
+    /// Its state. When it cannot be read, the backup must be neither deleted nor purged.
+    pub state: Result<BackupState>,
+    /// Bad frames that a reader of this backup found.
+    pub damage: Vec<DamageRecord>,
+}
+
+impl CatalogEntry {
+    /// The manifest of a committed backup.
+    pub fn manifest(&self) -> Option<&VerifiedManifest> {
+        match &self.content {
+            Content::Committed(manifest) => Some(manifest),
+            _ => None,
+        }
+    }
+
+    /// Whether it is committed and neither deleted nor purged. One whose state cannot be read counts: its content is
+    /// there as far as anyone knows.
+    pub fn is_usable(&self) -> bool {
+        let alive = self
+            .state
+            .as_ref()
+            .map_or(true, |state| state.deleted.is_none() && state.purged.is_none());
+        self.manifest().is_some() && alive
+    }
+}
+
+/// Every backup of a deployment, oldest stop first; those without a readable manifest come first of all.
+#[derive(Debug)]
+pub struct Catalog {
+    /// The backups.
+    pub entries: Vec<CatalogEntry>,
+    /// Folders below `manifests/` that are no backup's.
+    pub strange: Vec<String>,
+}
+
+#[derive(Default)]
+struct Seen {
+    has_manifest: bool,
+    state: u32,
+}
+
+impl Catalog {
+    /// Reads it: one listing, then manifests and states, a few at a time.
+    pub async fn load(deployment: &Deployment) -> Result<Catalog> {
+        let folder = layout::manifests_folder(deployment.name());
+        let mut backups = BTreeMap::<BackupId, Seen>::new();
+        let mut strange = Vec::new();
+        let mut objects = Objects::under(deployment.store(), folder.clone());
+        while let Some(object) = objects.next().await? {
+            let name = object.key.as_str().strip_prefix(&folder).unwrap_or_default();
+            let parsed = name
+                .split_once('/')
+                .and_then(|(id, rest)| Some((id.parse::<BackupId>().ok()?, rest)));
+            match parsed {
+                Some((id, "manifest.json")) => backups.entry(id).or_default().has_manifest = true,
+                Some((id, _)) => {
+                    let states = layout::state_folder(deployment.name(), &id);
+                    match layout::numbered(&states, &object.key) {
+                        Some(sequence) => {
+                            let seen = backups.entry(id).or_default();
+                            seen.state = seen.state.max(sequence);
+                        }
+                        None => strange.push(object.key.to_string()),
+                    }
+                }
+                None => strange.push(object.key.to_string()),
+            }
+        }
+        let damage = Damage::load(deployment).await?;
+        let loads = backups.into_iter().map(|(id, seen)| load_entry(deployment, id, seen));
+        let mut entries: Vec<CatalogEntry> = stream::iter(loads).buffer_unordered(AT_ONCE).try_collect().await?;
+        for entry in &mut entries {
+            let hurt = damage.iter().filter_map(|(_, _, record)| record.as_ref().ok());
+            let hurt = hurt.filter(|record| record.backup_id.as_ref() == Some(&entry.backup_id));
+            entry.damage = hurt.cloned().collect();
+        }
+        entries.sort_by(|a, b| {
+            let at = |entry: &CatalogEntry| entry.manifest().map(|m| m.manifest.times.stopped_at);
+            at(a).cmp(&at(b)).then_with(|| a.backup_id.cmp(&b.backup_id))
+        });
+        Ok(Catalog { entries, strange })
+    }
+
+    /// The newest usable backup.
+    pub fn latest(&self) -> Option<&CatalogEntry> {
+        self.entries.iter().rev().find(|entry| entry.is_usable())
+    }
+
+    /// One backup.
+    pub fn get(&self, id: &BackupId) -> Option<&CatalogEntry> {
+        self.entries.iter().find(|entry| entry.backup_id == *id)
+    }
+}
+
+impl Deployment {
+    /// Every backup, oldest first.
+    pub async fn backups(&self) -> Result<Catalog> {
+        Catalog::load(self).await
+    }
+}
+
+// A store that fails ends the whole; an object that is broken ends only in its own entry.
+fn keep(error: Error) -> Result<Error> {
+    let own = [
+        code::repository::MANIFEST_CORRUPT,
+        code::repository::OBJECT_CORRUPT,
+        code::repository::SIGNER_UNKNOWN,
+        code::repository::NEWER_FORMAT,
+        code::storage::CORRUPT,
+    ];
+    if own.iter().any(|code| error.is(*code)) {
+        Ok(error)
+    } else {
+        Err(error)
+    }
+}
+
+async fn load_entry(deployment: &Deployment, id: BackupId, seen: Seen) -> Result<CatalogEntry> {
+    let content = if seen.has_manifest {
+        match Manifest::load(deployment, &id).await {
+            Ok(StoredManifest::Committed(manifest)) => Content::Committed(manifest),
+            Ok(StoredManifest::Void(record)) => Content::Void(record),
+            Ok(StoredManifest::Absent) => Content::Absent,
+            Err(error) => Content::Broken(keep(error)?),
+        }
+    } else {
+        Content::Absent
+    };
+    let state = match seen.state {
+        0 => Ok(BackupState::default()),
+        sequence => match BackupState::load_at(deployment, &id, sequence).await {
+            Err(error) => Err(keep(error)?),
+            state => state,
+        },
+    };
+    Ok(CatalogEntry {
+        backup_id: id,
+        content,
+        state,
+        damage: Vec::new(),
+    })
+}

@@ -1,0 +1,360 @@
+//! `Repository`: an open repository. Opening proves that descriptor and policy are authentic under the caller's key,
+//! and that caller and repository agree about encryption, before anything else is read or written.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use hardstorage_codec::{PublicKey, Secret, plain_hash};
+use hardstorage_report::{DeploymentName, Error, Result, code};
+use hardstorage_storage::DynStore;
+
+use crate::document::corrupt;
+use crate::keys::{KeyShelf, RootKey, Signers};
+use crate::listing::{Objects, folders};
+use crate::policy::Policy;
+use crate::probe::{self, Probe};
+use crate::{Deployment, Descriptor, Encryption, RepoConfig, Surroundings, layout};
+
+/// What the caller is going to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Read. Sessions of readers are written all the same.
+    Read,
+    /// Write.
+    Write,
+}
+
+/// How a repository is opened.
+#[derive(Debug, Clone)]
+pub struct Access {
+    /// The KEK, if the caller has one.
+    pub kek: Option<Secret>,
+    /// Read or write.
+    pub mode: Mode,
+    /// The caller said explicitly that he wants an unencrypted repository.
+    pub no_encryption: bool,
+    /// Believe these signers only.
+    pub only_signers: Option<Vec<PublicKey>>,
+    /// Clock and randomness.
+    pub surroundings: Surroundings,
+}
+
+impl Access {
+    /// With this key, if any, in this mode, with the machine's clock and randomness.
+    pub fn new(kek: Option<Secret>, mode: Mode) -> Access {
+        Access {
+            kek,
+            mode,
+            no_encryption: false,
+            only_signers: None,
+            surroundings: Surroundings::default(),
+        }
+    }
+}
+
+/// An open repository; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Repository(pub(crate) Arc<Shared>);
+
+/// What every part of an open repository shares.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) store: DynStore,
+    pub(crate) descriptor: Descriptor,
+    pub(crate) descriptor_hash: [u8; 32],
+    pub(crate) policy: Policy,
+    pub(crate) root: RootKey,
+    pub(crate) mode: Mode,
+    pub(crate) only_signers: Option<Vec<PublicKey>>,
+    pub(crate) surroundings: Surroundings,
+}
+
+impl Shared {
+    pub(crate) fn shelf(&self) -> KeyShelf<'_> {
+        KeyShelf {
+            store: &self.store,
+            descriptor_hash: &self.descriptor_hash,
+            surroundings: &self.surroundings,
+        }
+    }
+
+    /// Refuses when this repository was opened for reading, or may not be written by this program.
+    pub(crate) fn writable(&self) -> Result<()> {
+        self.descriptor.check_write()?;
+        match self.mode {
+            Mode::Write => Ok(()),
+            Mode::Read => Err(Error::new(
+                code::repository::OPENED_READ_ONLY,
+                format!("the repository {} is open for reading only", self.store.url()),
+            )),
+        }
+    }
+}
+
+impl Repository {
+    /// What lies in a store, told without a key.
+    pub async fn probe(store: &DynStore) -> Result<Probe> {
+        probe::probe(store).await
+    }
+
+    /// Opens a repository.
+    pub async fn open(store: DynStore, access: Access) -> Result<Repository> {
+        let key = layout::descriptor();
+        let Some(stored) = store.get(&key).await? else {
+            return Err(missing(&store).await?);
+        };
+        let descriptor = Descriptor::peek(&stored)?;
+        let root = agree(&descriptor, &access, &store)?;
+        let descriptor_hash = plain_hash(&stored);
+        // The policy first: under another KEK it says so, where the descriptor's MAC could only say "no".
+        let policy = Policy::newest(&store, &root).await?;
+        let vouched = policy
+            .as_ref()
+            .is_some_and(|policy| policy.descriptor_hash == descriptor_hash);
+        if !vouched && !Descriptor::is_authentic(&stored, &root) {
+            let other_key = descriptor.kek_fingerprint.as_deref() != root.fingerprint() && policy.is_none();
+            return Err(if other_key {
+                let (theirs, ours) = (descriptor.kek_fingerprint.as_deref(), root.fingerprint());
+                let message = format!(
+                    "the repository's key has the fingerprint {}, the given one {}",
+                    theirs.unwrap_or("none"),
+                    ours.unwrap_or("none")
+                );
+                Error::new(code::repository::KEY_WRONG, message)
+            } else {
+                corrupt(&key, "its MAC does not match, and no policy vouches for it")
+            });
+        }
+        let policy = match policy {
+            Some(policy)
+                if policy.descriptor_hash != descriptor_hash || policy.repository_id != descriptor.repository_id =>
+            {
+                let what = "it belongs to another descriptor than the one that lies here";
+                return Err(corrupt(&layout::config(policy.sequence), what));
+            }
+            Some(policy) => policy,
+            None => Policy::initial(descriptor.repository_id, descriptor_hash, &root, descriptor.created_at),
+        };
+        if access.mode == Mode::Write {
+            descriptor.check_write()?;
+        }
+        Ok(Repository(Arc::new(Shared {
+            store,
+            descriptor,
+            descriptor_hash,
+            policy,
+            root,
+            mode: access.mode,
+            only_signers: access.only_signers,
+            surroundings: access.surroundings,
+        })))
+    }
+
+    /// The store.
+    pub fn store(&self) -> &DynStore {
+        &self.0.store
+    }
+
+    /// The immutable facts.
+    pub fn descriptor(&self) -> &Descriptor {
+        &self.0.descriptor
+    }
+
+    /// The policy as of opening.
+    pub fn config(&self) -> &RepoConfig {
+        &self.0.policy.settings
+    }
+
+    /// The number of the policy; 0 when none was ever written.
+    pub fn config_sequence(&self) -> u32 {
+        self.0.policy.sequence
+    }
+
+    /// Whether the store was seen to keep create-only when the repository was made.
+    pub fn create_only_proven(&self) -> bool {
+        self.0.policy.create_only_proven
+    }
+
+    /// The fingerprint of the present KEK; `None` in an unencrypted repository.
+    pub fn kek_fingerprint(&self) -> Option<&str> {
+        self.0.root.fingerprint()
+    }
+
+    /// Refuses when collecting needs something that this program does not know.
+    pub fn check_collect(&self) -> Result<()> {
+        self.0.writable()?;
+        self.0.descriptor.check_collect()
+    }
+
+    /// Writes the next policy, and returns the repository under it.
+    pub async fn update_config(&self, settings: RepoConfig) -> Result<Repository> {
+        self.0.writable()?;
+        let mut policy = self.0.policy.next(&self.0.root, self.0.surroundings.now())?;
+        policy.settings = settings;
+        policy.create(&self.0.store, &self.0.root).await?;
+        Ok(self.under(policy, self.0.root.clone()))
+    }
+
+    pub(crate) fn under(&self, policy: Policy, root: RootKey) -> Repository {
+        let shared = &self.0;
+        Repository(Arc::new(Shared {
+            store: shared.store.clone(),
+            descriptor: shared.descriptor.clone(),
+            descriptor_hash: shared.descriptor_hash,
+            policy,
+            root,
+            mode: shared.mode,
+            only_signers: shared.only_signers.clone(),
+            surroundings: shared.surroundings.clone(),
+        }))
+    }
+
+    /// Every deployment that has a key, a signer or a manifest here.
+    pub async fn deployments(&self) -> Result<Vec<DeploymentName>> {
+        let mut names = BTreeSet::new();
+        for folder in ["keys/", layout::MANIFESTS_FOLDER, "signers/", "wal/"] {
+            for name in folders(&self.0.store, folder).await? {
+                match name.parse::<DeploymentName>() {
+                    Ok(name) => {
+                        names.insert(name);
+                    }
+                    Err(_) => tracing::warn!(folder, name, "a folder in the repository has no deployment's name"),
+                }
+            }
+        }
+        Ok(names.into_iter().collect())
+    }
+
+    /// A deployment that exists. Creates nothing.
+    pub async fn deployment(&self, name: &DeploymentName) -> Result<Deployment> {
+        if let Some(opened) = self.0.shelf().read(name, &self.0.root).await? {
+            return Ok(Deployment::new(self.0.clone(), name.clone(), opened.key));
+        }
+        self.refuse_orphans(name).await?;
+        let message = format!("the repository {} holds no deployment {name}", self.0.store.url());
+        Err(Error::new(code::repository::DEPLOYMENT_MISSING, message))
+    }
+
+    /// A deployment, with a new data key when there is none. Only for writers.
+    pub async fn deployment_or_create(&self, name: &DeploymentName) -> Result<Deployment> {
+        self.0.writable()?;
+        let shelf = self.0.shelf();
+        if let Some(opened) = shelf.read(name, &self.0.root).await? {
+            return Ok(Deployment::new(self.0.clone(), name.clone(), opened.key));
+        }
+        // A new key would not open what is there.
+        self.refuse_orphans(name).await?;
+        // The KEK may have been rotated since we opened: a key under the old one would be lost with it.
+        Policy::newest(&self.0.store, &self.0.root).await?;
+        let key = shelf.read_or_create(name, &self.0.root).await?;
+        Ok(Deployment::new(self.0.clone(), name.clone(), key))
+    }
+
+    async fn refuse_orphans(&self, name: &DeploymentName) -> Result<()> {
+        for folder in [
+            layout::packs_folder(name),
+            layout::manifests_folder(name),
+            layout::wal_folder(name),
+        ] {
+            if let Some(object) = Objects::under(&self.0.store, folder).next().await? {
+                let message = format!(
+                    "deployment {name} has no data key, but it has objects, such as {}",
+                    object.key
+                );
+                return Err(Error::new(code::repository::DATA_KEY_MISSING, message));
+            }
+        }
+        Ok(())
+    }
+
+    /// Wraps every data key and seals every signer anew under another KEK, then makes that the repository's own.
+    /// Open the repository with the old KEK. Running it again after a crash is fine: when the repository is already
+    /// under the new KEK, only what the old one still holds is taken over.
+    pub async fn rotate_kek(&self, from: &Secret, to: &Secret) -> Result<Rotation> {
+        self.0.writable()?;
+        if !self.0.root.seals() {
+            let message = "the repository is not encrypted: it has no key to rotate";
+            return Err(Error::new(code::repository::ENCRYPTION_MISMATCH, message));
+        }
+        let (from, to) = (RootKey::kek(from.clone()), RootKey::kek(to.clone()));
+        let ours = self.0.root.fingerprint();
+        if ours != from.fingerprint() && ours != to.fingerprint() {
+            let message = "neither the old nor the new key is the one that this repository is open with";
+            return Err(Error::new(code::repository::KEY_WRONG, message));
+        }
+        let mut done = self.rewrap_all(&from, &to).await?;
+        if ours == from.fingerprint() && from.fingerprint() != to.fingerprint() {
+            let policy = self.0.policy.next(&to, self.0.surroundings.now())?;
+            policy.create(&self.0.store, &to).await?;
+            // What a writer made while we went through; from here on new ones see that their KEK is old.
+            let late = self.rewrap_all(&from, &to).await?;
+            done.data_keys += late.data_keys;
+            done.signers += late.signers;
+        }
+        Ok(done)
+    }
+
+    async fn rewrap_all(&self, from: &RootKey, to: &RootKey) -> Result<Rotation> {
+        let mut done = Rotation::default();
+        for name in self.deployments().await? {
+            if self.0.shelf().rewrap(&name, from, to).await? {
+                done.data_keys += 1;
+            }
+            done.signers += Signers::reseal(self.0.shelf(), &name, from, to).await?;
+        }
+        Ok(done)
+    }
+}
+
+/// What a rotation did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rotation {
+    /// Data keys wrapped anew.
+    pub data_keys: usize,
+    /// Signers sealed anew.
+    pub signers: usize,
+}
+
+// Whether caller and repository agree about encryption, and the key that follows. Rests on an unproven claim; the
+// caller proves the descriptor under this key right after.
+fn agree(descriptor: &Descriptor, access: &Access, store: &DynStore) -> Result<RootKey> {
+    let url = store.url();
+    let mismatch = |message: String| Err(Error::new(code::repository::ENCRYPTION_MISMATCH, message));
+    match (descriptor.encryption, &access.kek) {
+        (Encryption::Required, _) if access.no_encryption => mismatch(format!(
+            "the repository {url} is encrypted, and the caller asked for no encryption"
+        )),
+        (Encryption::Required, Some(kek)) => Ok(RootKey::kek(kek.clone())),
+        (Encryption::Required, None) => {
+            let fingerprint = descriptor.kek_fingerprint.as_deref().unwrap_or("unknown");
+            let message =
+                format!("the repository {url} is encrypted with a key (fingerprint {fingerprint}) that is not here");
+            Err(Error::new(code::repository::KEY_MISSING, message))
+        }
+        (Encryption::None, Some(_)) if access.mode == Mode::Write && !access.no_encryption => mismatch(format!(
+            "the repository {url} claims to be unencrypted, and the caller has a key"
+        )),
+        (Encryption::None, _) => Ok(RootKey::public()),
+    }
+}
+
+async fn missing(store: &DynStore) -> Result<Error> {
+    let url = store.url();
+    Ok(match probe::probe(store).await? {
+        Probe::Foreign {
+            examples,
+            looks_like_ours: true,
+        } => {
+            let message = format!(
+                "the descriptor is gone from {url}, but there are {}",
+                examples.join(", ")
+            );
+            Error::new(code::repository::DESCRIPTOR_MISSING, message)
+        }
+        Probe::Foreign { examples, .. } => {
+            let message = format!("there is no repository at {url}, but there are {}", examples.join(", "));
+            Error::new(code::repository::MISSING, message)
+        }
+        _ => Error::new(code::repository::MISSING, format!("there is no repository at {url}")),
+    })
+}

@@ -1,0 +1,144 @@
+//! What a session's objects say.
+
+use std::time::Duration;
+
+use hardstorage_report::{BackupId, DeploymentName, Result};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::process::ProcessFacts;
+use crate::document::{self, corrupt};
+use crate::{Deployment, EnvelopeKind, WriterId, layout};
+
+const SCHEMA: &str = "hardstorage.session.v1";
+
+/// What a live process does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Purpose {
+    /// Takes this backup.
+    Backup {
+        /// Its id: the name at which it commits or is voided.
+        backup_id: BackupId,
+    },
+    /// Restores.
+    Restore,
+    /// Verifies.
+    Verify,
+    /// Copies to another repository.
+    Replicate,
+}
+
+/// When sessions are renewed, given up and taken for dead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionTiming {
+    /// A new object so often.
+    pub renew: Duration,
+    /// Without a renewal for so long, the session counts as lost to its own process.
+    pub lost_after: Duration,
+    /// Without a renewal for so long, others may end it.
+    pub silent_after: Duration,
+}
+
+impl Default for SessionTiming {
+    fn default() -> Self {
+        SessionTiming {
+            renew: Duration::from_secs(10 * 60),
+            lost_after: Duration::from_secs(50 * 60),
+            silent_after: Duration::from_secs(60 * 60),
+        }
+    }
+}
+
+/// One object of a session; the highest number tells all.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionRecord {
+    pub(super) schema: String,
+    /// The deployment.
+    pub deployment: DeploymentName,
+    /// The session's writer id.
+    pub writer: WriterId,
+    /// The object's number.
+    pub sequence: u32,
+    /// What it does.
+    #[serde(flatten)]
+    pub purpose: Purpose,
+    /// Backups that must not be collected meanwhile.
+    pub pins: Vec<BackupId>,
+    /// Dead writers whose packs it takes over.
+    pub adopts: Vec<WriterId>,
+    /// Whose it is.
+    pub process: ProcessFacts,
+    /// The scheduler's id of the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_id: Option<String>,
+    /// The process's own clock at the opening.
+    pub opened_at: Timestamp,
+    /// The store's clock at this renewal.
+    pub renewed_at: Timestamp,
+    /// The last object: the process has ended.
+    pub ended: bool,
+}
+
+impl SessionRecord {
+    pub(super) fn first(
+        deployment: &Deployment,
+        writer: WriterId,
+        purpose: Purpose,
+        renewed_at: Timestamp,
+    ) -> SessionRecord {
+        SessionRecord {
+            schema: SCHEMA.to_owned(),
+            deployment: deployment.name().clone(),
+            writer,
+            sequence: 0,
+            purpose,
+            pins: Vec::new(),
+            adopts: Vec::new(),
+            process: ProcessFacts::default(),
+            run_id: None,
+            opened_at: deployment.surroundings().now(),
+            renewed_at,
+            ended: false,
+        }
+    }
+
+    /// The backup that it takes.
+    pub fn backup_id(&self) -> Option<&BackupId> {
+        match &self.purpose {
+            Purpose::Backup { backup_id } => Some(backup_id),
+            _ => None,
+        }
+    }
+
+    pub(super) async fn write(&self, deployment: &Deployment) -> Result<document::Made> {
+        let key = layout::session(deployment.name(), &self.writer, self.sequence);
+        let mac = deployment.key().mac(EnvelopeKind::Session);
+        let bytes = document::encode(EnvelopeKind::Session, &mac, &key, self)?;
+        let made = document::create(deployment.store(), &key, &bytes).await?;
+        deployment.store().sync().await?;
+        Ok(made)
+    }
+
+    /// `None` when the object is gone.
+    pub(super) async fn read(
+        deployment: &Deployment,
+        writer: WriterId,
+        sequence: u32,
+    ) -> Result<Option<SessionRecord>> {
+        let key = layout::session(deployment.name(), &writer, sequence);
+        let mac = deployment.key().mac(EnvelopeKind::Session);
+        let Some(record) =
+            document::read::<SessionRecord>(deployment.store(), EnvelopeKind::Session, &mac, &key).await?
+        else {
+            return Ok(None);
+        };
+        let is_itself = record.schema == SCHEMA
+            && record.deployment == *deployment.name()
+            && record.writer == writer
+            && record.sequence == sequence;
+        is_itself
+            .then_some(Some(record))
+            .ok_or_else(|| corrupt(&key, "it says that it is another object"))
+    }
+}
