@@ -157,8 +157,14 @@ mod tests {
 
     #[test]
     fn the_first_line_that_matches() {
-        let cases: [(&str, u16, &[&str], &str, Option<&str>); 9] = [
-            ("db1", 5432, &["replication", "postgres"], "backup", Some("repl")),
+        for (host, port, databases, user, expected) in [
+            (
+                "db1",
+                5432,
+                &["replication", "postgres"] as &[&str],
+                "backup",
+                Some("repl"),
+            ),
             ("db1", 5432, &["postgres"], "backup", Some("sql")),
             ("db1", 5433, &["postgres"], "backup", None),
             ("db", 5432, &["postgres"], "backup", None),
@@ -167,13 +173,9 @@ mod tests {
             ("anywhere", 9, &["x"], "any", Some("last")),
             ("::1", 5432, &["x"], "six", Some("v6")),
             ("short", 5432, &["x"], "y", None),
-        ];
-        for (host, port, databases, user, expected) in cases {
-            assert_eq!(
-                password(host, port, databases, user).as_deref(),
-                expected,
-                "{host} {port} {user}"
-            );
+        ] {
+            let found = password(host, port, databases, user);
+            assert_eq!(found.as_deref(), expected, "{host} {port} {user}");
         }
     }
 

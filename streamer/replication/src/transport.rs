@@ -100,7 +100,7 @@ pub(crate) async fn open(
         Endpoint::Unix(path) => {
             let stream = UnixStream::connect(path)
                 .await
-                .map_err(|error| unreachable(format!("no connection to the socket {}", host)).source(error))?;
+                .map_err(|error| unreachable(format!("no connection to the socket {host}")).source(error))?;
             Ok(Transport {
                 stream: Box::new(stream),
                 protection: Protection::Plain,

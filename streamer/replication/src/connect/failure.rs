@@ -31,6 +31,8 @@ pub(super) struct Failure {
     error: Error,
     /// The server refused before anything secret was sent to it.
     before_proof: bool,
+    /// It came over TLS.
+    over_tls: bool,
 }
 
 impl Attempt<'_> {
@@ -48,6 +50,7 @@ impl Failure {
             place: attempt.place(),
             error,
             before_proof: false,
+            over_tls: false,
         }
     }
 
@@ -93,6 +96,7 @@ impl Failure {
             place: attempt.place(),
             error,
             before_proof,
+            over_tls: matches!(protection, Protection::Tls { .. }),
         }
     }
 
@@ -106,21 +110,18 @@ impl Failure {
     pub(super) fn other_encryption_may_help(&self, tried: Encryption) -> bool {
         match tried {
             Encryption::Plain => self.before_proof,
-            // An unusable handshake too. A file of ours that cannot be read is the same every time, but prefer means
-            // that TLS is not insisted on.
-            Encryption::Offered | Encryption::Required => self.before_proof || self.error.is(code::replication::TLS),
+            // Where the server has no TLS, the offered way was the plain one already. A handshake that fails is no end
+            // either: prefer means that TLS is not insisted on.
+            Encryption::Offered => (self.before_proof && self.over_tls) || self.error.is(code::replication::TLS),
+            Encryption::Required => false,
         }
     }
 
-    /// Two ways to one address failed: the later says more, unless only `pg_hba.conf` refused it.
+    /// Two ways to one address failed: the later says more, unless the way itself was not open to it.
     pub(super) fn and_then(self, second: Failure) -> Failure {
-        let second_is_plain_refusal =
-            second.error.is(code::replication::HBA) || second.error.is(code::replication::UNREACHABLE);
-        let (kept, other) = if second_is_plain_refusal {
-            (self, second)
-        } else {
-            (second, self)
-        };
+        use code::replication::{HBA, TLS, UNREACHABLE};
+        let not_open = [HBA, TLS, UNREACHABLE].contains(&second.error.code());
+        let (kept, other) = if not_open { (self, second) } else { (second, self) };
         if kept.error.code() == other.error.code() {
             return kept;
         }

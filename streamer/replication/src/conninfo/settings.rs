@@ -19,7 +19,7 @@ use super::{ConnInfo, invalid, value};
 pub(super) const DEFAULT_PORT: u16 = 5432;
 
 /// An attempt to connect and authenticate lasts no longer than the server would wait for us.
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
+const DEFAULT_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Where servers put their sockets: Debian, Red Hat and most packages, then what PostgreSQL itself has built in.
 const SOCKET_DIRECTORIES: [&str; 2] = ["/var/run/postgresql", "/tmp"];

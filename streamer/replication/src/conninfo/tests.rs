@@ -255,6 +255,26 @@ fn the_password_is_never_shown() {
     );
 }
 
+/// Every variable of importance.
+const ALL: &[(&str, &str)] = &[
+    ("PGHOST", "db1,db2"),
+    ("PGPORT", "6000"),
+    ("PGUSER", "backup"),
+    ("PGPASSWORD", "env"),
+    ("PGDATABASE", "app"),
+    ("PGSSLMODE", "verify-full"),
+    ("PGSSLROOTCERT", "/ca.pem"),
+    ("PGSSLCERT", "/c.pem"),
+    ("PGSSLKEY", "/k.pem"),
+    ("PGAPPNAME", "from env"),
+    ("PGCONNECT_TIMEOUT", "3"),
+    ("PGTARGETSESSIONATTRS", "primary"),
+    ("PGCHANNELBINDING", "require"),
+    ("PGOPTIONS", "-c a=b"),
+    ("PGPASSFILE", "/pass"),
+    ("HOME", "/home/pg"),
+];
+
 #[test]
 fn keyword_then_variable_then_default() {
     let plain = settings("", &[]);
@@ -270,24 +290,6 @@ fn keyword_then_variable_then_default() {
     assert_eq!(plain.target, TargetAttrs::Any);
     assert_eq!(plain.channel_binding, ChannelBinding::Prefer);
 
-    const ALL: &[(&str, &str)] = &[
-        ("PGHOST", "db1,db2"),
-        ("PGPORT", "6000"),
-        ("PGUSER", "backup"),
-        ("PGPASSWORD", "env"),
-        ("PGDATABASE", "app"),
-        ("PGSSLMODE", "verify-full"),
-        ("PGSSLROOTCERT", "/ca.pem"),
-        ("PGSSLCERT", "/c.pem"),
-        ("PGSSLKEY", "/k.pem"),
-        ("PGAPPNAME", "from env"),
-        ("PGCONNECT_TIMEOUT", "3"),
-        ("PGTARGETSESSIONATTRS", "primary"),
-        ("PGCHANNELBINDING", "require"),
-        ("PGOPTIONS", "-c a=b"),
-        ("PGPASSFILE", "/pass"),
-        ("HOME", "/home/pg"),
-    ];
     let all = settings("", ALL);
     let hosts: Vec<String> = all.hosts().iter().map(ToString::to_string).collect();
     assert_eq!(hosts, ["db1:6000", "db2:6000"]);
@@ -410,24 +412,20 @@ fn some_conninfo() -> impl Strategy<Value = ConnInfo> {
         "hosts do not fit",
         |(pairs, (user, dbname, password, options, with_ports))| {
             let quote = |value: &str| format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"));
-            let mut text = String::new();
             let join = |of: fn(&(String, String)) -> &str| pairs.iter().map(of).collect::<Vec<_>>().join(",");
-            if !pairs.is_empty() {
-                text.push_str(&format!(" host={}", quote(&join(|pair| &pair.0))));
-            }
-            if with_ports {
-                text.push_str(&format!(" port={}", quote(&join(|pair| &pair.1))));
-            }
-            for (name, value) in [
+            let hosts = (!pairs.is_empty()).then(|| join(|pair| &pair.0));
+            let ports = with_ports.then(|| join(|pair| &pair.1));
+            let all = [
+                ("host", hosts),
+                ("port", ports),
                 ("user", user),
                 ("dbname", dbname),
                 ("password", password),
                 ("options", options),
-            ] {
-                if let Some(value) = value {
-                    text.push_str(&format!(" {name}={}", quote(&value)));
-                }
-            }
+            ];
+            let written =
+                |(name, value): (&str, Option<String>)| value.map(|value| format!("{name}={}", quote(&value)));
+            let text = all.into_iter().filter_map(written).collect::<Vec<_>>().join(" ");
             ConnInfo::parse(&text).ok()
         },
     )
