@@ -136,7 +136,7 @@ impl Pump {
                 biased;
                 () = stop.cancelled(), if !stopping => Woke::Stop,
                 _ = changes.changed(), if !stopping => Woke::Look,
-                () = sleep_until(wake) => Woke::Look,
+                () = sleep_until(wake.unwrap_or(now)), if wake.is_some() => Woke::Look,
                 () = budget.freed(), if !reading => Woke::Look,
                 woke = poll_fn(|cx| drive(wire, reading, cx)) => woke,
             };
@@ -165,16 +165,14 @@ impl Pump {
     }
 
     /// When to look again although nothing happened.
-    fn wake(&self, deadline: Instant) -> Instant {
-        if self.stopping {
-            return deadline;
-        }
-        let mut wake = self.last_status + self.options.status_interval;
-        if self.reading {
-            wake = wake.min(deadline).min(self.ask_due());
-        }
-        if self.owes_reply {
-            wake = wake.min(self.same_answer_due());
+    fn wake(&mut self, deadline: Instant) -> Option<Instant> {
+        let mut wake = self.reading.then_some(deadline);
+        // A status that cannot be written now is no reason to wake before the writing goes on.
+        if !self.stopping && !self.connection.wire().has_unsent() {
+            let status = self.last_status + self.options.status_interval;
+            let ask = self.reading.then(|| self.ask_due());
+            let reply = self.owes_reply.then(|| self.same_answer_due());
+            wake = [wake, Some(status), ask, reply].into_iter().flatten().min();
         }
         wake
     }
