@@ -6,7 +6,7 @@ use std::sync::Arc;
 use hardstorage_engine::source::Source;
 use hardstorage_replication::{ConnInfo, Environment, Secret};
 use hardstorage_report::{DeploymentName, Error, Event, EventSink, Result, Severity, code};
-use hardstorage_repository::{KeyFiles, Keyring};
+use hardstorage_repository::{Access, KeyFiles, Keyring, Mode, Repository};
 use hardstorage_storage::{Credentials, DynStore, OpenOptions};
 use jiff::tz::TimeZone;
 
@@ -103,6 +103,12 @@ impl App {
         };
         let options = OpenOptions { credentials, create, read_only, ..OpenOptions::default() };
         hardstorage_storage::open(url, &options).await
+    }
+
+    /// Opens a repository to read or to write.
+    pub(crate) async fn repository(&self, url: &str, mode: Mode) -> Result<Repository> {
+        let store = self.store(url, false, false).await?;
+        Repository::open(store, Access::new(self.keyring().kek()?, mode)).await
     }
 
     /// The keys of this user or service.
