@@ -11,6 +11,7 @@ use bytes::Bytes;
 use hardstorage_report::{Error, Result, code};
 use tokio::sync::Barrier;
 
+use super::{Outcome, Room, describe};
 use crate::{Created, DynStore, Key};
 
 /// What a race showed.
@@ -41,6 +42,12 @@ impl fmt::Display for Race {
             self.names, self.several_winners, self.no_winner, self.wrong_content
         )
     }
+}
+
+/// The check of the suite.
+pub(super) async fn one_winner(room: &Room) -> Outcome {
+    let race = race(room.store.clone(), 12, 6).await.map_err(|e| describe(&e))?;
+    if race.kept() { Ok(()) } else { Err(race.to_string()) }
 }
 
 /// Lets `writers` tasks race for each of `names` new names: by put_new, and every third name by uploads in parts too.

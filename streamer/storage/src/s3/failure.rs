@@ -7,22 +7,28 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::ByteStreamError;
+use futures::future::BoxFuture;
 use hardstorage_report::{Error, Retry, code};
 
 use crate::Key;
 
 /// An answer may take so long, and for each MiB of body a little longer: half a minute of silence or a line slower than
 /// 128 KiB/s is a failure, a large body is not.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 const PATIENCE_PER_MIB: Duration = Duration::from_secs(8);
 
-/// Runs a request within the time that its body deserves.
-pub(super) async fn within<T>(body: u64, request: impl Future<Output = T>) -> Result<T, Error> {
+/// Runs a request within the time that its body deserves. Boxed, because the SDK's futures are large.
+pub(super) fn within<'a, T: 'a>(
+    body: u64,
+    request: impl Future<Output = T> + Send + 'a,
+) -> BoxFuture<'a, Result<T, Error>> {
     let time = PATIENCE + PATIENCE_PER_MIB.saturating_mul(u32::try_from(body >> 20).unwrap_or(u32::MAX));
-    tokio::time::timeout(time, request).await.map_err(|elapsed| {
-        Error::new(code::storage::UNREACHABLE, "the store did not answer in time")
-            .retry(Retry::Now)
-            .source(elapsed)
+    Box::pin(async move {
+        tokio::time::timeout(time, request).await.map_err(|elapsed| {
+            Error::new(code::storage::UNREACHABLE, "the store did not answer in time")
+                .retry(Retry::Now)
+                .source(elapsed)
+        })
     })
 }
 
@@ -58,13 +64,18 @@ pub(super) fn is_missing_upload<E: ProvideErrorMetadata>(error: &SdkError<E, Htt
     word(error) == "NoSuchUpload"
 }
 
+/// Looks for an error in the chain; an io::Error shows what it wraps only when asked.
 fn find<'a, T: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a T> {
     let mut cause = Some(error);
     while let Some(error) = cause {
         if let Some(found) = error.downcast_ref() {
             return Some(found);
         }
-        cause = error.source();
+        let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        cause = match wrapped {
+            Some(wrapped) => Some(wrapped),
+            None => error.source(),
+        };
     }
     None
 }
