@@ -174,3 +174,90 @@ async fn load_entry(deployment: &Deployment, id: BackupId, seen: Seen) -> Result
         damage: Vec::new(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::{samples, void_backup};
+    use crate::{Action, PackId, WriterId};
+    use hardstorage_codec::{Secret, SigningKey};
+    use hardstorage_storage::{Call, DynStore, Fault, FaultStore, Key, MemoryStore, Store as _};
+    use std::sync::Arc;
+
+    fn id(number: u16) -> BackupId {
+        format!("db1.full.20260625T083040Z.{number:04x}").parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn one_broken_object_spoils_its_own_entry_only() {
+        let memory = Arc::new(MemoryStore::new().with_page(4));
+        let faults = Arc::new(FaultStore::new(memory.clone()));
+        let deployment = Deployment::for_tests(faults.clone() as DynStore, "db1");
+        assert!(deployment.backups().await.unwrap().latest().is_none());
+        let key = SigningKey::new(&Secret::new([6; 32]));
+        deployment.register_signer(&key.public()).await.unwrap();
+        // Committed in another order than they were taken.
+        for (number, second) in [(1, 500), (2, 400), (3, 300), (4, 200), (5, 100)] {
+            let manifest = samples::of(&deployment, &key, id(number).as_str(), second);
+            manifest.commit(&deployment, &key, []).await.unwrap();
+        }
+        void_backup(&deployment, &id(6), "test").await.unwrap();
+        let delete = || Action::Delete { reason: "old".into() };
+        BackupState::change(&deployment, &id(1), delete()).await.unwrap();
+        BackupState::change(&deployment, &id(4), Action::Hold { reason: "x".into() })
+            .await
+            .unwrap();
+        memory.corrupt(&layout::manifest(deployment.name(), &id(2)), |bytes| bytes[300] ^= 1);
+        memory.corrupt(&layout::state(deployment.name(), &id(4), 1), |bytes| bytes[100] ^= 1);
+        for number in [7, 8] {
+            BackupState::change(&deployment, &id(number), delete()).await.unwrap();
+        }
+        memory
+            .put_new(&Key::new("manifests/db1/strange/x").unwrap(), bytes::Bytes::new())
+            .await
+            .unwrap();
+        let pack = PackId {
+            writer: WriterId::new([1; 16]),
+            sequence: 1,
+        };
+        Damage::record(&deployment, pack, 3, "hash", Some(&id(3)))
+            .await
+            .unwrap();
+
+        let catalog = deployment.backups().await.unwrap();
+        assert_eq!(catalog.entries.len(), 8);
+        assert_eq!(catalog.strange, ["manifests/db1/strange/x"]);
+        assert_eq!(catalog.latest().unwrap().backup_id, id(3), "1 is deleted, 2 is broken");
+        let entry = |number| catalog.get(&id(number)).unwrap();
+        assert!(matches!(&entry(2).content, Content::Broken(error) if error.is(code::repository::MANIFEST_CORRUPT)));
+        assert!(entry(4).state.is_err() && entry(4).is_usable());
+        assert!(entry(1).manifest().is_some() && !entry(1).is_usable());
+        assert!(matches!(entry(6).content, Content::Void(_)) && matches!(entry(7).content, Content::Absent));
+        assert_eq!(entry(3).damage.len(), 1);
+        assert!(entry(5).damage.is_empty());
+
+        // A store that fails is no broken backup.
+        let down = Error::new(code::storage::UNREACHABLE, "down");
+        faults.on(Call::Get, faults.count(Call::Get) + 4, Fault::FailBefore(down));
+        assert!(deployment.backups().await.unwrap_err().is(code::storage::UNREACHABLE));
+        assert!(faults.most_at_once() <= AT_ONCE);
+    }
+
+    #[tokio::test]
+    async fn a_backup_by_an_unknown_signer_is_broken() {
+        let deployment = Deployment::for_tests(Arc::new(MemoryStore::new()), "db1");
+        let key = SigningKey::new(&Secret::new([6; 32]));
+        deployment.register_signer(&key.public()).await.unwrap();
+        samples::of(&deployment, &key, id(1).as_str(), 0)
+            .commit(&deployment, &key, [])
+            .await
+            .unwrap();
+        let signer = layout::signer(deployment.name(), &hardstorage_codec::fingerprint(&key.public()));
+        deployment.store().delete(&signer).await.unwrap();
+        let catalog = deployment.twin().backups().await.unwrap();
+        let Content::Broken(error) = &catalog.entries[0].content else {
+            panic!("{catalog:?}")
+        };
+        assert!(error.is(code::repository::SIGNER_UNKNOWN));
+    }
+}

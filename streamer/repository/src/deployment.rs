@@ -101,4 +101,10 @@ impl Deployment {
         *self.0.signers.lock().await = None;
         Ok(())
     }
+
+    /// The same deployment as another process has it: nothing cached.
+    #[cfg(test)]
+    pub(crate) fn twin(&self) -> Deployment {
+        Deployment::new(self.0.shared.clone(), self.0.name.clone(), self.0.key.clone())
+    }
 }

@@ -29,6 +29,8 @@ mod surroundings;
 mod table;
 mod test_support;
 mod text_number;
+pub mod wal;
+mod writer;
 
 pub use catalog::{Catalog, CatalogEntry, Content};
 pub use config::RepoConfig;
@@ -56,8 +58,9 @@ pub use pack::{
 };
 pub use probe::{Probe, ProbeFacts};
 pub use reader::{
-    BackupReader, ContentDamage, ContentDamages, ContentReport, DiscardSink, Entries, FileInfo, FileSink, Progress,
-    ReadOptions, Selection, WindowLimits,
+    BackupReader, CheckedPack, ContentDamage, ContentDamages, ContentReport, DiscardSink, Entries, FileInfo, FileSink,
+    HurtBackup, Progress, ReadOptions, Selection, VerifyDepth, VerifyReport, WindowLimits, check_pack_bytes,
+    damage_impact,
 };
 pub use repository::{Access, Mode, Repository, Rotation};
 pub use session::{
@@ -71,3 +74,4 @@ pub use table::{
     Value,
 };
 pub use text_number::{decimal, hex_bytes};
+pub use writer::{AncestorReader, BackupWriter, FileMeta, Finished, WriterOptions};

@@ -24,6 +24,12 @@ impl<'a> Objects<'a> {
         }
     }
 
+    /// Only those that sort behind this key.
+    pub(crate) fn after(mut self, key: Option<String>) -> Objects<'a> {
+        self.request.after = key;
+        self
+    }
+
     pub(crate) async fn next(&mut self) -> Result<Option<ObjectMeta>> {
         while self.page.is_empty() && self.more {
             let listing = self.store.list(&self.request).await?;

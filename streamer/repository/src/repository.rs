@@ -306,6 +306,9 @@ impl Repository {
     }
 }
 
+#[cfg(test)]
+mod tests;
+
 /// What a rotation did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Rotation {

@@ -36,4 +36,7 @@ super::codes! {
     KEYRING_IO = "other.keyring_io", 1, "A file of the keyring cannot be read or written.", "check the owner and mode of the keyring's directory";
     SIGNING_KEY_MISSING = "auth.signing_key_missing", 3, "The private signing key is not in the keyring.", "put it back, or remove the public one so that a new pair is made";
     SIGNER_CONFLICT = "conflict.signer", 7, "Another public key lies under this signer's name.", "check who writes into this repository";
+    FILE_SIZE = "verify.file_size", 9, "A file did not have the length that was announced.", "run the backup again: the stream was cut short or is not what it says";
+    NAME_TOO_LONG = "preflight.name_too_long", 4, "A path in the data directory is longer than the repository can hold.", "the message tells which; PostgreSQL itself makes no such paths";
+    BLOCK_SIZE = "preflight.block_size", 4, "The server's block size is not supported.", "PostgreSQL is built with blocks of 1 to 32 KiB";
 }

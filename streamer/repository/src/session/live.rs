@@ -163,6 +163,14 @@ impl Session {
     }
 }
 
+#[cfg(test)]
+impl Session {
+    /// Drops the session and gives its task, to wait for its end.
+    pub(super) fn dissolve(self) -> JoinHandle<()> {
+        self.renewing
+    }
+}
+
 impl Core {
     fn check(&self) -> Result<()> {
         if self.lost.is_cancelled() {
