@@ -3,8 +3,7 @@
 //! Pure: settings in, findings out. Everything is read over the replication connection itself (`SHOW`), because the
 //! introduction's role has nothing else: what would need SQL becomes a finding that says which GRANT would show it.
 
-use hardstorage_report::Event;
-use hardstorage_report::Severity as EventSeverity;
+use hardstorage_report::{Error, Event, Severity as EventSeverity, code};
 use serde::{Deserialize, Serialize};
 
 /// How much a finding matters.
@@ -270,6 +269,21 @@ fn slot_findings(facts: &ServerFacts, found: &mut Vec<Finding>) {
             .suggest("set it to 0, or alert on the streamer well before")
             .observed(timeout),
         ),
+    }
+}
+
+/// The error that a fatal finding amounts to.
+pub fn failure(finding: &Finding) -> Error {
+    let code = match finding.code.as_str() {
+        "wal_level.too_low" => code::replication::WAL_LEVEL,
+        "max_wal_senders.zero" => code::replication::SENDERS_FULL,
+        "max_replication_slots.zero" => code::replication::SLOTS_FULL,
+        _ => code::engine::PREFLIGHT,
+    };
+    let error = Error::new(code, finding.message.clone());
+    match &finding.suggestion {
+        Some(suggestion) => error.hint(suggestion.clone()),
+        None => error,
     }
 }
 

@@ -1,11 +1,15 @@
 //! Restoring a backup to a moment.
 
+mod directory;
 mod place;
 mod settings;
+mod tablespaces;
 mod target;
 mod when;
 
+pub use directory::{DirectorySink, Layout, PostgresChecksums, remove_partial};
 pub use place::{Owner, Place, check as check_places, control_system_id, owner, parse_owner, resolve};
 pub use settings::{RecoverySettings, auto_conf, neutralised, quote_shell, restore_command};
+pub use tablespaces::{map_tablespaces, tablespace_map};
 pub use target::{RecoveryTarget, StopAt, TargetAction, TargetTimeline};
 pub use when::{both_zones, parse_time};

@@ -2,6 +2,7 @@
 
 super::codes! {
     PREFLIGHT = "preflight.failed", 4, "A condition for this command is not met.", "the findings tell what to change";
+    SOURCE_IS_STANDBY = "preflight.source_is_standby", 4, "The server is a standby.", "connect to the primary (several hosts with target_session_attrs=primary find it), or use --allow-standby-source";
     NOT_CONTIGUOUS = "replication.not_contiguous", 1, "The WAL stream does not go on where it ended.", "the stream reconnects and asks again";
     BACKUP_RUNNING = "conflict.backup_in_progress", 7, "Another backup of this deployment is running.", "wait for it, or use --allow-concurrent";
     BACKUP_INCOMPLETE = "backup.incomplete", 1, "The WAL that makes the backup consistent could not be stored.", "check that the slot still has it, and run the backup again";

@@ -1,0 +1,346 @@
+//! Writes a backup's files straight to their final place.
+//!
+//! Called from the reader's worker threads, for many files at a time. Every file is compared with PostgreSQL's own
+//! manifest when it is complete; nothing is synced here, because one `syncfs` for each volume at the end costs a
+//! fraction of an `fsync` for each of a hundred thousand files, and nothing can start before `pg_control` is written.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsStr;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use hardstorage_report::{Error, Result, code};
+use hardstorage_repository::{EntryKey, FileInfo, FileSink};
+
+use super::place::Owner;
+use crate::backup::ManifestFile;
+
+/// Where the files of one restore go.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    /// The data directory.
+    pub data: PathBuf,
+    /// Each tablespace's directory, by oid.
+    pub tablespaces: BTreeMap<u32, PathBuf>,
+    /// Who shall own everything.
+    pub owner: Option<Owner>,
+}
+
+impl Layout {
+    /// Where an entry goes. The path was checked when the backup was taken; it is checked again, because this is the
+    /// one place where a name from a repository becomes a path of this machine.
+    pub fn path(&self, key: &EntryKey) -> Result<PathBuf> {
+        let root = match key.tablespace {
+            0 => &self.data,
+            oid => self
+                .tablespaces
+                .get(&oid)
+                .ok_or_else(|| refused(key, "it lies in a tablespace that the backup does not have"))?,
+        };
+        let parts = key.path.split(|byte| *byte == b'/');
+        let safe = parts
+            .clone()
+            .all(|part| !part.is_empty() && part != b"." && part != b".." && !part.contains(&0));
+        if !safe {
+            return Err(refused(key, "its path is not a plain one"));
+        }
+        Ok(parts.fold(root.clone(), |path, part| path.join(OsStr::from_bytes(part))))
+    }
+
+    /// Makes a directory with its mode and owner. One that is there already is fine: a target may exist, and so may
+    /// the parent of a file.
+    pub fn make_directory(&self, path: &Path, mode: u32) -> Result<()> {
+        match DirBuilder::new().mode(mode).create(path) {
+            Ok(()) => self.give(path),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+            Err(error) => Err(failed("make", path, error)),
+        }
+    }
+
+    /// Makes a symbolic link.
+    pub fn make_link(&self, path: &Path, target: &Path) -> Result<()> {
+        std::os::unix::fs::symlink(target, path).map_err(|error| failed("make", path, error))?;
+        self.give(path)
+    }
+
+    /// Gives a path to the owner.
+    pub fn give(&self, path: &Path) -> Result<()> {
+        match self.owner {
+            Some(owner) => std::os::unix::fs::lchown(path, Some(owner.uid), Some(owner.gid))
+                .map_err(|error| failed("give away", path, error)),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes a small file whole: recovery settings and signals.
+    pub fn write_small(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        let write = || -> io::Result<()> {
+            let mut file = OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(path)?;
+            io::Write::write_all(&mut file, bytes)?;
+            file.sync_all()
+        };
+        write().map_err(|error| failed("write", path, error))?;
+        self.give(path)
+    }
+
+    /// Makes everything written so far durable: one call for each volume.
+    pub fn sync(&self) -> Result<()> {
+        for root in std::iter::once(&self.data).chain(self.tablespaces.values()) {
+            let directory = File::open(root).map_err(|error| failed("open", root, error))?;
+            rustix::fs::syncfs(&directory).map_err(|error| failed("sync", root, error.into()))?;
+        }
+        Ok(())
+    }
+}
+
+fn refused(key: &EntryKey, why: &str) -> Error {
+    Error::new(
+        code::repository::OBJECT_CORRUPT,
+        format!("the backup's file {key} cannot be restored: {why}"),
+    )
+}
+
+fn failed(doing: &str, path: &Path, error: io::Error) -> Error {
+    let code = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => code::engine::TARGET_SPACE,
+        _ => code::cli::IO,
+    };
+    Error::new(code, format!("{doing} {}", path.display())).source(error)
+}
+
+/// PostgreSQL's own checksums, by a hash of the path: a million files take 40 MB.
+#[derive(Debug, Default)]
+pub struct PostgresChecksums(HashMap<u64, (u64, Option<u32>)>);
+
+impl PostgresChecksums {
+    fn slot(path: &[u8]) -> u64 {
+        let hash = hardstorage_codec::plain_hash(path);
+        u64::from_le_bytes([hash[0], hash[1], hash[2], hash[3], hash[4], hash[5], hash[6], hash[7]])
+    }
+
+    /// Remembers a file of the manifest.
+    pub fn add(&mut self, file: &ManifestFile) {
+        self.0.insert(Self::slot(&file.path), (file.size, file.crc32c));
+    }
+
+    /// Whether a file is as PostgreSQL sent it; `None` when the manifest does not name it.
+    pub fn matches(&self, key: &EntryKey, size: u64, crc32c: u32) -> Option<bool> {
+        let found = match key.tablespace {
+            0 => self.0.get(&Self::slot(&key.path)),
+            oid => {
+                let mut path = format!("pg_tblspc/{oid}/").into_bytes();
+                path.extend_from_slice(&key.path);
+                self.0.get(&Self::slot(&path))
+            }
+        };
+        found.map(|(expected_size, expected_crc)| {
+            *expected_size == size && expected_crc.is_none_or(|expected| expected == crc32c)
+        })
+    }
+
+    /// How many files it names.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether it names none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// The sink of a restore.
+#[derive(Debug)]
+pub struct DirectorySink {
+    layout: Layout,
+    checksums: PostgresChecksums,
+    checked: AtomicU64,
+}
+
+/// A file that is being written.
+#[derive(Debug)]
+pub struct OpenFile {
+    file: File,
+    path: PathBuf,
+    key: EntryKey,
+}
+
+impl DirectorySink {
+    /// Writes into these places and compares with these checksums.
+    pub fn new(layout: Layout, checksums: PostgresChecksums) -> DirectorySink {
+        DirectorySink {
+            layout,
+            checksums,
+            checked: AtomicU64::new(0),
+        }
+    }
+
+    /// Files that were compared with PostgreSQL's manifest and were equal.
+    pub fn checked(&self) -> u64 {
+        self.checked.load(Ordering::Relaxed)
+    }
+}
+
+impl FileSink for DirectorySink {
+    type Handle = OpenFile;
+
+    fn create(&self, info: &FileInfo) -> Result<OpenFile> {
+        let path = self.layout.path(&info.key)?;
+        // Exclusive: two entries of one name, or a file that appeared since the target was seen empty, are errors.
+        let mode = info.mode & 0o777 | 0o600;
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(&path)
+            .map_err(|error| failed("create", &path, error))?;
+        if info.size > 0 {
+            file.set_len(info.size).map_err(|error| failed("size", &path, error))?;
+        }
+        if let Some(owner) = self.layout.owner {
+            std::os::unix::fs::fchown(&file, Some(owner.uid), Some(owner.gid))
+                .map_err(|error| failed("give away", &path, error))?;
+        }
+        Ok(OpenFile {
+            file,
+            path,
+            key: info.key.clone(),
+        })
+    }
+
+    fn write_at(&self, handle: &OpenFile, offset: u64, bytes: &[u8]) -> Result<()> {
+        handle
+            .file
+            .write_all_at(bytes, offset)
+            .map_err(|error| failed("write", &handle.path, error))
+    }
+
+    fn zero(&self, _handle: &OpenFile, _offset: u64, _length: u64) -> Result<()> {
+        // The file has had its length from the beginning: what is not written is a hole, and reads as zeros.
+        Ok(())
+    }
+
+    fn finish(&self, handle: &OpenFile, crc32c: u32, size: u64) -> Result<()> {
+        match self.checksums.matches(&handle.key, size, crc32c) {
+            Some(true) => {
+                self.checked.fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            }
+            // PostgreSQL does not list its own manifest, nor what it made only for this backup.
+            None => Ok(()),
+            Some(false) => Err(Error::new(
+                code::engine::FILE_CORRUPT,
+                format!(
+                    "{} is not as PostgreSQL sent it: size or checksum differ from its manifest",
+                    handle.path.display()
+                ),
+            )),
+        }
+    }
+}
+
+/// Removes everything inside a directory that this restore made, and the directory itself when it was made too.
+pub fn remove_partial(layout: &Layout, made: &[PathBuf]) -> io::Result<()> {
+    for root in std::iter::once(&layout.data).chain(layout.tablespaces.values()) {
+        if made.contains(root) {
+            fs::remove_dir_all(root)?;
+            continue;
+        }
+        for entry in fs::read_dir(root)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                fs::remove_dir_all(entry.path())?;
+            } else {
+                fs::remove_file(entry.path())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use super::*;
+
+    fn key(tablespace: u32, path: &str) -> EntryKey {
+        EntryKey {
+            tablespace,
+            path: path.as_bytes().to_vec(),
+        }
+    }
+
+    fn layout(data: &Path) -> Layout {
+        Layout {
+            data: data.to_owned(),
+            tablespaces: BTreeMap::from([(7, data.join("ts"))]),
+            owner: None,
+        }
+    }
+
+    #[test]
+    fn no_name_leaves_its_directory() {
+        let layout = layout(Path::new("/data"));
+        assert_eq!(layout.path(&key(0, "base/1/2")).unwrap(), Path::new("/data/base/1/2"));
+        assert_eq!(layout.path(&key(7, "PG_18/1")).unwrap(), Path::new("/data/ts/PG_18/1"));
+        for bad in [
+            key(0, "../x"),
+            key(0, "/etc/passwd"),
+            key(0, "a//b"),
+            key(0, ""),
+            key(0, "a/./b"),
+            key(0, "a\0b"),
+            key(8, "x"),
+        ] {
+            assert!(layout.path(&bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_differs_from_the_manifest_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let mut checksums = PostgresChecksums::default();
+        let crc = hardstorage_codec::crc32c(b"abc");
+        checksums.add(&ManifestFile {
+            path: b"f".to_vec(),
+            size: 3,
+            crc32c: Some(crc),
+        });
+        checksums.add(&ManifestFile {
+            path: b"pg_tblspc/7/g".to_vec(),
+            size: 3,
+            crc32c: Some(crc),
+        });
+        let sink = DirectorySink::new(layout(root.path()), checksums);
+        let info = |key| FileInfo {
+            key,
+            mode: 0o600,
+            mtime: 0,
+            size: 3,
+            crc32c: crc,
+        };
+        fs::create_dir(root.path().join("ts")).unwrap();
+        for name in [key(0, "f"), key(7, "g")] {
+            let handle = sink.create(&info(name.clone())).unwrap();
+            sink.write_at(&handle, 0, b"abc").unwrap();
+            sink.finish(&handle, crc, 3).unwrap();
+            assert!(
+                sink.finish(&handle, crc ^ 1, 3)
+                    .unwrap_err()
+                    .is(code::engine::FILE_CORRUPT)
+            );
+            assert!(sink.finish(&handle, crc, 2).is_err());
+            assert!(sink.create(&info(name)).is_err(), "a file is created once");
+        }
+        assert_eq!(sink.checked(), 2);
+    }
+}

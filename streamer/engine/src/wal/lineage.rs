@@ -1,0 +1,89 @@
+//! Which life of which cluster a stream or a backup belongs to.
+//!
+//! A deployment's name is given by a person and can be pointed at another server by mistake; its archive cannot. The
+//! system identifier decides, on every connection: a new one is taken only by an explicit word.
+
+use std::collections::BTreeSet;
+
+use hardstorage_report::{Error, Result, SystemId, code};
+use hardstorage_repository::{Deployment, Lineage, layout};
+use hardstorage_storage::ListRequest;
+
+/// Every life that the deployment has WAL or backups of, in order.
+pub async fn lineages(deployment: &Deployment) -> Result<BTreeSet<Lineage>> {
+    let folder = layout::wal_folder(deployment.name());
+    let mut found = BTreeSet::new();
+    let mut request = ListRequest::level(folder.clone());
+    loop {
+        let page = deployment.store().list(&request).await?;
+        found.extend(
+            page.folders
+                .iter()
+                .filter_map(|name| Lineage::from_folder(name.strip_prefix(&folder)?.strip_suffix('/')?)),
+        );
+        match page.next {
+            Some(next) => request = request.after(next),
+            None => break,
+        }
+    }
+    let catalog = deployment.backups().await?;
+    found.extend(
+        catalog
+            .entries
+            .iter()
+            .filter_map(|entry| entry.manifest().map(|stored| stored.manifest.lineage)),
+    );
+    Ok(found)
+}
+
+/// The life to go on with: the newest of this cluster. A deployment that knows only other clusters refuses, unless the
+/// new one is accepted.
+pub fn choose_lineage(known: &BTreeSet<Lineage>, system_id: SystemId, accept_new: bool) -> Result<Lineage> {
+    if let Some(ours) = known
+        .iter()
+        .filter(|lineage| lineage.system_id == system_id)
+        .next_back()
+    {
+        return Ok(*ours);
+    }
+    let first = Lineage {
+        system_id,
+        incarnation: 1,
+    };
+    match known.iter().next_back() {
+        None => Ok(first),
+        Some(_) if accept_new => Ok(first),
+        Some(other) => Err(Error::new(
+            code::repository::SYSTEM_MISMATCH,
+            format!(
+                "the server is the cluster {system_id}, the repository has {} under this name",
+                other.system_id
+            ),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lineage(id: u64, incarnation: u16) -> Lineage {
+        Lineage {
+            system_id: SystemId(id),
+            incarnation,
+        }
+    }
+
+    #[test]
+    fn another_cluster_is_taken_only_by_an_explicit_word() {
+        let known = BTreeSet::from([lineage(7, 1), lineage(7, 2), lineage(9, 1)]);
+        assert_eq!(choose_lineage(&known, SystemId(7), false).unwrap(), lineage(7, 2));
+        let refused = choose_lineage(&known, SystemId(8), false).unwrap_err();
+        assert!(refused.is(code::repository::SYSTEM_MISMATCH));
+        assert_eq!(choose_lineage(&known, SystemId(8), true).unwrap(), lineage(8, 1));
+        assert_eq!(
+            choose_lineage(&BTreeSet::new(), SystemId(8), false).unwrap(),
+            lineage(8, 1)
+        );
+    }
+}

@@ -1,0 +1,336 @@
+//! Turns the pieces of one timeline's stream into durable objects, in order, and says how far they are durable.
+//!
+//! Invariants:
+//! - `durable()` never covers a byte whose object, name included, is not durable in the repository; it advances in
+//!   order, so a later segment that is stored first counts for nothing until the earlier one is.
+//! - A segment that is complete is stored while the next one fills; at most [`FINISHING`] wait at a time.
+//! - The bytes of the unfinished segment are made durable as a tail by [`Recorder::flush`]; a finished segment replaces
+//!   its tails, and removing those is never part of an acknowledgement.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use hardstorage_report::{Error, Lsn, Result, SegmentName, SegmentSize, Timeline, code};
+use hardstorage_repository::wal::{RecordFacts, SegmentBuilder, ServerTime, TailWriter, WalArchive};
+use hardstorage_repository::{WriterId, layout};
+use hardstorage_storage::Key;
+use tokio::task::JoinHandle;
+
+use super::assembler::{Assembler, Piece};
+use crate::records::FactsCollector;
+
+/// Complete segments that are being stored while the next one fills.
+const FINISHING: usize = 2;
+/// The longest stretch that is held for a tail; a larger unfinished segment is flushed in several.
+const TAIL_LIMIT: usize = 16 << 20;
+/// The last bytes that are kept to mark an idle archive with.
+const MARK: usize = 8192;
+
+/// What happened to segments since the last look.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stored {
+    /// Segments stored.
+    pub segments: u64,
+}
+
+struct OpenSegment {
+    builder: SegmentBuilder,
+    tails: TailWriter,
+    name: SegmentName,
+    /// Facts of the records that end in this segment.
+    facts: RecordFacts,
+    /// Bytes after the last tail, and where they begin.
+    unflushed: Vec<u8>,
+    unflushed_from: Lsn,
+    /// Facts since the last tail.
+    unflushed_facts: RecordFacts,
+}
+
+/// Records one leg.
+pub struct Recorder {
+    archive: WalArchive,
+    streamer: WriterId,
+    timeline: Timeline,
+    assembler: Assembler,
+    collector: FactsCollector,
+    open: Option<OpenSegment>,
+    finishing: VecDeque<(SegmentName, Lsn, JoinHandle<Result<()>>)>,
+    durable: Lsn,
+    stored: Stored,
+    /// The last bytes received, for an idle mark.
+    last_bytes: Vec<u8>,
+    /// The server's clock up to which nothing is missing from what was received.
+    complete_up_to: Option<ServerTime>,
+    /// The same, of what is durable.
+    marked_up_to: Option<ServerTime>,
+    mark: Option<(SegmentName, Lsn, Lsn, WriterId)>,
+    buffer: Vec<u8>,
+}
+
+impl std::fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Recorder")
+            .field("timeline", &self.timeline)
+            .field("durable", &self.durable)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Recorder {
+    /// Begins at the start of a segment. `durable` is the end of what the archive already has of this timeline; what
+    /// lies before it is compared, not stored again.
+    pub fn new(archive: WalArchive, streamer: WriterId, timeline: Timeline, start: Lsn, durable: Lsn) -> Recorder {
+        let size = archive.segment_size();
+        Recorder {
+            streamer,
+            timeline,
+            assembler: Assembler::new(timeline, start, size),
+            collector: FactsCollector::new(start, size),
+            open: None,
+            finishing: VecDeque::new(),
+            durable: durable.max(start),
+            stored: Stored::default(),
+            last_bytes: Vec::new(),
+            complete_up_to: None,
+            marked_up_to: None,
+            mark: None,
+            buffer: Vec::new(),
+            archive,
+        }
+    }
+
+    /// End of what was received.
+    pub fn received(&self) -> Lsn {
+        self.assembler.next_lsn()
+    }
+
+    /// End of what is durable, on this timeline and without a hole since the start.
+    pub fn durable(&self) -> Lsn {
+        self.durable
+    }
+
+    /// The size of a segment.
+    pub fn segment_size(&self) -> SegmentSize {
+        self.archive.segment_size()
+    }
+
+    /// What was stored since the start.
+    pub fn stored(&self) -> Stored {
+        self.stored
+    }
+
+    /// The server's clock up to which the durable part is complete.
+    pub fn durable_up_to(&self) -> Option<ServerTime> {
+        self.marked_up_to
+    }
+
+    /// Whether bytes or times wait to be made durable.
+    pub fn is_behind(&self) -> bool {
+        self.durable < self.received()
+    }
+
+    /// Takes a message. `server_end` at `server_time` tells whether anything was missing then.
+    pub async fn push(&mut self, lsn: Lsn, bytes: Bytes, server_end: Lsn, server_time: ServerTime) -> Result<()> {
+        let mut pieces = Vec::with_capacity(2);
+        self.assembler.push(lsn, bytes, |piece| pieces.push(piece))?;
+        for piece in pieces {
+            self.take(piece, server_end, server_time).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes note of a sign of life without WAL.
+    pub fn heard(&mut self, server_end: Lsn, server_time: ServerTime) {
+        if server_end <= self.received() {
+            self.complete_up_to = self.complete_up_to.max(Some(server_time));
+        }
+    }
+
+    async fn take(&mut self, piece: Piece, server_end: Lsn, server_time: ServerTime) -> Result<()> {
+        self.collector.push(&piece.bytes);
+        let mut facts = self.collector.take();
+        let end = piece.lsn.add(piece.bytes.len() as u64);
+        if server_end <= end {
+            facts.note_complete(server_time);
+            self.complete_up_to = self.complete_up_to.max(Some(server_time));
+        }
+        self.remember(&piece.bytes);
+        let durable = self.durable;
+        let open = match &mut self.open {
+            Some(open) => open,
+            None => {
+                let mut unflushed = std::mem::take(&mut self.buffer);
+                unflushed.clear();
+                self.open.insert(OpenSegment {
+                    builder: self.archive.segment_builder(piece.segment, Some(self.streamer))?,
+                    tails: self.archive.tail_writer(piece.segment, self.streamer)?,
+                    name: piece.segment,
+                    facts: RecordFacts::default(),
+                    unflushed,
+                    unflushed_from: piece.lsn.max(durable),
+                    unflushed_facts: RecordFacts::default(),
+                })
+            }
+        };
+        open.builder.append(piece.lsn, &piece.bytes).await?;
+        open.facts.join(&facts);
+        open.unflushed_facts.join(&facts);
+        // What an earlier stream made durable already is not put into a tail again.
+        let known = open
+            .unflushed_from
+            .0
+            .saturating_sub(piece.lsn.0)
+            .min(piece.bytes.len() as u64) as usize;
+        if open.unflushed.is_empty() {
+            open.unflushed_from = piece.lsn.add(known as u64).max(open.unflushed_from);
+        }
+        open.unflushed.extend_from_slice(&piece.bytes[known..]);
+        if piece.completes {
+            self.complete().await
+        } else if self
+            .open
+            .as_ref()
+            .is_some_and(|open| open.unflushed.len() >= TAIL_LIMIT)
+        {
+            self.flush().await
+        } else {
+            Ok(())
+        }
+    }
+
+    fn remember(&mut self, bytes: &[u8]) {
+        if bytes.len() >= MARK {
+            self.last_bytes.clear();
+            self.last_bytes.extend_from_slice(&bytes[bytes.len() - MARK..]);
+        } else {
+            self.last_bytes.extend_from_slice(bytes);
+            let excess = self.last_bytes.len().saturating_sub(MARK);
+            self.last_bytes.drain(..excess);
+        }
+    }
+
+    /// Sends the complete segment on its way.
+    async fn complete(&mut self) -> Result<()> {
+        let Some(open) = self.open.take() else { return Ok(()) };
+        self.buffer = open.unflushed;
+        while self.finishing.len() >= FINISHING {
+            self.settle().await?;
+        }
+        let end = self.assembler_boundary(open.name)?;
+        let (builder, facts) = (open.builder, open.facts);
+        let task = tokio::spawn(async move { builder.finish(facts).await.map(drop) });
+        self.finishing.push_back((open.name, end, task));
+        Ok(())
+    }
+
+    fn assembler_boundary(&self, name: SegmentName) -> Result<Lsn> {
+        let size = self.archive.segment_size();
+        name.start(size)
+            .map(|start| start.add(size.bytes()))
+            .ok_or_else(|| Error::new(code::cli::INTERNAL, format!("{name} is no segment of this size")))
+    }
+
+    /// Whether a complete segment is on its way to the repository.
+    pub fn has_finishing(&self) -> bool {
+        !self.finishing.is_empty()
+    }
+
+    /// Waits for the oldest segment on its way. Cancel safe: the segment goes on being stored.
+    pub async fn settle(&mut self) -> Result<()> {
+        let Some((name, end, task)) = self.finishing.front_mut() else {
+            return Ok(());
+        };
+        let (name, end) = (*name, *end);
+        let finished = task.await;
+        self.finishing.pop_front();
+        finished.map_err(|error| Error::new(code::cli::INTERNAL, format!("store segment {name}")).source(error))??;
+        self.durable = self.durable.max(end);
+        self.stored.segments += 1;
+        let mark = self.take_mark();
+        let (archive, streamer) = (self.archive.clone(), self.streamer);
+        tokio::spawn(async move {
+            let removed = async {
+                if let Some(key) = mark {
+                    archive.deployment().store().delete(&key).await?;
+                }
+                archive.drop_tails(name, Some(streamer)).await
+            };
+            if let Err(error) = removed.await {
+                tracing::warn!(segment = %name, %error, "the tails of a finished segment stay");
+            }
+        });
+        Ok(())
+    }
+
+    /// Makes everything received durable.
+    pub async fn flush(&mut self) -> Result<()> {
+        while self.has_finishing() {
+            self.settle().await?;
+        }
+        let known = self.complete_up_to;
+        if let Some(open) = &mut self.open
+            && !open.unflushed.is_empty()
+        {
+            let mut facts = std::mem::take(&mut open.unflushed_facts);
+            if let Some(known) = known {
+                facts.note_complete(known);
+            }
+            let end = open.tails.put(open.unflushed_from, &open.unflushed, facts).await?;
+            open.unflushed.clear();
+            open.unflushed_from = end;
+            self.durable = self.durable.max(end);
+            self.marked_up_to = known;
+        }
+        Ok(())
+    }
+
+    /// Housekeeping that must not stand in front of an acknowledgement: many tails become one.
+    pub async fn tidy(&mut self) -> Result<()> {
+        if let Some(open) = &mut self.open
+            && open.tails.consolidate().await?
+        {
+            open.tails.drop_replaced().await?;
+        }
+        Ok(())
+    }
+
+    /// On an idle server: makes durable *that nothing happened*, so that a time without any commit can be recovered
+    /// to. A mark is a tail that repeats the last bytes with a later clock; the mark before it is removed.
+    pub async fn mark_idle(&mut self) -> Result<bool> {
+        let caught_up = self.durable == self.received() && self.complete_up_to > self.marked_up_to;
+        if !caught_up || self.last_bytes.is_empty() {
+            return Ok(false);
+        }
+        let size = self.archive.segment_size();
+        let end = self.received();
+        // The last byte that was written, not the first that will be: at a border they lie in different segments.
+        let last = Lsn(end.0 - 1);
+        let name = SegmentName::containing(self.timeline, last, size);
+        let within = (last.segment_offset(size) + 1).min(self.last_bytes.len() as u64);
+        let bytes = &self.last_bytes[self.last_bytes.len() - within as usize..];
+        let from = Lsn(end.0 - within);
+        let streamer = WriterId::new(self.archive.deployment().surroundings().random()?);
+        let mut facts = RecordFacts::default();
+        if let Some(known) = self.complete_up_to {
+            facts.note_complete(known);
+        }
+        self.archive
+            .tail_writer(name, streamer)?
+            .put(from, bytes, facts)
+            .await?;
+        self.marked_up_to = self.complete_up_to;
+        let before = self.take_mark();
+        self.mark = Some((name, from, end, streamer));
+        if let Some(key) = before {
+            self.archive.deployment().store().delete(&key).await?;
+        }
+        Ok(true)
+    }
+
+    /// The key of the present mark, which is no longer ours to remember.
+    fn take_mark(&mut self) -> Option<Key> {
+        let (segment, from, to, streamer) = self.mark.take()?;
+        let (name, lineage) = (self.archive.deployment().name(), self.archive.lineage());
+        Some(layout::tail(name, lineage, segment, from, to, &streamer))
+    }
+}
