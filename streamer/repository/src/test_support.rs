@@ -8,7 +8,7 @@ use hardstorage_storage::DynStore;
 use crate::keys::RootKey;
 use crate::policy::Policy;
 use crate::repository::{Mode, Shared};
-use crate::{DataKey, Deployment, Descriptor, Surroundings};
+use crate::{DataKey, Deployment, Descriptor, RepoConfig, Surroundings};
 
 impl Deployment {
     /// A deployment with a random KEK and data key on any store, without a descriptor.
@@ -21,18 +21,33 @@ impl Deployment {
     #[doc(hidden)]
     #[expect(clippy::unwrap_used, reason = "tests only")]
     pub fn for_tests_in(store: DynStore, name: &str, surroundings: Surroundings) -> Deployment {
-        let root = RootKey::kek(Secret::new(surroundings.random().unwrap()));
         let key = DataKey::new(
             Secret::new(surroundings.random().unwrap()),
             surroundings.random().unwrap(),
             1,
             true,
         );
+        Deployment::for_tests_keyed(store, name, surroundings, settings, key)
+    }
+
+    /// The same with a given data key and policy.
+    #[doc(hidden)]
+    #[expect(clippy::unwrap_used, reason = "tests only")]
+    pub fn for_tests_keyed(
+        store: DynStore,
+        name: &str,
+        surroundings: Surroundings,
+        settings: RepoConfig,
+        key: DataKey,
+    ) -> Deployment {
+        let root = RootKey::kek(Secret::new(surroundings.random().unwrap()));
         let now = surroundings.now();
         let descriptor = Descriptor::new(surroundings.random().unwrap(), &root, now, "test".to_owned(), false);
+        let mut policy = Policy::initial(descriptor.repository_id, [0; 32], &root, now);
+        policy.settings = settings;
         let shared = Shared {
             store,
-            policy: Policy::initial(descriptor.repository_id, [0; 32], &root, now),
+            policy,
             descriptor,
             descriptor_hash: [0; 32],
             root,

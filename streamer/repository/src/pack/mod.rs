@@ -73,12 +73,14 @@
 
 mod cipher;
 mod directory;
+mod fetch;
 mod fields;
 mod header;
 mod position;
 
 pub use cipher::{FrameReader, PackCipher};
 pub use directory::{DIRECTORY_ENTRY_LEN, DirectoryEntry, decode_directory};
+pub(crate) use fetch::{fetch_frames, fetch_root};
 pub(crate) use fields::Fields;
 pub use header::{
     Codec, FOOTER_LEN, FOOTER_MAGIC, FRAME_HEADER_LEN, Footer, FrameHeader, MAX_RAW_LEN, MAX_STORED_LEN,

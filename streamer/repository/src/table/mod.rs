@@ -10,7 +10,7 @@
 //!    0  8  magic "HSPACKS" 01
 //!    8  4  number of records
 //!   12  4  zero
-//!   16  8  pages that this backup stored
+//!   16  8  pages that were new or changed in this backup
 //!   24  8  zero
 //! record
 //!    0 16  writer id

@@ -40,8 +40,8 @@ impl PackRecord {
 /// The value of a pack list's root.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PackList {
-    /// Pages that the backup stored.
-    pub stored_pages: u64,
+    /// Pages that were new or changed in this backup: those that it stored, but for those stored anew unchanged.
+    pub changed_pages: u64,
     /// The packs; places in the file table refer to them by number.
     pub packs: Vec<PackRecord>,
 }
@@ -53,7 +53,7 @@ impl PackList {
         out.extend_from_slice(&MAGIC);
         out.extend_from_slice(&(self.packs.len() as u32).to_le_bytes());
         out.extend_from_slice(&[0; 4]);
-        out.extend_from_slice(&self.stored_pages.to_le_bytes());
+        out.extend_from_slice(&self.changed_pages.to_le_bytes());
         out.extend_from_slice(&[0; 8]);
         for pack in &self.packs {
             out.extend_from_slice(pack.id.writer.bytes());
@@ -77,7 +77,7 @@ impl PackList {
         }
         let count = fields.u32()? as usize;
         fields.zeros(4)?;
-        let stored_pages = fields.u64()?;
+        let changed_pages = fields.u64()?;
         fields.zeros(8)?;
         if fields.left() != count * RECORD_LEN {
             return Err(fields.wrong("its length does not match its number of packs"));
@@ -101,7 +101,7 @@ impl PackList {
                 lock_until: fields.u64()?,
             });
         }
-        Ok(PackList { stored_pages, packs })
+        Ok(PackList { changed_pages, packs })
     }
 }
 
@@ -123,7 +123,7 @@ mod tests {
                 total: u64::from(number),
                 lock_until: 0,
             }).collect();
-            let list = PackList { stored_pages: 7, packs };
+            let list = PackList { changed_pages: 7, packs };
             let bytes = list.encode();
             prop_assert_eq!(PackList::decode(&bytes).unwrap(), list);
             prop_assert!(PackList::decode(&bytes[..bytes.len().saturating_sub(cut)]).is_err());

@@ -1,0 +1,399 @@
+//! The backup that pages are compared with: its file table, its pack list, and one section at a time.
+//!
+//! What is found here only proposes: a reference is made when hash, checksum and length of the page just read equal
+//! what is recorded. An ancestor that cannot be read costs space, never a backup: what is damaged in it is left out.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use hardstorage_report::{Error, Result, code};
+
+use crate::layer::{LayerMap, PageFacts, PageMap, PagePlace, decode_column};
+use crate::listing::Objects;
+use crate::pack::{FramePos, fetch_frames, fetch_root};
+use crate::table::{Entry, EntryKey, EntryKind, FileEntry, LayerRefs, PackList, PackRecord, TableIndex, Value};
+use crate::{Deployment, FrameAt, PackId, PackKind, Root, WriterId, layout};
+
+/// Decoded frames of the file table that are kept.
+const TABLE_FRAMES: usize = 32;
+
+/// An earlier backup, open for comparing.
+#[derive(Debug)]
+pub struct AncestorReader {
+    deployment: Deployment,
+    packs: Arc<AncestorPacks>,
+    index: TableIndex,
+    cache: VecDeque<(FramePos, Arc<Vec<Entry>>)>,
+    damaged: HashSet<(PackId, u32)>,
+    /// Packs of which so little is used that what is left of them is stored anew as it passes by.
+    sparse: HashSet<PackId>,
+    /// Pages that may still be stored anew because their frames are sparse.
+    budget: u64,
+    version_directory: Option<Vec<u8>>,
+}
+
+/// The packs of an earlier backup.
+#[derive(Debug, Default)]
+pub(super) struct AncestorPacks {
+    list: PackList,
+    numbers: HashMap<PackId, u32>,
+    /// Not there any more, or shorter than they were.
+    missing: HashSet<PackId>,
+}
+
+impl AncestorPacks {
+    fn new(list: PackList, missing: HashSet<PackId>) -> AncestorPacks {
+        let numbers = list.packs.iter().zip(0..).map(|(pack, number)| (pack.id, number));
+        AncestorPacks {
+            numbers: numbers.collect(),
+            list,
+            missing,
+        }
+    }
+
+    fn by_number(&self, number: u32) -> Result<&PackRecord> {
+        self.list.packs.get(number as usize).ok_or_else(|| {
+            Error::new(
+                code::repository::OBJECT_CORRUPT,
+                format!("the ancestor's pack list has no record {number}"),
+            )
+        })
+    }
+
+    /// The record of a pack that pages may be taken over from.
+    pub(super) fn record(&self, pack: &PackId) -> Option<&PackRecord> {
+        self.by_number(*self.numbers.get(pack)?).ok()
+    }
+}
+
+/// What an earlier backup knows of a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    /// Nothing, or other bytes.
+    Other,
+    /// These bytes, at a place that must or should not be referred to any more.
+    SameButUnusable,
+    /// These bytes.
+    Same,
+}
+
+/// A section of an earlier backup.
+#[derive(Debug)]
+pub(super) struct AncestorSection {
+    pub(super) map: PageMap,
+    /// Its layers; places in them refer to the ancestor's pack list.
+    pub(super) layers: Vec<LayerRefs>,
+    pub(super) packs: Arc<AncestorPacks>,
+    /// Whether its layers lie in frames of their own.
+    pub(super) in_frames: bool,
+    /// Pages that the layers above the base cover.
+    pub(super) delta_pages: u64,
+    /// Whether its layers should be written anew although nothing changed.
+    pub(super) rewrite: bool,
+    /// For each frame of the map whether its pages may be taken over.
+    usable: Vec<bool>,
+}
+
+impl AncestorSection {
+    /// Whether this very page is stored, and where it may be referred to.
+    pub(super) fn find(&self, page: u32, length: usize, facts: PageFacts) -> Found {
+        let Some(PagePlace::Stored { frame, .. }) = self.map.place(page) else {
+            return Found::Other;
+        };
+        if self.map.page_len(page) as usize != length || self.map.facts(page) != Some(facts) {
+            Found::Other
+        } else if self.usable.get(frame as usize) == Some(&true) {
+            Found::Same
+        } else {
+            Found::SameButUnusable
+        }
+    }
+
+    /// The pack that holds a page.
+    pub(super) fn pack_of(&self, page: u32) -> Option<PackId> {
+        let Some(PagePlace::Stored { frame, .. }) = self.map.place(page) else {
+            return None;
+        };
+        let frame = self.map.frames().get(frame as usize)?;
+        self.map.packs().get(frame.at.pack as usize).copied()
+    }
+
+    /// The pack that a frame of its layers lies in.
+    pub(super) fn meta_pack(&self, number: u32) -> Result<&PackRecord> {
+        self.packs.by_number(number)
+    }
+
+    /// What it holds of memory, roughly.
+    pub(super) fn weight(&self) -> usize {
+        self.map.pages() as usize * 24 + self.map.frames().len() * 56
+    }
+}
+
+/// Whether an error says that the ancestor is damaged, as opposed to a store that fails.
+fn is_damage(error: &Error) -> bool {
+    error.is(code::repository::OBJECT_CORRUPT)
+        || error.is(code::repository::PACK_MISSING)
+        || error.is(code::storage::OBJECT)
+        || error.is(code::storage::CORRUPT)
+}
+
+impl AncestorReader {
+    /// Opens the backup with these roots. Pages in `damaged` frames (pack and number) are not taken over.
+    pub async fn open(
+        deployment: &Deployment,
+        file_table: &Root,
+        pack_list: &Root,
+        damaged: HashSet<(PackId, u32)>,
+    ) -> Result<AncestorReader> {
+        let list = PackList::decode(&fetch_root(deployment, pack_list, "pack list").await?)?;
+        let index = TableIndex::decode(&fetch_root(deployment, file_table, "file table").await?)?;
+        let missing = missing_packs(deployment, &list).await?;
+        let (sparse, budget) = sparse_packs(&list);
+        Ok(AncestorReader {
+            deployment: deployment.clone(),
+            packs: Arc::new(AncestorPacks::new(list, missing)),
+            index,
+            cache: VecDeque::new(),
+            damaged,
+            sparse,
+            budget,
+            version_directory: None,
+        })
+    }
+
+    /// The name that the ancestor's tablespaces have for their version directory (`PG_17_202406281`), when the server
+    /// was upgraded since.
+    #[must_use]
+    pub fn with_version_directory(mut self, name: impl Into<Vec<u8>>) -> AncestorReader {
+        self.version_directory = Some(name.into());
+        self
+    }
+
+    pub(super) fn packs(&self) -> &Arc<AncestorPacks> {
+        &self.packs
+    }
+
+    fn translate(&self, key: &EntryKey) -> EntryKey {
+        let rest = key.path.iter().position(|byte| *byte == b'/').map(|at| &key.path[at..]);
+        match (&self.version_directory, rest) {
+            (Some(name), Some(rest)) if key.tablespace != 0 && key.path.starts_with(b"PG_") => EntryKey {
+                tablespace: key.tablespace,
+                path: [name, rest].concat(),
+            },
+            _ => key.clone(),
+        }
+    }
+
+    /// The regular file of this name with this block size, if the ancestor has it.
+    pub(super) async fn file(&mut self, key: &EntryKey, block_size: u32) -> Result<Option<FileEntry>> {
+        let key = self.translate(key);
+        match self.entry(&key).await {
+            Ok(Some(Entry {
+                kind: EntryKind::File(file),
+                ..
+            })) => Ok(Some(file).filter(|file| file.block_size == block_size)),
+            Ok(_) => Ok(None),
+            Err(error) if is_damage(&error) => {
+                tracing::warn!(file = %key, %error, "the earlier backup's table is damaged: the file is stored anew");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn entry(&mut self, key: &EntryKey) -> Result<Option<Entry>> {
+        for run in 0..self.index.runs.len() {
+            let Some(at) = self.index.runs[run].frame_of(key).map(|frame| frame.at) else {
+                continue;
+            };
+            let entries = self.table_frame(at).await?;
+            if let Ok(at) = entries.binary_search_by(|entry| entry.key.cmp(key)) {
+                return Ok(entries.get(at).cloned());
+            }
+        }
+        Ok(None)
+    }
+
+    async fn table_frame(&mut self, at: FramePos) -> Result<Arc<Vec<Entry>>> {
+        if let Some(at) = self.cache.iter().position(|(name, _)| *name == at)
+            && let Some(found) = self.cache.remove(at)
+        {
+            let entries = Arc::clone(&found.1);
+            self.cache.push_front(found);
+            return Ok(entries);
+        }
+        let pack = self.packs.by_number(at.pack)?;
+        let raw = fetch_frames(&self.deployment, &[(at.at(pack.id, PackKind::Meta), Some(at.hash))]).await?;
+        let mut entries = Vec::new();
+        let mut rest = &raw[..];
+        while let Some(entry) = Entry::next(&mut rest)? {
+            entries.push(entry);
+        }
+        let entries = Arc::new(entries);
+        self.cache.truncate(TABLE_FRAMES - 1);
+        self.cache.push_front((at, Arc::clone(&entries)));
+        Ok(entries)
+    }
+
+    /// A section of a file, with hashes; `None` when it is damaged.
+    pub(super) async fn section(&mut self, file: &FileEntry, number: usize) -> Result<Option<Arc<AncestorSection>>> {
+        let Some(layers) = file.sections.get(number) else {
+            return Ok(None);
+        };
+        match self.load(layers).await {
+            Ok(section) => Ok(Some(Arc::new(section))),
+            Err(error) if is_damage(&error) => {
+                tracing::warn!(%error, "a map of the earlier backup is damaged: its pages are stored anew");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn value(&self, value: &Value) -> Result<Vec<u8>> {
+        match value {
+            Value::Here(bytes) => Ok(bytes.clone()),
+            Value::Frames(frames) => {
+                let wanted = frames.iter().map(|at| {
+                    let pack = self.packs.by_number(at.pack)?;
+                    Ok((at.at(pack.id, PackKind::Meta), Some(at.hash)))
+                });
+                let wanted: Vec<(FrameAt, _)> = wanted.collect::<Result<_>>()?;
+                fetch_frames(&self.deployment, &wanted).await
+            }
+        }
+    }
+
+    async fn load(&mut self, layers: &[LayerRefs]) -> Result<AncestorSection> {
+        let mut values = Vec::with_capacity(layers.len());
+        for layer in layers {
+            values.push((self.value(&layer.map).await?, self.value(&layer.column).await?));
+        }
+        let resolve = move || {
+            let decoded = values.into_iter().map(|(map, column)| {
+                let map = LayerMap::decode(&map)?;
+                let column = decode_column(&column, map.stored_pages())?;
+                Ok((map, Some(column)))
+            });
+            let decoded: Vec<_> = decoded.collect::<Result<_>>()?;
+            let above = decoded.iter().skip(1).flat_map(|(map, _)| &map.runs);
+            let delta_pages = above.map(|run| u64::from(run.pages)).sum();
+            Ok((PageMap::resolve(&decoded)?, delta_pages))
+        };
+        let in_frames = layers.iter().all(|layer| matches!(layer.map, Value::Frames(_)));
+        let resolved: Result<(PageMap, u64)> = if in_frames {
+            tokio::task::spawn_blocking(resolve).await.map_err(|error| {
+                Error::new(code::repository::OBJECT_CORRUPT, "resolve a stack of layers").source(error)
+            })?
+        } else {
+            resolve()
+        };
+        let (map, delta_pages) = resolved?;
+        let usable = self.usable_frames(&map);
+        let mut meta_packs = layers
+            .iter()
+            .flat_map(|layer| layer.map.frames().iter().chain(layer.column.frames()))
+            .map(|at| self.packs.by_number(at.pack));
+        let rewrite = meta_packs.any(|pack| pack.is_ok_and(|pack| self.sparse.contains(&pack.id)));
+        Ok(AncestorSection {
+            map,
+            layers: layers.to_vec(),
+            packs: Arc::clone(&self.packs),
+            in_frames,
+            delta_pages,
+            rewrite,
+            usable,
+        })
+    }
+
+    /// Which frames pages may be taken over from: not those that are gone or damaged, and not those that are sparse, as
+    /// far as the budget goes.
+    fn usable_frames(&mut self, map: &PageMap) -> Vec<bool> {
+        let mut live = vec![0u32; map.frames().len()];
+        for page in 0..map.pages() {
+            if let Some(PagePlace::Stored { frame, .. }) = map.place(page)
+                && let Some(live) = live.get_mut(frame as usize)
+            {
+                *live += 1;
+            }
+        }
+        let mut usable = Vec::with_capacity(live.len());
+        for (frame, live) in map.frames().iter().zip(live) {
+            let pack = map.packs().get(frame.at.pack as usize);
+            let sound = pack.filter(|id| {
+                self.packs
+                    .record(id)
+                    .is_some_and(|record| frame.at.end() <= record.length)
+                    && !self.packs.missing.contains(id)
+                    && !self.damaged.contains(&(**id, frame.at.number))
+            });
+            let sparse = u64::from(live) * 4 < u64::from(frame.pages) && u64::from(live) <= self.budget;
+            usable.push(match sound {
+                None => false,
+                Some(id) if self.sparse.contains(id) => false,
+                Some(_) if sparse && live > 0 => {
+                    self.budget -= u64::from(live);
+                    false
+                }
+                Some(_) => true,
+            });
+        }
+        usable
+    }
+}
+
+/// The packs of the list that the store does not have, or has in another length.
+async fn missing_packs(deployment: &Deployment, list: &PackList) -> Result<HashSet<PackId>> {
+    let mut missing: HashMap<PackId, u64> = list.packs.iter().map(|pack| (pack.id, pack.length)).collect();
+    let folder = layout::packs_folder(deployment.name());
+    let mut objects = Objects::under(deployment.store(), folder.clone());
+    while let Some(object) = objects.next().await? {
+        let name = object
+            .key
+            .as_str()
+            .strip_prefix(&folder)
+            .and_then(|name| name.split_once('/'));
+        let Some((writer, sequence)) = name else { continue };
+        let id = WriterId::from_hex(writer).zip(u32::from_str_radix(sequence, 16).ok());
+        let Some((writer, sequence)) = id else { continue };
+        let id = PackId { writer, sequence };
+        if missing
+            .get(&id)
+            .is_some_and(|length| *length == object.size || *length == 0)
+        {
+            missing.remove(&id);
+        }
+    }
+    for pack in missing.keys() {
+        tracing::warn!(?pack, "a pack of the earlier backup is missing or has another length");
+    }
+    Ok(missing.into_keys().collect())
+}
+
+/// The packs with the least in use, below 30 %, and what is left of the budget for sparse frames. Together they bound
+/// what is stored anew to half of what the ancestor had changed, or 1 % of all pages, whichever is more.
+fn sparse_packs(list: &PackList) -> (HashSet<PackId>, u64) {
+    let mut chosen = HashSet::new();
+    let mut budget = 0;
+    for kind in [PackKind::Meta, PackKind::Data] {
+        let packs = list.packs.iter().filter(|pack| pack.kind == kind && pack.length > 0);
+        let all: u64 = packs.clone().map(|pack| pack.live).sum();
+        budget = match kind {
+            PackKind::Data => (list.changed_pages / 2).min(all / 4).max(all / 100),
+            // Frames of metadata, not pages: they are few, and a stack that is written anew is one base again.
+            PackKind::Meta => all / 10,
+        };
+        let mut sparse: Vec<_> = packs
+            .filter(|pack| pack.live > 0 && pack.live * 10 < pack.total * 3)
+            .collect();
+        sparse.sort_by_key(|pack| (pack.live * 1000 / pack.total.max(1), pack.id));
+        for pack in sparse {
+            if pack.live > budget {
+                break;
+            }
+            budget -= pack.live;
+            chosen.insert(pack.id);
+        }
+    }
+    (chosen, budget)
+}
