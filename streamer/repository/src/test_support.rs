@@ -27,18 +27,18 @@ impl Deployment {
             1,
             true,
         );
-        Deployment::for_tests_keyed(store, name, surroundings, settings, key)
+        Deployment::for_tests_with(store, name, surroundings, key, RepoConfig::default())
     }
 
     /// The same with a given data key and policy.
     #[doc(hidden)]
     #[expect(clippy::unwrap_used, reason = "tests only")]
-    pub fn for_tests_keyed(
+    pub fn for_tests_with(
         store: DynStore,
         name: &str,
         surroundings: Surroundings,
-        settings: RepoConfig,
         key: DataKey,
+        settings: RepoConfig,
     ) -> Deployment {
         let root = RootKey::kek(Secret::new(surroundings.random().unwrap()));
         let now = surroundings.now();

@@ -28,7 +28,7 @@ fn small(store: DynStore, sealing: bool) -> Deployment {
         ..RepoConfig::default()
     };
     let key = DataKey::new(Secret::new([5; 32]), [6; 16], 1, sealing);
-    Deployment::for_tests_keyed(store, "db1", Surroundings::default(), config, key)
+    Deployment::for_tests_with(store, "db1", Surroundings::default(), key, config)
 }
 
 fn key(name: &str) -> EntryKey {
