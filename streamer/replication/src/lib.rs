@@ -11,6 +11,8 @@ mod command;
 mod connect;
 mod connection;
 mod conninfo;
+#[doc(hidden)]
+pub mod fuzz;
 mod message;
 mod passfile;
 mod pump;

@@ -28,8 +28,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + Sync> AsyncStream for T {}
 /// A stream chosen at run time.
 pub type BoxStream = Box<dyn AsyncStream>;
 
-/// Room for one read: two of the largest WAL messages (16 blocks of 8 KiB), eight pieces of a base backup.
-const READ_CHUNK: usize = 256 << 10;
+/// One read buffer: two of the largest WAL messages (16 blocks of 8 KiB), eight pieces of a base backup.
+const BUFFER: usize = 256 << 10;
+
+/// How many full buffers are remembered: 8 MiB.
+const MAX_RETIRED: usize = 32;
 
 /// The longest message of the kinds that carry data. A server sends at most a block run or a history file.
 const MAX_LONG: usize = 16 << 20;
@@ -44,6 +47,12 @@ const MAX_NOTICES: usize = 1_000;
 pub struct Wire {
     stream: BoxStream,
     input: BytesMut,
+    /// Buffers that are full, of which somebody may still hold slices. The first touch of memory costs more than
+    /// reading into it, so they are used again.
+    retired: VecDeque<BytesMut>,
+    /// Whether `input` is of the size that is used again.
+    reusable: bool,
+    allocated: usize,
     output: BytesMut,
     flushed: bool,
     write_error: Option<io::Error>,
@@ -58,6 +67,9 @@ impl Wire {
         Wire {
             stream,
             input: BytesMut::new(),
+            retired: VecDeque::new(),
+            reusable: false,
+            allocated: 0,
             output: BytesMut::new(),
             flushed: true,
             write_error: None,
@@ -65,6 +77,13 @@ impl Wire {
             notices: VecDeque::new(),
             notices_dropped: 0,
         }
+    }
+
+    /// A wire that has read these bytes already and will read nothing more.
+    pub(crate) fn buffering(bytes: &[u8]) -> Wire {
+        let mut wire = Wire::new(Box::new(tokio::io::join(tokio::io::empty(), tokio::io::sink())));
+        wire.input.extend_from_slice(bytes);
+        wire
     }
 
     /// Puts bytes behind what waits to be written. They go out with the next [`Wire::flush`].
@@ -177,8 +196,7 @@ impl Wire {
 
     fn poll_fill(&mut self, cx: &mut Context<'_>, missing: usize) -> Poll<Result<()>> {
         if self.input.capacity() - self.input.len() < missing {
-            // Reuses the allocation when nobody holds a slice of it any more.
-            self.input.reserve(missing.max(READ_CHUNK));
+            self.make_room(missing);
         }
         // The future keeps nothing between two polls, so a new one each time loses nothing.
         let read = pin!(self.stream.read_buf(&mut self.input));
@@ -187,6 +205,29 @@ impl Wire {
             Ok(_) => Ok(()),
             Err(error) => Err(self.ended(Some(error))),
         })
+    }
+
+    /// Makes room for so many more bytes: in the same buffer or in an earlier one when nobody holds a slice of it any
+    /// more, else in a new one.
+    fn make_room(&mut self, missing: usize) {
+        let kept = self.input.len();
+        let size = BUFFER.max(kept + missing);
+        if self.input.try_reclaim(size - kept) {
+            return;
+        }
+        let free = self.retired.iter_mut().position(|buffer| buffer.try_reclaim(size));
+        let mut next = free.and_then(|index| self.retired.remove(index)).unwrap_or_else(|| {
+            self.allocated += 1;
+            BytesMut::with_capacity(size)
+        });
+        next.extend_from_slice(&self.input);
+        let mut full = std::mem::replace(&mut self.input, next);
+        // Only those of the one size: a message of many megabytes is not remembered.
+        let reusable = std::mem::replace(&mut self.reusable, size == BUFFER);
+        if reusable && self.retired.len() < MAX_RETIRED {
+            full.clear();
+            self.retired.push_back(full);
+        }
     }
 
     /// The error for the end of the stream. A failed write is the earlier cause.
@@ -224,6 +265,7 @@ impl fmt::Debug for Wire {
         f.debug_struct("Wire")
             .field("input", &self.input.len())
             .field("output", &self.output.len())
+            .field("buffers", &self.allocated)
             .finish_non_exhaustive()
     }
 }
@@ -259,3 +301,7 @@ fn header(input: &[u8]) -> Result<Option<(u8, usize)>> {
     }
     Ok(Some((tag, body)))
 }
+
+#[cfg(test)]
+#[path = "wire_tests.rs"]
+mod tests;
