@@ -1,0 +1,273 @@
+//! A backup opened for reading: its pack list, the index of its file table, and what can be done with them.
+//!
+//! The manifest's signature covers the two roots; the roots' hashes cover the pack list and the index; those cover the
+//! hashes of the table's frames, which cover the maps, which cover every frame of content.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use hardstorage_report::{Error, Result, code};
+
+use super::meta::{BadFrame, MetaReader, Wanted};
+use super::plan::{Planner, Selection};
+use super::report::ContentReport;
+use super::run::{self, ReadOptions};
+use super::sink::FileSink;
+use crate::pack::FramePos;
+use crate::table::{Entry, EntryKey, PackList, TableFrame, TableIndex};
+use crate::{Deployment, PackId, PackKind, Root};
+
+/// Frames of the file table that lookups keep.
+const KEPT_FRAMES: usize = 8;
+/// Frames of the file table that a stream reads ahead.
+const AHEAD: usize = 4;
+
+/// A backup, ready to be read. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct BackupReader(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    meta: MetaReader,
+    packs: PackList,
+    known: HashMap<PackId, PackKind>,
+    index: TableIndex,
+    recent: Mutex<VecDeque<(FramePos, Arc<Vec<u8>>)>>,
+}
+
+impl BackupReader {
+    /// Reads and checks the roots that a verified manifest names.
+    pub async fn open(deployment: &Deployment, file_table: &Root, pack_list: &Root) -> Result<BackupReader> {
+        let meta = MetaReader::new(deployment);
+        let packs = PackList::decode(&meta.root(pack_list, "pack list").await?)?;
+        let index = TableIndex::decode(&meta.root(file_table, "file table").await?)?;
+        let known = packs.packs.iter().map(|pack| (pack.id, pack.kind)).collect();
+        Ok(BackupReader(Arc::new(Inner {
+            meta,
+            packs,
+            known,
+            index,
+            recent: Mutex::default(),
+        })))
+    }
+
+    /// The deployment that it belongs to.
+    pub fn deployment(&self) -> &Deployment {
+        self.0.meta.deployment()
+    }
+
+    /// The packs that it needs.
+    pub fn packs(&self) -> &PackList {
+        &self.0.packs
+    }
+
+    /// How many files, directories and links it has.
+    pub fn entry_count(&self) -> u64 {
+        self.0.index.entries
+    }
+
+    /// The entry of this name.
+    pub async fn lookup(&self, key: &EntryKey) -> Result<Option<Entry>> {
+        for run in &self.0.index.runs {
+            let after = run.frames.partition_point(|frame| frame.first <= *key);
+            let Some(frame) = after.checked_sub(1).and_then(|frame| run.frames.get(frame)) else {
+                continue;
+            };
+            let raw = self.table_frame(frame).await?;
+            let mut rest = &raw[..];
+            while let Some(entry) = Entry::next(&mut rest)? {
+                if entry.key == *key {
+                    return Ok(Some(entry));
+                }
+                if entry.key > *key {
+                    break;
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    async fn table_frame(&self, frame: &TableFrame) -> Result<Arc<Vec<u8>>> {
+        let recent = || self.0.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = recent().iter().find(|(pos, _)| *pos == frame.at).cloned();
+        if let Some((_, raw)) = known {
+            return Ok(raw);
+        }
+        let mut frames = self.table_frames(std::slice::from_ref(frame)).await?;
+        let raw = frames.pop().unwrap_or_else(|| Ok(Vec::new()));
+        let raw = Arc::new(raw.map_err(|bad| lost_table(&bad, self.deployment()))?);
+        let mut kept = recent();
+        if kept.len() >= KEPT_FRAMES {
+            kept.pop_front();
+        }
+        kept.push_back((frame.at, Arc::clone(&raw)));
+        Ok(raw)
+    }
+
+    async fn table_frames(&self, frames: &[TableFrame]) -> Result<Vec<Result<Vec<u8>, BadFrame>>> {
+        let wanted = frames
+            .iter()
+            .map(|frame| self.meta_frame(&frame.at))
+            .collect::<Result<Vec<_>>>()?;
+        self.0.meta.frames(&wanted).await
+    }
+
+    /// Every entry, sorted by tablespace and path.
+    pub fn entries(&self) -> Entries {
+        Entries::new(self, (0..self.0.index.runs.len()).map(|run| run..run + 1).collect())
+    }
+
+    /// Every entry, run after run: for a large backup this is nearer to the order in which packs were filled.
+    pub(super) fn stored_order(&self) -> Entries {
+        Entries::new(self, std::iter::once(0..self.0.index.runs.len()).collect())
+    }
+
+    /// Sends every selected regular file to `sink`. Damage is told in the report ([`ContentReport::failure`]) and recorded
+    /// in the repository when it can be written; an error is a store or a sink that fails, or the end asked for.
+    pub async fn restore<S: FileSink>(
+        &self,
+        sink: Arc<S>,
+        select: Option<Selection>,
+        options: &ReadOptions,
+    ) -> Result<ContentReport> {
+        run::run(self.deployment(), Planner::new(self, select, false), sink, options).await
+    }
+
+    pub(super) fn meta(&self) -> &MetaReader {
+        &self.0.meta
+    }
+
+    /// What a pack holds that stands in the pack list.
+    pub(super) fn kind_of(&self, pack: &PackId) -> Option<PackKind> {
+        self.0.known.get(pack).copied()
+    }
+
+    /// A place in the file table, whose pack is a record of the pack list.
+    pub(super) fn meta_frame(&self, pos: &FramePos) -> Result<Wanted> {
+        match self.0.packs.packs.get(pos.pack as usize) {
+            Some(record) if record.kind == PackKind::Meta => Ok(Wanted {
+                at: pos.at(record.id, record.kind),
+                hash: Some(pos.hash),
+            }),
+            _ => Err(Error::new(
+                code::repository::OBJECT_CORRUPT,
+                "damaged file table: it points into a pack that the backup does not list",
+            )),
+        }
+    }
+}
+
+fn lost_table(bad: &BadFrame, deployment: &Deployment) -> Error {
+    Error::new(
+        code::repository::OBJECT_CORRUPT,
+        format!("a part of the file table is lost: {}", bad.describe(deployment)),
+    )
+}
+
+/// A run of the table's frames, read one after the other.
+#[derive(Debug)]
+struct Cursor {
+    runs: std::ops::Range<usize>,
+    frame: usize,
+    ahead: VecDeque<Result<Vec<u8>, BadFrame>>,
+    raw: Vec<u8>,
+    at: usize,
+    /// The next entry, once it was looked at.
+    peeked: Option<Entry>,
+}
+
+/// A stream of entries, in bounded memory.
+#[derive(Debug)]
+pub struct Entries {
+    backup: BackupReader,
+    cursors: Vec<Cursor>,
+}
+
+impl Entries {
+    fn new(backup: &BackupReader, runs: Vec<std::ops::Range<usize>>) -> Entries {
+        let cursors = runs.into_iter().map(|runs| Cursor {
+            runs,
+            frame: 0,
+            ahead: VecDeque::new(),
+            raw: Vec::new(),
+            at: 0,
+            peeked: None,
+        });
+        Entries {
+            backup: backup.clone(),
+            cursors: cursors.collect(),
+        }
+    }
+
+    /// The next entry; `None` at the end. After an error the stream goes on behind what could not be read.
+    pub async fn next(&mut self) -> Result<Option<Entry>> {
+        match self.next_or_bad().await? {
+            None => Ok(None),
+            Some(Ok(entry)) => Ok(Some(entry)),
+            Some(Err(bad)) => Err(lost_table(&bad, self.backup.deployment())),
+        }
+    }
+
+    pub(super) async fn next_or_bad(&mut self) -> Result<Option<Result<Entry, BadFrame>>> {
+        let ahead = if self.cursors.len() > 1 { 1 } else { AHEAD };
+        for cursor in &mut self.cursors {
+            if let Some(bad) = cursor.fill(&self.backup, ahead).await? {
+                return Ok(Some(Err(bad)));
+            }
+        }
+        self.cursors.retain(|cursor| cursor.peeked.is_some());
+        let first = self.cursors.iter_mut().min_by(|a, b| {
+            a.peeked
+                .as_ref()
+                .map(|e| &e.key)
+                .cmp(&b.peeked.as_ref().map(|e| &e.key))
+        });
+        Ok(first.and_then(|cursor| cursor.peeked.take()).map(Ok))
+    }
+}
+
+impl Cursor {
+    /// Makes sure that the next entry was looked at, if there is one.
+    async fn fill(&mut self, backup: &BackupReader, ahead: usize) -> Result<Option<BadFrame>> {
+        while self.peeked.is_none() {
+            let mut rest = self.raw.get(self.at..).unwrap_or_default();
+            if let Some(entry) = Entry::next(&mut rest)? {
+                self.at = self.raw.len() - rest.len();
+                self.peeked = Some(entry);
+                break;
+            }
+            if self.ahead.is_empty() && !self.read(backup, ahead).await? {
+                break;
+            }
+            match self.ahead.pop_front() {
+                Some(Ok(raw)) => (self.raw, self.at) = (raw, 0),
+                Some(Err(bad)) => {
+                    (self.raw, self.at) = (Vec::new(), 0);
+                    return Ok(Some(bad));
+                }
+                None => {}
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reads the next frames; false at the end.
+    async fn read(&mut self, backup: &BackupReader, ahead: usize) -> Result<bool> {
+        loop {
+            if self.runs.is_empty() {
+                return Ok(false);
+            }
+            let run = backup.0.index.runs.get(self.runs.start);
+            let frames = run.and_then(|run| run.frames.get(self.frame..)).unwrap_or_default();
+            let frames = frames.get(..ahead.min(frames.len())).unwrap_or_default();
+            if frames.is_empty() {
+                self.runs.start += 1;
+                self.frame = 0;
+                continue;
+            }
+            self.frame += frames.len();
+            self.ahead = backup.table_frames(frames).await?.into();
+            return Ok(true);
+        }
+    }
+}

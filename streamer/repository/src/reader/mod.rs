@@ -1,0 +1,34 @@
+//! Reading a backup: its file table, its content by windows, and whether all of it is still what it was.
+//!
+//! The way of the bytes: `plan` turns the file table into windows (which pieces of which files lie in which frames),
+//! `run` reads the packs in large ranges, `transfer` decodes on a fixed set of threads and writes each piece to its final
+//! place through a [`FileSink`]. Memory is the same for 1 GiB and for 100 TiB.
+
+mod backup;
+mod checksum;
+mod fetch;
+mod impact;
+mod meta;
+mod pack_check;
+mod plan;
+mod pool;
+mod ranges;
+mod report;
+mod run;
+mod sink;
+#[cfg(test)]
+mod tests;
+mod transfer;
+mod verify;
+mod window;
+
+pub use backup::{BackupReader, Entries};
+pub use impact::{HurtBackup, damage_impact};
+pub use pack_check::{CheckedPack, check_pack_bytes};
+pub use plan::Selection;
+pub use report::{ContentDamage, ContentDamages, ContentReport};
+pub use run::ReadOptions;
+pub use sink::{DiscardSink, FileInfo, FileSink};
+pub use transfer::Progress;
+pub use verify::{VerifyDepth, VerifyReport};
+pub use window::WindowLimits;

@@ -1,0 +1,433 @@
+//! Turns the file table into windows: reads entries and maps, resolves them, and says for each file where its bytes lie.
+//!
+//! Small files carry their maps in their entries and are gathered in a window of their own, because files of one
+//! directory share frames; large files' maps are read a batch at a time. The planner is held back by the channel that
+//! it plans into.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use hardstorage_report::{Error, Result, code};
+use tokio::sync::mpsc;
+
+use super::backup::{BackupReader, Entries};
+use super::checksum::Combiner;
+use super::fetch;
+use super::meta::{BadFrame, Wanted};
+use super::report::ContentDamage;
+use super::sink::FileInfo;
+use super::window::{OpenFile, Window, WindowBuilder, WindowLimits};
+use crate::PackKind;
+use crate::layer::{LayerMap, PageFacts, PageMap, PagePlace, SECTION_LEN, decode_column};
+use crate::table::{Entry, EntryKind, LayerRefs, Value};
+
+/// Which entries a run is about.
+pub type Selection = Arc<dyn Fn(&Entry) -> bool + Send + Sync>;
+
+/// Up to this length files carry their maps in their entries.
+const SMALL_FILE: u64 = 1 << 20;
+/// Raw bytes of maps that are read together, beyond the first section.
+const BATCH_BYTES: u64 = 8 << 20;
+/// Sections that are read together.
+const BATCH_SECTIONS: usize = 64;
+
+/// What the planner says.
+pub(super) enum Planned<H> {
+    /// Files to be moved.
+    Window(Window<H>),
+    /// Something that they need is damaged.
+    Damaged(ContentDamage),
+}
+
+/// A section whose maps must be read.
+struct Section<H> {
+    file: Arc<OpenFile<H>>,
+    index: usize,
+    last: bool,
+    layers: Vec<LayerRefs>,
+}
+
+/// Plans.
+pub(super) struct Planner<H> {
+    backup: BackupReader,
+    entries: Entries,
+    select: Option<Selection>,
+    /// Also read the columns, and compare what they add up to with the file's checksum.
+    columns: bool,
+    batch: Vec<Section<H>>,
+    batch_bytes: u64,
+}
+
+impl<H: Send + Sync + 'static> Planner<H> {
+    pub(super) fn new(backup: &BackupReader, select: Option<Selection>, columns: bool) -> Planner<H> {
+        Planner {
+            backup: backup.clone(),
+            entries: backup.stored_order(),
+            select,
+            columns,
+            batch: Vec::new(),
+            batch_bytes: 0,
+        }
+    }
+
+    /// Plans until the end of the file table.
+    pub(super) async fn run(
+        mut self,
+        limits: (WindowLimits, WindowLimits),
+        plan: mpsc::Sender<Planned<H>>,
+    ) -> Result<()> {
+        let mut builders = Builders::new(limits, plan, self.columns.then(|| self.backup.clone()));
+        while let Some(next) = self.entries.next_or_bad().await? {
+            let entry = match next {
+                Ok(entry) => entry,
+                Err(bad) => {
+                    let damage = of_frame(
+                        &self.backup,
+                        &bad,
+                        BTreeSet::new(),
+                        "a part of the file table is lost: ",
+                    );
+                    builders.tell(damage).await?;
+                    continue;
+                }
+            };
+            if self.select.as_ref().is_none_or(|select| select(&entry)) {
+                builders = self.add(entry, builders).await?;
+            }
+        }
+        builders = self.flush(builders).await?;
+        blocking(move || builders.finish()).await
+    }
+
+    async fn add(&mut self, entry: Entry, mut builders: Builders<H>) -> Result<Builders<H>> {
+        let Some(info) = FileInfo::of(&entry) else {
+            return Ok(builders);
+        };
+        let EntryKind::File(content) = entry.kind else {
+            return Ok(builders);
+        };
+        let file = OpenFile::new(Arc::new(info));
+        let here = |layer: &LayerRefs| matches!((&layer.map, &layer.column), (Value::Here(_), Value::Here(_)));
+        if content.size <= SMALL_FILE && content.sections.iter().flatten().all(here) {
+            return blocking(move || {
+                builders.small_file(&file, content.sections)?;
+                Ok(builders)
+            })
+            .await;
+        }
+        let count = content.sections.len();
+        for (index, layers) in content.sections.into_iter().enumerate() {
+            let frames = layers.iter().flat_map(|layer| {
+                let column = if self.columns { layer.column.frames() } else { &[] };
+                layer.map.frames().iter().chain(column)
+            });
+            self.batch_bytes += frames.map(|frame| u64::from(frame.raw_len)).sum::<u64>();
+            self.batch.push(Section {
+                file: Arc::clone(&file),
+                index,
+                last: index + 1 == count,
+                layers,
+            });
+            if self.batch.len() >= BATCH_SECTIONS || self.batch_bytes >= BATCH_BYTES {
+                builders = self.flush(builders).await?;
+            }
+        }
+        Ok(builders)
+    }
+
+    /// Reads the maps of the batch and gives its sections to the windows.
+    async fn flush(&mut self, mut builders: Builders<H>) -> Result<Builders<H>> {
+        self.batch_bytes = 0;
+        let batch = std::mem::take(&mut self.batch);
+        let columns = self.columns;
+        let mut wanted = Vec::new();
+        for layer in batch.iter().flat_map(|section| &section.layers) {
+            wanted.extend_from_slice(layer.map.frames());
+            if columns {
+                wanted.extend_from_slice(layer.column.frames());
+            }
+        }
+        let wanted = wanted
+            .iter()
+            .map(|pos| self.backup.meta_frame(pos))
+            .collect::<Result<Vec<Wanted>>>()?;
+        let mut frames = self.backup.meta().frames(&wanted).await?.into_iter();
+        let backup = self.backup.clone();
+        blocking(move || {
+            for section in batch {
+                let Section {
+                    file,
+                    index,
+                    last,
+                    layers,
+                } = section;
+                // Take all of the section's frames off the list first, whatever is wrong with one of them.
+                let values: Vec<_> = layers
+                    .into_iter()
+                    .map(|layer| {
+                        let map = value(layer.map, &mut frames);
+                        let column = columns.then(|| value(layer.column, &mut frames));
+                        (map, column)
+                    })
+                    .collect();
+                let layers: Result<Vec<RawLayer>, BadFrame> = values
+                    .into_iter()
+                    .map(|(map, column)| Ok((map?, column.transpose()?)))
+                    .collect();
+                match layers {
+                    Ok(layers) => builders.section(&file, index, last, &layers)?,
+                    Err(bad) => {
+                        let files = BTreeSet::from([file.info.key.to_string()]);
+                        builders.damaged(&file, of_frame(&backup, &bad, files, "the map of a file is lost: "))?;
+                        builders.section(&file, index, last, &[])?;
+                    }
+                }
+            }
+            Ok(builders)
+        })
+        .await
+    }
+}
+
+/// The stored forms of a layer's map and column.
+pub(super) type RawLayer = (Vec<u8>, Option<Vec<u8>>);
+
+/// Puts a value together from the frames that were read for it.
+fn value(value: Value, frames: &mut impl Iterator<Item = Result<Vec<u8>, BadFrame>>) -> Result<Vec<u8>, BadFrame> {
+    match value {
+        Value::Here(bytes) => Ok(bytes),
+        Value::Frames(places) => {
+            // Every frame is taken, so that the next value finds its own.
+            let parts: Vec<_> = frames.take(places.len()).collect();
+            let mut parts = parts.into_iter();
+            let mut whole = parts.next().unwrap_or_else(|| Ok(Vec::new()))?;
+            for part in parts {
+                whole.extend_from_slice(&part?);
+            }
+            Ok(whole)
+        }
+    }
+}
+
+fn of_frame(backup: &BackupReader, bad: &BadFrame, files: BTreeSet<String>, what: &str) -> ContentDamage {
+    ContentDamage {
+        pack: Some((bad.pack, bad.kind)),
+        object: fetch::object(backup.deployment(), bad.pack),
+        frame: (!bad.pack_missing).then_some(bad.frame),
+        pack_missing: bad.pack_missing,
+        files,
+        reason: format!("{what}{}", bad.reason),
+    }
+}
+
+/// Runs what computes, or what waits for room in a channel, beside the asynchronous threads.
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| Error::new(code::cli::INTERNAL, "planning ended unexpectedly").source(error))?
+}
+
+struct Builders<H> {
+    large: WindowBuilder<H>,
+    small: WindowBuilder<H>,
+    limits: (WindowLimits, WindowLimits),
+    plan: mpsc::Sender<Planned<H>>,
+    /// With columns: the pack list to hold the maps against.
+    strict: Option<BackupReader>,
+    /// The part of the current file that `large` is at, when one was begun.
+    part: usize,
+    begun: bool,
+    /// With columns: the checksum of the current file's sections so far.
+    sum: u32,
+    combiner: Combiner,
+}
+
+impl<H> Builders<H> {
+    fn new(
+        limits: (WindowLimits, WindowLimits),
+        plan: mpsc::Sender<Planned<H>>,
+        strict: Option<BackupReader>,
+    ) -> Builders<H> {
+        Builders {
+            large: WindowBuilder::new(limits.0),
+            small: WindowBuilder::new(limits.1),
+            limits,
+            plan,
+            strict,
+            part: 0,
+            begun: false,
+            sum: 0,
+            combiner: Combiner::default(),
+        }
+    }
+
+    async fn tell(&self, damage: ContentDamage) -> Result<()> {
+        self.plan.send(Planned::Damaged(damage)).await.map_err(|_| abandoned())
+    }
+
+    fn send(&self, planned: Planned<H>) -> Result<()> {
+        self.plan.blocking_send(planned).map_err(|_| abandoned())
+    }
+
+    fn damaged(&self, file: &OpenFile<H>, damage: ContentDamage) -> Result<()> {
+        file.set_damaged();
+        self.send(Planned::Damaged(damage))
+    }
+
+    fn small_file(&mut self, file: &Arc<OpenFile<H>>, sections: Vec<Vec<LayerRefs>>) -> Result<()> {
+        self.small.part(Arc::clone(file), 0, 0);
+        self.sum = 0;
+        let count = sections.len();
+        for (index, layers) in sections.into_iter().enumerate() {
+            let layers: Vec<RawLayer> = layers
+                .into_iter()
+                .filter_map(|layer| match (layer.map, layer.column) {
+                    (Value::Here(map), Value::Here(column)) => Some((map, Some(column))),
+                    _ => None,
+                })
+                .collect();
+            self.resolve(file, index, index + 1 == count, &layers, true)?;
+        }
+        if self.small.is_full() {
+            let window = std::mem::replace(&mut self.small, WindowBuilder::new(self.limits.1)).finish();
+            self.send(Planned::Window(window))?;
+        }
+        Ok(())
+    }
+
+    /// Adds a section of a large file. Without layers it is known to be lost.
+    fn section(&mut self, file: &Arc<OpenFile<H>>, index: usize, last: bool, layers: &[RawLayer]) -> Result<()> {
+        if index == 0 {
+            (self.part, self.sum) = (0, 0);
+        }
+        if !self.begun {
+            self.large.part(Arc::clone(file), self.part, index as u64 * SECTION_LEN);
+            self.begun = true;
+        }
+        if !layers.is_empty() {
+            self.resolve(file, index, last, layers, false)?;
+        }
+        if last {
+            self.begun = false;
+        }
+        if self.large.is_full() {
+            if !last {
+                self.large.goes_on();
+                self.part += 1;
+                self.begun = false;
+            }
+            let window = std::mem::replace(&mut self.large, WindowBuilder::new(self.limits.0)).finish();
+            self.send(Planned::Window(window))?;
+        }
+        Ok(())
+    }
+
+    fn resolve(
+        &mut self,
+        file: &OpenFile<H>,
+        index: usize,
+        last: bool,
+        layers: &[RawLayer],
+        small: bool,
+    ) -> Result<()> {
+        let Err(error) = self.pieces(file, index, last, layers, small) else {
+            return Ok(());
+        };
+        let name = file.info.key.to_string();
+        self.damaged(
+            file,
+            ContentDamage {
+                pack: None,
+                object: String::new(),
+                frame: None,
+                pack_missing: false,
+                reason: format!("{name}: {error}"),
+                files: BTreeSet::from([name]),
+            },
+        )
+    }
+
+    fn pieces(&mut self, file: &OpenFile<H>, index: usize, last: bool, layers: &[RawLayer], small: bool) -> Result<()> {
+        let corrupt = |problem: &str| Err(Error::new(code::repository::OBJECT_CORRUPT, problem));
+        let mut decoded: Vec<(LayerMap, Option<Vec<PageFacts>>)> = Vec::with_capacity(layers.len());
+        for (map, column) in layers {
+            let map = LayerMap::decode(map)?;
+            let column = match column {
+                Some(column) if self.strict.is_some() => Some(decode_column(column, map.stored_pages())?),
+                _ => None,
+            };
+            decoded.push((map, column));
+        }
+        let map = PageMap::resolve(&decoded)?;
+        drop(decoded);
+        let start = index as u64 * SECTION_LEN;
+        if map.length() != file.info.size.saturating_sub(start).min(SECTION_LEN) {
+            return corrupt("a section of its map has another length than the file");
+        }
+        if let Some(backup) = &self.strict
+            && let Some(pack) = map
+                .packs()
+                .iter()
+                .find(|pack| backup.kind_of(pack) != Some(PackKind::Data))
+        {
+            return corrupt(&format!(
+                "its map points into pack {}/{:08x}, which the backup does not list",
+                pack.writer, pack.sequence
+            ));
+        }
+        let builder = if small { &mut self.small } else { &mut self.large };
+        builder.seek(start);
+        for run in map.runs() {
+            match run.place {
+                PagePlace::Zeros => builder.zeros(u64::from(run.bytes)),
+                PagePlace::Stored { frame, offset } => {
+                    let frame = map.frames().get(frame as usize);
+                    let pack = frame.and_then(|frame| map.packs().get(frame.at.pack as usize));
+                    let (Some(frame), Some(pack)) = (frame, pack) else {
+                        return corrupt("its map points at a frame that it does not hold");
+                    };
+                    builder.piece(*pack, &frame.at, offset, run.bytes)?;
+                }
+            }
+        }
+        if self.strict.is_some() {
+            self.add_up(&map);
+            if last && self.sum != file.info.crc32c {
+                return corrupt("the checksums of its pages do not make up the checksum of the file");
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes on with the file's checksum by those of a section's pages.
+    fn add_up(&mut self, map: &PageMap) {
+        for run in map.runs() {
+            if run.place == PagePlace::Zeros {
+                let zeros = self.combiner.zeros(u64::from(run.bytes));
+                self.sum = self.combiner.append(self.sum, zeros, u64::from(run.bytes));
+                continue;
+            }
+            for page in run.first..run.first + run.pages {
+                let crc = map.facts(page).map_or(0, |facts| facts.crc);
+                self.sum = self.combiner.append(self.sum, crc, u64::from(map.page_len(page)));
+            }
+        }
+    }
+
+    fn finish(self) -> Result<()> {
+        for builder in [self.large, self.small] {
+            if !builder.is_empty() {
+                let window = builder.finish();
+                self.plan
+                    .blocking_send(Planned::Window(window))
+                    .map_err(|_| abandoned())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The run that was planned for has ended: its own error says why.
+fn abandoned() -> Error {
+    Error::new(code::cli::INTERRUPTED, "stopped before the end")
+}

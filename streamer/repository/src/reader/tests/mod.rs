@@ -1,0 +1,7 @@
+//! Backups written by the writer, read back from stores that behave and from stores that do not.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod damaged;
+mod round_trip;
+mod scenario;
+mod store_faults;
