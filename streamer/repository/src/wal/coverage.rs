@@ -1,0 +1,259 @@
+//! What the archive covers along the history of a timeline.
+//!
+//! A segment counts on the timeline from which recovery reads it: the newest one that began in or before it. So the copy
+//! of a switch segment that lies on the old timeline proves nothing once the new one has written (PostgreSQL would read
+//! the old copy only where the new one is absent, and then replay a branch that is dead). Tails count where `fetch` would
+//! assemble them: at the end of what a timeline has, or where they hold a whole segment.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hardstorage_report::{Lsn, Result, SegmentName, SegmentSize, Timeline};
+
+use super::WalArchive;
+use super::ancestry::Branch;
+use super::assemble::reach;
+
+/// A stretch of WAL: `from` is in it, `to` is the first byte behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+pub struct LsnRange {
+    /// The first byte.
+    pub from: Lsn,
+    /// The first byte behind it.
+    pub to: Lsn,
+}
+
+/// Where the bytes of a piece come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PieceSource {
+    /// A finished segment.
+    Segment,
+    /// Tails.
+    Tails,
+}
+
+/// The part of a segment that recovery can read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Piece {
+    /// Its bytes.
+    pub range: LsnRange,
+    /// The copy that recovery reads.
+    pub segment: SegmentName,
+    /// Whether it is finished.
+    pub source: PieceSource,
+}
+
+/// What is archived of the history of one timeline.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Coverage {
+    /// The timeline.
+    pub timeline: Timeline,
+    /// By position, without overlap.
+    pub pieces: Vec<Piece>,
+}
+
+/// What is stored on one timeline.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Inventory {
+    pub segments: BTreeSet<Lsn>,
+    /// By segment: what its tails hold without a hole from its first byte on, and the first byte behind a hole.
+    pub tails: BTreeMap<Lsn, (LsnRange, Option<Lsn>)>,
+}
+
+impl Inventory {
+    /// Whether anything of this timeline lies in the segment at `start` or behind it.
+    fn has_from(&self, start: Lsn) -> bool {
+        self.segments.range(start..).next().is_some() || self.tails.range(start..).next().is_some()
+    }
+
+    /// The pieces in a window, as far as recovery can read them.
+    fn pieces(&self, timeline: Timeline, window: LsnRange, size: SegmentSize, out: &mut Vec<Piece>) {
+        let bytes = size.bytes();
+        let mut add = |start: Lsn, range: LsnRange, source| {
+            let range = LsnRange {
+                from: range.from.max(window.from),
+                to: range.to.min(window.to),
+            };
+            if range.from < range.to {
+                out.push(Piece {
+                    range,
+                    segment: SegmentName::containing(timeline, start, size),
+                    source,
+                });
+            }
+        };
+        // The window may begin within a segment.
+        let first = window.from.segment_start(size);
+        let starts: BTreeSet<Lsn> = self
+            .segments
+            .range(first..window.to)
+            .chain(self.tails.range(first..window.to).map(|(start, _)| start))
+            .copied()
+            .collect();
+        for start in starts {
+            let end = start.add(bytes);
+            if self.segments.contains(&start) {
+                add(start, LsnRange { from: start, to: end }, PieceSource::Segment);
+            } else if let Some((range, beyond)) = self.tails.get(&start) {
+                let whole = range.from == start && range.to == end;
+                let last = range.from == start && beyond.is_none() && !self.has_from(end);
+                if whole || last {
+                    add(start, *range, PieceSource::Tails);
+                }
+            }
+        }
+    }
+}
+
+impl Coverage {
+    /// Computes it from the branches that lead to the timeline and what each of them has in store.
+    pub(super) fn compute(
+        timeline: Timeline,
+        chain: &[Branch],
+        size: SegmentSize,
+        stored: &BTreeMap<Timeline, Inventory>,
+    ) -> Coverage {
+        let none = Inventory::default();
+        let of = |branch: &Branch| stored.get(&branch.timeline).unwrap_or(&none);
+        let mut pieces = Vec::new();
+        // From the newest branch back: each one ends where the one after it takes over.
+        let mut limit = Lsn(u64::MAX);
+        for (index, branch) in chain.iter().enumerate().rev() {
+            let start = branch.begin.segment_start(size);
+            // The newest timeline has nothing yet: recovery then reads the older copy, up to the switch.
+            if index + 1 == chain.len() && index > 0 && !of(branch).has_from(start) {
+                limit = branch.begin;
+                continue;
+            }
+            if start < limit {
+                let window = LsnRange { from: start, to: limit };
+                of(branch).pieces(branch.timeline, window, size, &mut pieces);
+                limit = start;
+            }
+        }
+        pieces.sort_by_key(|piece| piece.range);
+        Coverage { timeline, pieces }
+    }
+
+    /// The covered ranges, as long as they can be.
+    pub fn ranges(&self) -> Vec<LsnRange> {
+        let mut ranges: Vec<LsnRange> = Vec::new();
+        for piece in &self.pieces {
+            match ranges.last_mut() {
+                Some(last) if last.to >= piece.range.from => last.to = last.to.max(piece.range.to),
+                _ => ranges.push(piece.range),
+            }
+        }
+        ranges
+    }
+
+    /// Whether every byte from `from` to before `to` is there.
+    pub fn is_covered(&self, from: Lsn, to: Lsn) -> bool {
+        from >= to || self.recoverable_until(from).is_some_and(|end| end >= to)
+    }
+
+    /// How far recovery gets that begins at `from`; `None` when it cannot begin there.
+    pub fn recoverable_until(&self, from: Lsn) -> Option<Lsn> {
+        // A position at the very end of what is there is reached already.
+        let mut ranges = self.ranges().into_iter();
+        ranges
+            .find(|range| range.from <= from && from <= range.to)
+            .map(|range| range.to)
+    }
+
+    /// The first hole at or behind `from` with something archived behind it.
+    pub fn first_hole(&self, from: Lsn) -> Option<LsnRange> {
+        let ranges = self.ranges();
+        let mut at = from;
+        for range in ranges {
+            if range.to < at {
+                continue;
+            }
+            if range.from > at {
+                return Some(LsnRange {
+                    from: at,
+                    to: range.from,
+                });
+            }
+            at = range.to;
+        }
+        None
+    }
+
+    /// The pieces that recovery from `from` reads before the first hole.
+    pub fn pieces_from(&self, from: Lsn) -> &[Piece] {
+        let first = self.pieces.partition_point(|piece| piece.range.to <= from);
+        let rest = self.pieces.get(first..).unwrap_or_default();
+        let mut end = match rest.first() {
+            Some(piece) if piece.range.from <= from => piece.range.from,
+            _ => return &[],
+        };
+        let holds = rest.iter().take_while(|piece| {
+            let joined = piece.range.from == end;
+            end = piece.range.to;
+            joined
+        });
+        let count = holds.count();
+        rest.get(..count).unwrap_or_default()
+    }
+}
+
+impl WalArchive {
+    /// What is archived of the history of a timeline, from the segment with the byte `from` on. Lists names only.
+    pub async fn coverage(&self, timeline: Timeline, from: Lsn) -> Result<Coverage> {
+        let chain = self.ancestry().await?.chain(timeline)?;
+        let mut stored = BTreeMap::new();
+        for branch in &chain {
+            if branch
+                .end
+                .is_some_and(|end| end < from.segment_start(self.segment_size()))
+            {
+                continue;
+            }
+            stored.insert(branch.timeline, self.inventory(branch.timeline, from).await?);
+        }
+        Ok(Coverage::compute(timeline, &chain, self.segment_size(), &stored))
+    }
+
+    async fn inventory(&self, timeline: Timeline, from: Lsn) -> Result<Inventory> {
+        let size = self.segment_size();
+        let first = from.segment_start(size);
+        let before = first
+            .0
+            .checked_sub(size.bytes())
+            .map(|start| SegmentName::containing(timeline, Lsn(start), size));
+        // Tails first: a segment that is finished in between is then seen as finished.
+        let mut tails = BTreeMap::new();
+        for segment in self.segments_with_tails(timeline).await? {
+            let start = self.start_of(segment)?;
+            if start < first {
+                continue;
+            }
+            let spans = self.list_tails(segment).await?;
+            if let Some(reached) = reach(spans.iter().map(|span| (span.from, span.to))) {
+                tails.insert(start, reached);
+            }
+        }
+        let names = self.list_segments(timeline, before).await?;
+        let segments = names.iter().filter_map(|name| name.start(size)).collect();
+        Ok(Inventory { segments, tails })
+    }
+
+    /// Whether every byte from `from` to before `to` is archived on the way to a timeline.
+    pub async fn is_covered(&self, timeline: Timeline, from: Lsn, to: Lsn) -> Result<bool> {
+        Ok(self.coverage(timeline, from).await?.is_covered(from, to))
+    }
+
+    /// How far recovery to a timeline gets that begins at `from`; `None` when it cannot begin there.
+    pub async fn recoverable_until(&self, timeline: Timeline, from: Lsn) -> Result<Option<Lsn>> {
+        Ok(self.coverage(timeline, from).await?.recoverable_until(from))
+    }
+
+    /// The first hole at or behind `from` with something archived behind it.
+    pub async fn first_hole(&self, timeline: Timeline, from: Lsn) -> Result<Option<LsnRange>> {
+        Ok(self.coverage(timeline, from).await?.first_hole(from))
+    }
+}
+
+#[cfg(test)]
+#[path = "coverage_tests.rs"]
+mod tests;

@@ -1,0 +1,277 @@
+//! Questions about time: can recovery stop at this moment, and where is this restore point?
+//!
+//! PostgreSQL stops before the first transaction end that is later than the target. So a moment is *reached* when a
+//! later commit is archived; it is *covered* without one when the archive is complete up to a server clock at or after
+//! it (recovery then has to run to the end of what is durable: asked to stop, PostgreSQL would fail because it never
+//! met the target); else it is *not yet* covered.
+//!
+//! The answer is found by halving: pieces are ordered by the server's clock as they are by position. A clock that was
+//! set back by more than a segment's span can make the answer "not yet" where a stop would be possible; it never makes
+//! it "reached" where no later commit is archived.
+
+use std::collections::HashMap;
+
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use hardstorage_report::{Lsn, Result, Timeline};
+
+use super::WalArchive;
+use super::coverage::{Coverage, LsnRange, Piece, PieceSource};
+use super::facts::{CommitAt, RecordFacts, RestorePoint, ServerTime};
+
+/// How many small reads are in flight at once.
+const READS: usize = 8;
+
+/// Whether recovery can stop at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimeAnswer {
+    /// Yes: a later commit is archived.
+    Reached {
+        /// A commit later than the moment; recovery stops at or before it.
+        by: CommitAt,
+        /// The last commit up to the moment that the same or the piece before tells of.
+        before: Option<CommitAt>,
+    },
+    /// Everything up to the moment is archived, and no commit after it: recover to the end.
+    CoveredToEnd {
+        /// The end of the durable WAL.
+        end: Lsn,
+        /// The server clock up to which it is complete.
+        until: ServerTime,
+        /// The last commit.
+        last: Option<CommitAt>,
+    },
+    /// The archive does not reach that far.
+    NotYet {
+        /// The server clock up to which it is complete, where anything is known.
+        until: Option<ServerTime>,
+        /// The hole at which it ends, when more is archived behind one.
+        hole: Option<LsnRange>,
+    },
+    /// The moment lies before the position from which it was asked.
+    Before {
+        /// A commit later than the moment that lies before that position.
+        commit: CommitAt,
+    },
+}
+
+/// The facts of pieces, read when they are needed.
+struct Pieces<'a> {
+    archive: &'a WalArchive,
+    pieces: &'a [Piece],
+    known: HashMap<usize, RecordFacts>,
+}
+
+impl Pieces<'_> {
+    async fn facts(&mut self, index: usize) -> Result<RecordFacts> {
+        if let Some(facts) = self.known.get(&index) {
+            return Ok(facts.clone());
+        }
+        let Some(piece) = self.pieces.get(index) else {
+            return Ok(RecordFacts::default());
+        };
+        let facts = self.archive.facts_of(piece).await?;
+        self.known.insert(index, facts.clone());
+        Ok(facts)
+    }
+
+    /// The known clock of a piece, or of the nearest one before it within `from..=index` that has one.
+    async fn clock(&mut self, from: usize, index: usize) -> Result<Option<ServerTime>> {
+        let mut at = index;
+        loop {
+            if let Some(clock) = self.facts(at).await?.known_clock() {
+                return Ok(Some(clock));
+            }
+            if at <= from {
+                return Ok(None);
+            }
+            at -= 1;
+        }
+    }
+
+    /// The first piece whose known clock is later than the moment.
+    async fn first_later(&mut self, moment: ServerTime) -> Result<usize> {
+        let (mut low, mut high) = (0, self.pieces.len());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.clock(low, middle).await?.is_some_and(|clock| clock > moment) {
+                high = middle;
+            } else {
+                low = middle + 1;
+            }
+        }
+        // A piece without any clock before it carries the clock of one further back: step onto the piece itself.
+        Ok(low)
+    }
+}
+
+fn commits(facts: &RecordFacts) -> impl Iterator<Item = CommitAt> {
+    [facts.first_commit, facts.latest_commit, facts.last_commit]
+        .into_iter()
+        .flatten()
+}
+
+impl WalArchive {
+    /// The facts of a piece. A piece that ends before its segment does says nothing of what lies behind its end.
+    async fn facts_of(&self, piece: &Piece) -> Result<RecordFacts> {
+        let mut facts = match piece.source {
+            PieceSource::Segment => match self.segment_metadata(piece.segment).await? {
+                Some(metadata) => metadata.facts,
+                None => RecordFacts::default(),
+            },
+            PieceSource::Tails => {
+                let mut tails = self.tails_of(piece.segment).await?;
+                tails.sort_by_key(|tail| tail.span);
+                let read = stream::iter(&tails).map(|tail| tail.metadata(self)).buffered(READS);
+                let metadata: Vec<_> = read.try_collect().await?;
+                let mut facts = RecordFacts::default();
+                for tail in metadata {
+                    facts.join(&tail.facts);
+                }
+                facts
+            }
+        };
+        let within = |commit: &CommitAt| commit.lsn < piece.range.to;
+        let end = self.start_of(piece.segment)?.add(self.segment_size().bytes());
+        if piece.source == PieceSource::Segment && piece.range.to < end {
+            facts.complete_up_to = None;
+        }
+        facts.first_commit = facts.first_commit.filter(within);
+        facts.last_commit = facts.last_commit.filter(within);
+        facts.latest_commit = facts.latest_commit.filter(within);
+        Ok(facts)
+    }
+
+    /// Whether recovery that follows `timeline` and is consistent at `from` can stop at this moment of the server's
+    /// clock.
+    pub async fn time_covered(&self, timeline: Timeline, from: Lsn, moment: ServerTime) -> Result<TimeAnswer> {
+        let coverage = self.coverage(timeline, from).await?;
+        self.time_covered_in(&coverage, from, moment).await
+    }
+
+    /// The same for a coverage that is at hand.
+    pub async fn time_covered_in(&self, coverage: &Coverage, from: Lsn, moment: ServerTime) -> Result<TimeAnswer> {
+        let mut pieces = Pieces {
+            archive: self,
+            pieces: coverage.pieces_from(from),
+            known: HashMap::new(),
+        };
+        let mut before = None;
+        let first = pieces.facts(0).await?;
+        if let Some(commit) = commits(&first).find(|commit| commit.lsn < from && commit.time > moment) {
+            return Ok(TimeAnswer::Before { commit });
+        }
+        let mut index = pieces.first_later(moment).await?;
+        if let Some(earlier) = index.checked_sub(1) {
+            before = commits(&pieces.facts(earlier).await?)
+                .filter(|commit| commit.time <= moment)
+                .max_by_key(|commit| commit.lsn);
+        }
+        let mut until = match index.checked_sub(1) {
+            Some(earlier) => pieces.clock(0, earlier).await?,
+            None => None,
+        };
+        let mut end = None;
+        while index < pieces.pieces.len() {
+            // Pieces behind the first later one are read in groups: most hold a commit, a bulk load may not.
+            let group: Vec<usize> = (index..pieces.pieces.len().min(index + READS)).collect();
+            let missing = group.iter().filter(|at| !pieces.known.contains_key(at));
+            let read = stream::iter(missing).map(|at| {
+                let piece = pieces.pieces.get(*at).copied();
+                async move {
+                    match piece {
+                        Some(piece) => Ok::<_, hardstorage_report::Error>((*at, self.facts_of(&piece).await?)),
+                        None => Ok((*at, RecordFacts::default())),
+                    }
+                }
+            });
+            let read: Vec<(usize, RecordFacts)> = read.buffered(READS).try_collect().await?;
+            pieces.known.extend(read);
+            for at in group {
+                let facts = pieces.facts(at).await?;
+                let later = commits(&facts).filter(|commit| commit.lsn >= from && commit.time > moment);
+                if let Some(by) = later.min_by_key(|commit| commit.lsn) {
+                    let here = commits(&facts).filter(|commit| commit.time <= moment && commit.lsn < by.lsn);
+                    let here = here.max_by_key(|commit| commit.lsn);
+                    let before = here.or(before);
+                    return Ok(TimeAnswer::Reached { by, before });
+                }
+                until = until.max(facts.known_clock());
+                before = facts.last_commit.or(before);
+            }
+            index += READS;
+        }
+        if let Some(last) = pieces.pieces.last() {
+            end = Some(last.range.to);
+        }
+        Ok(match (until, end) {
+            (Some(until), Some(end)) if until >= moment => TimeAnswer::CoveredToEnd {
+                end,
+                until,
+                last: before,
+            },
+            _ => TimeAnswer::NotYet {
+                until,
+                hole: coverage.first_hole(from),
+            },
+        })
+    }
+
+    /// The server clock up to which everything from `from` on is archived, on the way to a timeline.
+    pub async fn complete_up_to(&self, coverage: &Coverage, from: Lsn) -> Result<Option<ServerTime>> {
+        let mut pieces = Pieces {
+            archive: self,
+            pieces: coverage.pieces_from(from),
+            known: HashMap::new(),
+        };
+        match pieces.pieces.len().checked_sub(1) {
+            Some(last) => pieces.clock(0, last).await,
+            None => Ok(None),
+        }
+    }
+
+    /// The first restore point of this name behind `from` that recovery to a timeline meets: PostgreSQL stops at the
+    /// first.
+    pub async fn find_restore_point(&self, timeline: Timeline, from: Lsn, name: &str) -> Result<Option<RestorePoint>> {
+        let coverage = self.coverage(timeline, from).await?;
+        let pieces = coverage.pieces_from(from).iter().copied();
+        let found = stream::iter(pieces)
+            .map(|piece| self.restore_points_of(piece))
+            .buffered(READS);
+        let mut found = std::pin::pin!(found);
+        while let Some(points) = found.next().await {
+            let point = points?
+                .into_iter()
+                .find(|point| point.lsn >= from && point.name == name);
+            if point.is_some() {
+                return Ok(point);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The restore points in a piece; reads a directory only where the metadata says that there are any.
+    async fn restore_points_of(&self, piece: Piece) -> Result<Vec<RestorePoint>> {
+        let mut points: Vec<RestorePoint> = Vec::new();
+        match piece.source {
+            PieceSource::Segment => {
+                let metadata = self.segment_metadata(piece.segment).await?;
+                if metadata.is_some_and(|metadata| metadata.restore_points > 0) {
+                    points = self.restore_points_in(piece.segment).await?;
+                }
+            }
+            PieceSource::Tails => {
+                for tail in self.tails_of(piece.segment).await? {
+                    if tail.metadata(self).await?.restore_points > 0 {
+                        if let Some(object) = tail.open(self).await? {
+                            points.extend(object.directory.restore_points);
+                        }
+                    }
+                }
+                points.sort_by_key(|point| point.lsn);
+                points.dedup();
+            }
+        }
+        points.retain(|point| point.lsn < piece.range.to);
+        Ok(points)
+    }
+}

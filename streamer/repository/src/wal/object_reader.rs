@@ -1,0 +1,470 @@
+//! Reads one WAL object and believes nothing: every part is opened with its key, the whole is compared with the hash of
+//! its stored bytes and with the keyed hash of its raw bytes, and what it says it is with the name it was found under.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use hardstorage_codec::{Decompressor, PlainHash, equal};
+use hardstorage_report::{Error, Lsn, Result, code};
+use hardstorage_storage::{DynStore, Key};
+
+use super::format::{
+    Codec, Directory, FOOTER_LEN, FRAME_HEADER_LEN, FRAME_LEN, Footer, HEADER_LEN, Header, PAGE_LEN, Part, PartHeader,
+    TRAILER_LEN, WalKind, WalMetadata,
+};
+use super::seal::ObjectSeal;
+use super::{Place, WalArchive};
+use crate::DataKey;
+
+/// Segments up to this stored length are read at once; longer ones frame by frame.
+const WHOLE: u64 = 18 << 20;
+/// The same for tails, of which many are open at once.
+const WHOLE_TAIL: u64 = 1 << 20;
+
+/// What is known of an object before its directory is read.
+#[derive(Debug, Clone)]
+pub(super) struct Trailer {
+    pub metadata: WalMetadata,
+    footer: Footer,
+    seal: ObjectSeal,
+}
+
+impl Trailer {
+    /// Opens the last [`TRAILER_LEN`] bytes of an object.
+    fn open(key: &DataKey, bytes: &[u8], object_len: u64) -> Result<(Header, Trailer)> {
+        let short = || Error::new(code::repository::OBJECT_CORRUPT, "it is too short for a WAL object");
+        let (sealed, footer) = bytes.split_at_checked(TRAILER_LEN - FOOTER_LEN).ok_or_else(short)?;
+        let footer = Footer::decode(footer, object_len)?;
+        let header = Header::decode(&footer.header)?;
+        let seal = ObjectSeal::new(key, &header)?;
+        let mut metadata = sealed.to_vec();
+        seal.open(&PartHeader::METADATA, &mut metadata)?;
+        let metadata = WalMetadata::decode(&metadata)?;
+        if metadata.segment_size != header.segment_size {
+            return Err(Error::new(
+                code::repository::OBJECT_CORRUPT,
+                "header and metadata disagree about the segment size",
+            ));
+        }
+        Ok((header, Trailer { metadata, footer, seal }))
+    }
+}
+
+/// Reads the trailer of an object whose length is known, and compares it with what its name promises.
+pub(super) async fn read_trailer(
+    archive: &WalArchive,
+    key: &Key,
+    size: u64,
+    kind: WalKind,
+    place: Place,
+) -> Result<Trailer> {
+    let start = size.checked_sub(TRAILER_LEN as u64).ok_or_else(|| {
+        Error::new(
+            code::repository::OBJECT_CORRUPT,
+            format!("object {key}: it is too short for a WAL object"),
+        )
+    })?;
+    let bytes = archive.deployment().store().get_range(key, start..size).await?;
+    let named = |error: Error| error.context(format!("object {key}"));
+    let (header, trailer) = Trailer::open(archive.deployment().key(), &bytes, size).map_err(named)?;
+    check_place(archive, &header, &trailer.metadata, kind, place).map_err(named)?;
+    Ok(trailer)
+}
+
+fn check_place(
+    archive: &WalArchive,
+    header: &Header,
+    metadata: &WalMetadata,
+    kind: WalKind,
+    place: Place,
+) -> Result<()> {
+    let wrong = |what: &str| {
+        Err(Error::new(
+            code::repository::OBJECT_CORRUPT,
+            format!("it is another object than its name says: {what}"),
+        ))
+    };
+    if header.kind != kind {
+        return wrong("a segment where a tail should be, or the other way round");
+    }
+    if metadata.lineage != archive.lineage() {
+        return wrong(&format!("its WAL belongs to {}", metadata.lineage));
+    }
+    if metadata.segment_size != archive.segment_size() {
+        return wrong(&format!("its segments have {} bytes", metadata.segment_size.bytes()));
+    }
+    if (metadata.timeline, metadata.start, metadata.length) != (place.timeline, place.start, place.length) {
+        return wrong(&format!(
+            "it holds {} bytes from {} on timeline {}",
+            metadata.length, metadata.start, metadata.timeline
+        ));
+    }
+    Ok(())
+}
+
+/// An object with its directory.
+#[derive(Debug)]
+pub(super) struct WalObject {
+    store: DynStore,
+    key: Key,
+    size: u64,
+    whole: Option<Bytes>,
+    pub metadata: WalMetadata,
+    pub directory: Directory,
+    /// First byte of each frame, and the end.
+    starts: Vec<Lsn>,
+    footer: Footer,
+    seal: ObjectSeal,
+    key_hash: PlainHash,
+}
+
+impl WalObject {
+    /// Opens an object; `None` when it is not there. `size` is its length where a listing told it.
+    pub(super) async fn open(
+        archive: &WalArchive,
+        key: &Key,
+        size: Option<u64>,
+        kind: WalKind,
+        place: Place,
+    ) -> Result<Option<WalObject>> {
+        let store = archive.deployment().store();
+        // The stored form never exceeds the raw one by more than its frame headers and directory.
+        let most = match kind {
+            WalKind::Segment => WHOLE,
+            WalKind::Tail => WHOLE_TAIL,
+        };
+        let surely_small = place.length + (place.length >> 6) + (64 << 10) <= most;
+        let (size, whole) = if surely_small || size.is_some_and(|size| size <= most) {
+            let Some(bytes) = store.get(key).await? else {
+                return Ok(None);
+            };
+            (bytes.len() as u64, Some(bytes))
+        } else {
+            let size = match size {
+                Some(size) => size,
+                None => match store.head(key).await? {
+                    Some(meta) => meta.size,
+                    None => return Ok(None),
+                },
+            };
+            (size, None)
+        };
+        let object = match whole {
+            Some(bytes) => Self::from_whole(archive, key, bytes, kind, place).await,
+            None => Self::from_ranges(archive, key, size, kind, place).await,
+        };
+        object.map(Some).map_err(|error| error.context(format!("object {key}")))
+    }
+
+    async fn from_ranges(archive: &WalArchive, key: &Key, size: u64, kind: WalKind, place: Place) -> Result<WalObject> {
+        let store = archive.deployment().store();
+        let start = size.saturating_sub(TRAILER_LEN as u64);
+        let bytes = store.get_range(key, start..size).await?;
+        let (header, trailer) = Trailer::open(archive.deployment().key(), &bytes, size)?;
+        check_place(archive, &header, &trailer.metadata, kind, place)?;
+        let at = trailer.footer.directory_at;
+        let stored = store
+            .get_range(key, at..at + u64::from(trailer.footer.directory_len))
+            .await?;
+        let seal = trailer.seal.clone();
+        let directory = off_thread(move || open_directory(&seal, &stored)).await?;
+        Self::assemble(archive, key, None, size, trailer, directory)
+    }
+
+    async fn from_whole(
+        archive: &WalArchive,
+        key: &Key,
+        bytes: Bytes,
+        kind: WalKind,
+        place: Place,
+    ) -> Result<WalObject> {
+        let data_key = archive.deployment().key().clone();
+        let held = bytes.clone();
+        let (header, trailer, directory) = off_thread(move || {
+            let size = held.len() as u64;
+            let at = held.len().saturating_sub(TRAILER_LEN);
+            let (header, trailer) = Trailer::open(&data_key, &held[at..], size)?;
+            let from = trailer.footer.directory_at as usize;
+            let stored = held.get(from..from + trailer.footer.directory_len as usize);
+            let directory = open_directory(&trailer.seal, stored.unwrap_or_default())?;
+            let mut digest = PlainHash::default();
+            digest.update(&held[..held.len() - 32]);
+            check_digest(&digest, &trailer.footer)?;
+            if held.get(..HEADER_LEN) != Some(&trailer.footer.header) {
+                return Err(corrupt("its header and its end disagree"));
+            }
+            Ok((header, trailer, directory))
+        })
+        .await?;
+        check_place(archive, &header, &trailer.metadata, kind, place)?;
+        let size = bytes.len() as u64;
+        Self::assemble(archive, key, Some(bytes), size, trailer, directory)
+    }
+
+    /// Checks that the directory describes exactly the object's frames.
+    fn assemble(
+        archive: &WalArchive,
+        key: &Key,
+        whole: Option<Bytes>,
+        size: u64,
+        trailer: Trailer,
+        directory: Directory,
+    ) -> Result<WalObject> {
+        let metadata = trailer.metadata;
+        let mut starts = vec![metadata.start];
+        let (mut at, mut offset) = (metadata.start, HEADER_LEN as u64);
+        for frame in &directory.frames {
+            let room = FRAME_LEN as u64 - at.0 % FRAME_LEN as u64;
+            let length = room.min(metadata.end().0.saturating_sub(at.0));
+            if frame.offset != offset || u64::from(frame.raw_len) != length || length == 0 {
+                return Err(corrupt("its directory does not describe its frames"));
+            }
+            offset = offset.saturating_add((FRAME_HEADER_LEN as u64) + u64::from(frame.stored_len));
+            at = at.add(length);
+            starts.push(at);
+        }
+        let pages = match metadata.length {
+            0 => 0,
+            _ => (metadata.end().0 - 1) / PAGE_LEN as u64 - metadata.start.0 / PAGE_LEN as u64 + 1,
+        };
+        if at != metadata.end()
+            || offset != trailer.footer.directory_at
+            || directory.frames.len() != trailer.footer.frames as usize
+            || directory.pages.len() as u64 != pages
+            || directory.restore_points.len() != metadata.restore_points as usize
+        {
+            return Err(corrupt("its directory does not describe its frames"));
+        }
+        Ok(WalObject {
+            store: archive.deployment().store().clone(),
+            key: key.clone(),
+            size,
+            whole,
+            metadata,
+            directory,
+            starts,
+            footer: trailer.footer,
+            seal: trailer.seal,
+            key_hash: archive.deployment().key().segment_hash().start(),
+        })
+    }
+
+    /// The object's name in the store.
+    pub(super) fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// The first byte of its page number `index`, and the first behind it.
+    pub(super) fn page_range(&self, index: usize) -> Range<Lsn> {
+        let first = self.metadata.start.0 / PAGE_LEN as u64 + index as u64;
+        let from = (first * PAGE_LEN as u64).max(self.metadata.start.0);
+        let to = ((first + 1).saturating_mul(PAGE_LEN as u64)).min(self.metadata.end().0);
+        Lsn(from)..Lsn(to)
+    }
+
+    /// The number of the frame that holds a position.
+    fn frame_at(&self, at: Lsn) -> Option<usize> {
+        let behind = self.starts.partition_point(|start| *start <= at);
+        (behind >= 1 && behind < self.starts.len()).then(|| behind - 1)
+    }
+
+    async fn stored(&self, range: Range<u64>) -> Result<Bytes> {
+        let outside = || corrupt("a part lies outside of it").context(format!("object {}", self.key));
+        match &self.whole {
+            Some(whole) => {
+                if range.start > range.end || range.end > whole.len() as u64 {
+                    return Err(outside());
+                }
+                Ok(whole.slice(range.start as usize..range.end as usize))
+            }
+            None if range.start > range.end || range.end > self.size => Err(outside()),
+            None => self.store.get_range(&self.key, range).await,
+        }
+    }
+
+    /// One frame's stored bytes with its header, and its raw bytes.
+    async fn frame(&self, number: usize) -> Result<(Bytes, Vec<u8>)> {
+        let Some(entry) = self.directory.frames.get(number).copied() else {
+            return Err(corrupt("a frame is missing").context(format!("object {}", self.key)));
+        };
+        let end = entry.offset + FRAME_HEADER_LEN as u64 + u64::from(entry.stored_len);
+        let stored = self.stored(entry.offset..end).await?;
+        let (seal, bytes) = (self.seal.clone(), stored.clone());
+        let raw = off_thread(move || {
+            let expected = PartHeader {
+                part: Part::Frame,
+                codec: entry.codec,
+                number: number as u32,
+                stored_len: entry.stored_len,
+                raw_len: entry.raw_len,
+            };
+            let (head, body) = bytes
+                .split_at_checked(FRAME_HEADER_LEN)
+                .ok_or_else(|| corrupt("a frame is short"))?;
+            if PartHeader::decode(Part::Frame, head)? != expected {
+                return Err(corrupt("a frame's header and the directory disagree"));
+            }
+            open_part(&seal, &expected, body)
+        })
+        .await
+        .map_err(|error| error.context(format!("object {}", self.key)))?;
+        Ok((stored, raw))
+    }
+
+    /// Reads every frame in order, checking everything.
+    pub(super) fn into_stream(self) -> WalStream {
+        WalStream {
+            raw_hash: self.key_hash.clone(),
+            stored_hash: PlainHash::default(),
+            next: 0,
+            ended: false,
+            object: self,
+        }
+    }
+}
+
+/// Reads ranges of an object, keeping the frame that was read last: made for ranges that go forward.
+#[derive(Debug)]
+pub(super) struct WalCursor {
+    pub object: WalObject,
+    frame: Option<(usize, Vec<u8>)>,
+}
+
+impl WalCursor {
+    pub(super) fn new(object: WalObject) -> WalCursor {
+        WalCursor { object, frame: None }
+    }
+
+    /// Puts the bytes of a range behind what `out` holds. The range must lie within the object.
+    pub(super) async fn read(&mut self, range: Range<Lsn>, out: &mut Vec<u8>) -> Result<()> {
+        let mut at = range.start;
+        while at < range.end {
+            let outside = || corrupt("a position lies outside of it").context(format!("object {}", self.object.key));
+            let number = self.object.frame_at(at).ok_or_else(outside)?;
+            if self.frame.as_ref().is_none_or(|(held, _)| *held != number) {
+                self.frame = Some((number, self.object.frame(number).await?.1));
+            }
+            let Some((_, raw)) = &self.frame else { continue };
+            let start = self.object.starts.get(number).copied().ok_or_else(outside)?;
+            let from = start.bytes_until(at) as usize;
+            let to = (start.bytes_until(range.end) as usize).min(raw.len());
+            let piece = raw
+                .get(from..to)
+                .filter(|piece| !piece.is_empty())
+                .ok_or_else(outside)?;
+            out.extend_from_slice(piece);
+            at = at.add(piece.len() as u64);
+        }
+        Ok(())
+    }
+}
+
+/// The raw bytes of an object, frame by frame. Only the end (`None`) says that all of it was as it should be.
+#[derive(Debug)]
+pub struct WalStream {
+    object: WalObject,
+    next: usize,
+    ended: bool,
+    raw_hash: PlainHash,
+    stored_hash: PlainHash,
+}
+
+impl WalStream {
+    /// What the object is.
+    pub fn metadata(&self) -> &WalMetadata {
+        &self.object.metadata
+    }
+
+    /// The next bytes, at most 1 MiB; `None` after the last, when everything matched.
+    pub async fn next(&mut self) -> Result<Option<Bytes>> {
+        if self.ended {
+            return Ok(None);
+        }
+        if self.next >= self.object.directory.frames.len() {
+            self.check()
+                .await
+                .map_err(|error| error.context(format!("object {}", self.object.key)))?;
+            self.ended = true;
+            return Ok(None);
+        }
+        let (stored, raw) = self.object.frame(self.next).await?;
+        let whole = self.object.whole.is_some();
+        let (mut raw_hash, mut stored_hash) = (self.raw_hash.clone(), self.stored_hash.clone());
+        if self.next == 0 && !whole {
+            stored_hash.update(&self.object.stored(0..HEADER_LEN as u64).await?);
+        }
+        let (raw, raw_hash, stored_hash) = off_thread(move || {
+            raw_hash.update(&raw);
+            if !whole {
+                stored_hash.update(&stored);
+            }
+            Ok((raw, raw_hash, stored_hash))
+        })
+        .await?;
+        (self.raw_hash, self.stored_hash) = (raw_hash, stored_hash);
+        self.next += 1;
+        Ok(Some(raw.into()))
+    }
+
+    async fn check(&mut self) -> Result<()> {
+        if !equal(&self.raw_hash.finish(), &self.object.metadata.hash) {
+            return Err(corrupt("the hash of its WAL does not match"));
+        }
+        if self.object.whole.is_some() {
+            return Ok(());
+        }
+        if self.object.directory.frames.is_empty() {
+            self.stored_hash
+                .update(&self.object.stored(0..HEADER_LEN as u64).await?);
+        }
+        let rest = self.object.footer.directory_at..self.object.size - 32;
+        let bytes = self.object.stored(rest).await?;
+        self.stored_hash.update(&bytes);
+        check_digest(&self.stored_hash, &self.object.footer)
+    }
+}
+
+fn corrupt(what: &str) -> Error {
+    Error::new(code::repository::OBJECT_CORRUPT, what)
+}
+
+fn check_digest(digest: &PlainHash, footer: &Footer) -> Result<()> {
+    if equal(&digest.finish(), &footer.digest) {
+        Ok(())
+    } else {
+        Err(corrupt("the hash of its stored bytes does not match"))
+    }
+}
+
+fn open_directory(seal: &ObjectSeal, stored: &[u8]) -> Result<Directory> {
+    let (head, body) = stored
+        .split_at_checked(FRAME_HEADER_LEN)
+        .ok_or_else(|| corrupt("its directory is cut off"))?;
+    let header = PartHeader::decode(Part::Directory, head)?;
+    Directory::decode(&open_part(seal, &header, body)?)
+}
+
+fn open_part(seal: &ObjectSeal, header: &PartHeader, stored: &[u8]) -> Result<Vec<u8>> {
+    let mut payload = stored.to_vec();
+    seal.open(header, &mut payload)?;
+    let length = header.raw_len as usize;
+    match header.codec {
+        Codec::Raw if payload.len() == length => Ok(payload),
+        Codec::Zeros if payload.is_empty() => Ok(vec![0; length]),
+        Codec::Raw | Codec::Zeros => Err(corrupt("the lengths of a part do not match")),
+        Codec::Zstd => {
+            let mut raw = Vec::new();
+            Decompressor::default()
+                .decompress(&payload, length, &mut raw)
+                .map_err(|error| corrupt("a part does not decompress").source(error))?;
+            Ok(raw)
+        }
+    }
+}
+
+/// Runs what needs a CPU on a thread that is not the runtime's.
+async fn off_thread<T: Send + 'static>(job: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(job)
+        .await
+        .map_err(|error| Error::new(code::storage::IO, "read a WAL object").source(error))?
+}

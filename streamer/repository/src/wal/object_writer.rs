@@ -1,0 +1,216 @@
+//! Writes one WAL object while its bytes arrive, with bounded memory.
+//!
+//! One frame fills while the one before it is hashed, compressed and sealed on a worker thread. What comes out is held
+//! back up to [`HELD`] bytes: a segment of 16 MiB is one create-only put. What is larger becomes a create-only upload in
+//! parts, so that a segment of 1 GiB takes no more memory than one of 32 MiB.
+
+use bytes::{Bytes, BytesMut};
+use hardstorage_report::{Error, Lsn, Result, code};
+use hardstorage_storage::{Created, DynStore, Key, Upload};
+use tokio::task::JoinHandle;
+
+use super::encode::{Encoder, Finished};
+use super::facts::RecordFacts;
+use super::format::{FRAME_LEN, Header, WalKind, WalMetadata};
+use super::{Place, WalArchive};
+
+/// How many stored bytes are held back before an upload in parts begins: an incompressible segment of 16 MiB fits.
+const HELD: usize = 17 << 20;
+/// The parts of an upload.
+const PART: usize = 8 << 20;
+
+/// What a job on a worker thread takes and gives back.
+struct Work {
+    encoder: Encoder,
+    raw: Vec<u8>,
+    stored: Vec<u8>,
+}
+
+/// Writes one object.
+pub(super) struct ObjectWriter {
+    store: DynStore,
+    key: Key,
+    position: Lsn,
+    /// The frame that fills.
+    raw: Vec<u8>,
+    /// Buffers that come back from the worker.
+    work: Option<JoinHandle<Work>>,
+    idle: Option<Work>,
+    held: BytesMut,
+    upload: Option<Box<dyn Upload>>,
+    part: usize,
+}
+
+/// An object that is written and waits to appear under its name.
+pub(super) struct Pending {
+    store: DynStore,
+    key: Key,
+    held: Bytes,
+    upload: Option<Box<dyn Upload>>,
+    finished: Finished,
+}
+
+impl ObjectWriter {
+    /// Begins an object at `key`.
+    pub(super) fn new(archive: &WalArchive, key: Key, kind: WalKind, place: Place) -> Result<ObjectWriter> {
+        let deployment = archive.deployment();
+        let header = Header {
+            kind,
+            sealed: deployment.key().seals(),
+            key_id: *deployment.key().id(),
+            salt: deployment.surroundings().random()?,
+            segment_size: archive.segment_size(),
+        };
+        let mut stored = archive.take_buffer();
+        let encoder = Encoder::new(
+            deployment.key(),
+            deployment.config().wal_level,
+            header,
+            (archive.lineage(), place.timeline, place.start),
+            &mut stored,
+        )?;
+        Ok(ObjectWriter {
+            store: deployment.store().clone(),
+            part: PART.max(usize::try_from(deployment.store().caps().min_part).unwrap_or(PART)),
+            key,
+            position: place.start,
+            raw: archive.take_buffer(),
+            work: None,
+            idle: Some(Work {
+                encoder,
+                raw: archive.take_buffer(),
+                stored,
+            }),
+            held: BytesMut::new(),
+            upload: None,
+        })
+    }
+
+    /// The position of the next byte.
+    pub(super) fn position(&self) -> Lsn {
+        self.position
+    }
+
+    /// Takes the next bytes.
+    pub(super) async fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let room = FRAME_LEN - (self.position.0 % FRAME_LEN as u64) as usize;
+            let (here, after) = rest.split_at(rest.len().min(room));
+            self.raw.extend_from_slice(here);
+            self.position = self.position.add(here.len() as u64);
+            rest = after;
+            if here.len() == room {
+                self.frame().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends the frame that is full to the worker.
+    async fn frame(&mut self) -> Result<()> {
+        let mut work = self.settle().await?;
+        std::mem::swap(&mut work.raw, &mut self.raw);
+        self.raw.clear();
+        self.work = Some(tokio::task::spawn_blocking(move || {
+            work.encoder.frame(&work.raw, &mut work.stored);
+            work
+        }));
+        Ok(())
+    }
+
+    /// Waits for the worker and takes over what it has made.
+    async fn settle(&mut self) -> Result<Work> {
+        let mut work = match (self.work.take(), self.idle.take()) {
+            (Some(running), _) => running
+                .await
+                .map_err(|error| Error::new(code::storage::IO, format!("prepare object {}", self.key)).source(error))?,
+            (None, Some(idle)) => idle,
+            (None, None) => return Err(self.broken()),
+        };
+        self.held.extend_from_slice(&work.stored);
+        work.stored.clear();
+        if self.upload.is_none() && self.held.len() > HELD {
+            self.upload = Some(self.store.upload_new(&self.key).await?);
+        }
+        if let Some(upload) = &mut self.upload {
+            while self.held.len() >= self.part {
+                upload.write(self.held.split_to(self.part).freeze()).await?;
+            }
+        }
+        Ok(work)
+    }
+
+    /// A writer whose last call failed or was cancelled has lost its encoder and takes nothing more.
+    fn broken(&self) -> Error {
+        Error::new(
+            code::storage::IO,
+            format!("object {} was given up after an earlier failure", self.key),
+        )
+    }
+
+    /// Ends the object; it does not appear yet.
+    pub(super) async fn finish(mut self, archive: &WalArchive, facts: RecordFacts) -> Result<Pending> {
+        if !self.raw.is_empty() {
+            self.frame().await?;
+        }
+        let Work {
+            encoder,
+            raw,
+            mut stored,
+        } = self.settle().await?;
+        let (finished, stored) = tokio::task::spawn_blocking(move || {
+            let finished = encoder.finish(facts, &mut stored);
+            (finished, stored)
+        })
+        .await
+        .map_err(|error| Error::new(code::storage::IO, format!("prepare object {}", self.key)).source(error))?;
+        self.held.extend_from_slice(&stored);
+        for buffer in [raw, stored, std::mem::take(&mut self.raw)] {
+            archive.give_buffer(buffer);
+        }
+        Ok(Pending {
+            store: self.store,
+            key: self.key,
+            held: self.held.freeze(),
+            upload: self.upload,
+            finished,
+        })
+    }
+}
+
+impl Pending {
+    /// What the object says about itself.
+    pub(super) fn metadata(&self) -> &WalMetadata {
+        &self.finished.metadata
+    }
+
+    /// Its page hashes.
+    pub(super) fn pages(&self) -> &[u64] {
+        &self.finished.pages
+    }
+
+    /// Makes the object appear, durably, unless the name is taken.
+    pub(super) async fn commit(self) -> Result<Created> {
+        let created = match self.upload {
+            None => self.store.put_new(&self.key, self.held).await?,
+            Some(mut upload) => {
+                if !self.held.is_empty() {
+                    upload.write(self.held).await?;
+                }
+                upload.finish().await?
+            }
+        };
+        // Also when it was there before: whoever created it may have died before its own barrier.
+        self.store.sync().await?;
+        Ok(created)
+    }
+
+    /// Gives up what was uploaded.
+    pub(super) async fn abort(self) -> Result<()> {
+        match self.upload {
+            Some(upload) => upload.abort().await,
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! Finished segments: build, compare, read, list.
+
+use hardstorage_report::{Error, Lsn, Result, SegmentName, Timeline, code};
+use hardstorage_storage::{Created, Key};
+
+use super::facts::{RecordFacts, RestorePoint};
+use super::format::{WalKind, WalMetadata};
+use super::object_reader::{WalObject, WalStream, read_trailer};
+use super::object_writer::ObjectWriter;
+use super::{WalArchive, compare, split_brain};
+use crate::listing::{Objects, folders};
+use crate::{WriterId, layout};
+
+/// What became of a create-only write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stored {
+    /// It was stored now.
+    Stored,
+    /// The same bytes were there before: a retry, or another streamer of the same cluster.
+    AlreadyThere,
+}
+
+/// Takes a segment's bytes as they arrive. Holds at most about 40 MiB, whatever the segment's size.
+pub struct SegmentBuilder {
+    archive: WalArchive,
+    name: SegmentName,
+    end: Lsn,
+    writer: ObjectWriter,
+    streamer: Option<WriterId>,
+}
+
+impl SegmentBuilder {
+    /// The segment.
+    pub fn name(&self) -> SegmentName {
+        self.name
+    }
+
+    /// The position of the next byte.
+    pub fn position(&self) -> Lsn {
+        self.writer.position()
+    }
+
+    /// Whether every byte has been taken.
+    pub fn is_full(&self) -> bool {
+        self.position() == self.end
+    }
+
+    /// Takes the bytes at `at`, which must be the next ones and must lie within the segment.
+    pub async fn append(&mut self, at: Lsn, bytes: &[u8]) -> Result<()> {
+        if at != self.position() || at.bytes_until(self.end) < bytes.len() as u64 {
+            return Err(Error::new(
+                code::engine::NOT_CONTIGUOUS,
+                format!(
+                    "segment {} goes on at {}, and {} bytes came for {at}",
+                    self.name,
+                    self.position(),
+                    bytes.len()
+                ),
+            ));
+        }
+        self.writer.append(bytes).await
+    }
+
+    /// Makes the full segment durable under its name. Bytes that differ from the finished segment or from a tail that
+    /// another streamer stored are refused as split brain; whole pages before anything appears, the pages that a tail
+    /// holds only a part of right after.
+    pub async fn finish(self, facts: RecordFacts) -> Result<Stored> {
+        let (archive, name) = (&self.archive, self.name);
+        if !self.is_full() {
+            return Err(Error::new(
+                code::engine::NOT_CONTIGUOUS,
+                format!("segment {name} ends at {}, not at {}", self.end, self.position()),
+            ));
+        }
+        let pending = self.writer.finish(archive, facts).await?;
+        let others = archive.tails_of_others(name, self.streamer).await?;
+        if let Err(error) = compare::pages_with_tails(archive, name, pending.pages(), &others).await {
+            if let Err(error) = pending.abort().await {
+                tracing::warn!(segment = %name, %error, "an upload that was given up could not be removed");
+            }
+            return Err(error);
+        }
+        let metadata = pending.metadata().clone();
+        match pending.commit().await? {
+            Created::Created => {
+                compare::edges_with_tails(archive, name, &others).await?;
+                Ok(Stored::Stored)
+            }
+            Created::Exists => {
+                let there = archive.segment_metadata(name).await?.ok_or_else(|| {
+                    Error::new(code::storage::OBJECT, format!("segment {name} was there and is gone"))
+                })?;
+                if there.hash == metadata.hash {
+                    Ok(Stored::AlreadyThere)
+                } else {
+                    Err(split_brain(format!(
+                        "segment {name} is in the archive with other bytes"
+                    )))
+                }
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for SegmentBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SegmentBuilder")
+            .field("name", &self.name)
+            .field("position", &self.position())
+            .finish_non_exhaustive()
+    }
+}
+
+impl WalArchive {
+    fn segment_key(&self, name: SegmentName) -> Key {
+        layout::segment(self.deployment().name(), self.lineage(), name)
+    }
+
+    /// Begins a segment. Tails of `streamer` are known to be of the same stream and are not read for comparison.
+    pub fn segment_builder(&self, name: SegmentName, streamer: Option<WriterId>) -> Result<SegmentBuilder> {
+        let place = self.place_of(name)?;
+        Ok(SegmentBuilder {
+            writer: ObjectWriter::new(self, self.segment_key(name), WalKind::Segment, place)?,
+            archive: self.clone(),
+            name,
+            end: place.start.add(place.length),
+            streamer,
+        })
+    }
+
+    /// Stores a segment whose bytes are all at hand.
+    pub async fn put_segment(&self, name: SegmentName, raw: &[u8], facts: RecordFacts) -> Result<Stored> {
+        let mut builder = self.segment_builder(name, None)?;
+        builder.append(self.start_of(name)?, raw).await?;
+        builder.finish(facts).await
+    }
+
+    /// Whether the finished segment is there.
+    pub async fn has_segment(&self, name: SegmentName) -> Result<bool> {
+        Ok(self.deployment().store().head(&self.segment_key(name)).await?.is_some())
+    }
+
+    /// What a finished segment says about itself: a head and one small range read. `None` when it is not there.
+    pub async fn segment_metadata(&self, name: SegmentName) -> Result<Option<WalMetadata>> {
+        let key = self.segment_key(name);
+        let Some(meta) = self.deployment().store().head(&key).await? else {
+            return Ok(None);
+        };
+        let trailer = read_trailer(self, &key, meta.size, WalKind::Segment, self.place_of(name)?).await?;
+        Ok(Some(trailer.metadata))
+    }
+
+    pub(super) async fn open_segment(&self, name: SegmentName) -> Result<Option<WalObject>> {
+        let place = self.place_of(name)?;
+        WalObject::open(self, &self.segment_key(name), None, WalKind::Segment, place).await
+    }
+
+    /// The bytes of a finished segment, checked as they are read. `None` when it is not there.
+    pub async fn read_segment(&self, name: SegmentName) -> Result<Option<WalStream>> {
+        Ok(self.open_segment(name).await?.map(WalObject::into_stream))
+    }
+
+    /// The restore points in a finished segment.
+    pub async fn restore_points_in(&self, name: SegmentName) -> Result<Vec<RestorePoint>> {
+        let object = self.open_segment(name).await?;
+        Ok(object.map(|object| object.directory.restore_points).unwrap_or_default())
+    }
+
+    /// The finished segments of a timeline in order, with `after` only those behind it.
+    pub async fn list_segments(&self, timeline: Timeline, after: Option<SegmentName>) -> Result<Vec<SegmentName>> {
+        let folder = layout::segments_folder(self.deployment().name(), self.lineage(), timeline);
+        let after = after.map(|name| self.segment_key(name).as_str().to_owned());
+        let objects = Objects::under(self.deployment().store(), folder)
+            .after(after)
+            .all()
+            .await?;
+        Ok(objects
+            .iter()
+            .filter_map(|object| self.segment_of(&object.key, timeline))
+            .collect())
+    }
+
+    /// The segment that a key names; one that is not ours is passed over, loudly.
+    fn segment_of(&self, key: &Key, timeline: Timeline) -> Option<SegmentName> {
+        let name = key.base_name().parse::<SegmentName>().ok();
+        let ours = name.filter(|name| {
+            name.timeline == timeline && name.start(self.segment_size()).is_some() && self.segment_key(*name) == *key
+        });
+        if ours.is_none() {
+            tracing::warn!(%key, "an object that is not a segment lies among the segments");
+        }
+        ours
+    }
+
+    /// The newest finished segment of a timeline. Lists the names of the log folders and the newest of them, never the
+    /// whole timeline.
+    pub async fn newest_segment(&self, timeline: Timeline) -> Result<Option<SegmentName>> {
+        let folder = layout::segments_folder(self.deployment().name(), self.lineage(), timeline);
+        let store = self.deployment().store();
+        let logs = folders(store, &folder).await?;
+        for log in logs.iter().rev() {
+            let objects = Objects::under(store, format!("{folder}{log}/")).all().await?;
+            let newest = objects
+                .iter()
+                .rev()
+                .find_map(|object| self.segment_of(&object.key, timeline));
+            if newest.is_some() {
+                return Ok(newest);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The timelines that have finished segments or tails.
+    pub async fn timelines(&self) -> Result<Vec<Timeline>> {
+        let root = layout::lineage_folder(self.deployment().name(), self.lineage());
+        let mut found = std::collections::BTreeSet::new();
+        for part in ["segments/", "tails/"] {
+            let names = folders(self.deployment().store(), &format!("{root}{part}")).await?;
+            found.extend(names.iter().filter_map(|name| Timeline::from_hex(name)));
+        }
+        Ok(found.into_iter().collect())
+    }
+}
