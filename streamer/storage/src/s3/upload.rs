@@ -7,7 +7,6 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use bytes::{Bytes, BytesMut};
 use hardstorage_report::{Error, Result, Retry, code};
@@ -21,7 +20,8 @@ const PART: usize = 8 << 20;
 /// Every so many parts, parts double: S3 allows 10,000 of them, and an object of 5 TiB.
 const DOUBLE_AFTER: usize = 1000;
 const IN_FLIGHT: usize = 3;
-const MARK: &str = "hardstorage-upload";
+/// The metadata that carries the mark.
+pub(super) const MARK: &str = "hardstorage-upload";
 
 pub(super) struct S3Upload {
     bucket: Arc<Bucket>,
@@ -34,7 +34,9 @@ pub(super) struct S3Upload {
     whole: Bytes,
     cut: usize,
     parts: Vec<CompletedPart>,
-    in_flight: JoinSet<Result<CompletedPart>>,
+    in_flight: JoinSet<Result<(CompletedPart, Bytes)>>,
+    /// A buffer whose part is sent: memory touched once is used again.
+    spare: BytesMut,
 }
 
 impl S3Upload {
@@ -49,6 +51,7 @@ impl S3Upload {
             cut: 0,
             parts: Vec::new(),
             in_flight: JoinSet::new(),
+            spare: BytesMut::new(),
         }
     }
 
@@ -60,31 +63,8 @@ impl S3Upload {
         if let Some(id) = &self.id {
             return Ok(id.clone());
         }
-        let doing = format!("begin to upload {}", self.key);
-        let mut tries = self.bucket.policy.begin();
-        loop {
-            let request = self
-                .bucket
-                .client
-                .create_multipart_upload()
-                .bucket(&self.bucket.name)
-                .key(self.bucket.path(&self.key))
-                .metadata(MARK, &self.mark)
-                .set_storage_class(self.bucket.storage_class.clone())
-                .send();
-            let error = match within(0, request).await {
-                Ok(Ok(answer)) => match answer.upload_id() {
-                    Some(id) => {
-                        self.id = Some(id.to_owned());
-                        return Ok(id.to_owned());
-                    }
-                    None => Error::new(code::storage::IO, format!("{doing}: the store gives no upload id")),
-                },
-                Ok(Err(error)) => failed(error, &doing),
-                Err(timeout) => timeout.context(&doing),
-            };
-            tries.again(error).await?;
-        }
+        let id = self.bucket.begin_upload(&self.key, &self.mark).await?;
+        Ok(self.id.insert(id).clone())
     }
 
     /// Sends a part in the background; waits while too many are under way.
@@ -99,8 +79,10 @@ impl S3Upload {
             .filter(|number| *number <= 10_000)
             .ok_or_else(|| Error::new(code::storage::IO, format!("upload {}: too many parts", self.key)))?;
         let (bucket, key) = (self.bucket.clone(), self.key.clone());
-        self.in_flight
-            .spawn(async move { bucket.send_part(&key, &id, number, body).await });
+        self.in_flight.spawn(async move {
+            let part = bucket.send_part(&key, &id, number, &body).await?;
+            Ok((part, body))
+        });
         Ok(())
     }
 
@@ -108,8 +90,15 @@ impl S3Upload {
     async fn collect(&mut self) -> Result<()> {
         match self.in_flight.join_next().await {
             None => Ok(()),
-            Some(Ok(part)) => {
-                self.parts.push(part?);
+            Some(Ok(sent)) => {
+                let (part, body) = sent?;
+                self.parts.push(part);
+                if let Ok(mut buffer) = body.try_into_mut()
+                    && buffer.capacity() >= PART
+                {
+                    buffer.clear();
+                    self.spare = buffer;
+                }
                 Ok(())
             }
             Some(Err(stopped)) => {
@@ -123,7 +112,7 @@ impl S3Upload {
         if self.gathered.is_empty() {
             std::mem::take(&mut self.whole)
         } else {
-            self.gathered.split().freeze()
+            std::mem::take(&mut self.gathered).freeze()
         }
     }
 
@@ -194,65 +183,6 @@ impl S3Upload {
     }
 }
 
-impl Bucket {
-    async fn send_part(&self, key: &Key, id: &str, number: i32, body: Bytes) -> Result<CompletedPart> {
-        let doing = format!("upload part {number} of {key}");
-        let mut tries = self.policy.begin();
-        loop {
-            let permit = self.parts.acquire().await;
-            let request = self
-                .client
-                .upload_part()
-                .bucket(&self.name)
-                .key(self.path(key))
-                .upload_id(id)
-                .part_number(number)
-                .body(ByteStream::from(body.clone()))
-                .send();
-            let answer = within(body.len() as u64, request).await;
-            drop(permit);
-            let error = match answer {
-                Ok(Ok(answer)) => {
-                    // With checksums on, the completion has to repeat each part's.
-                    return Ok(CompletedPart::builder()
-                        .part_number(number)
-                        .set_e_tag(answer.e_tag)
-                        .set_checksum_crc32(answer.checksum_crc32)
-                        .set_checksum_crc32_c(answer.checksum_crc32_c)
-                        .set_checksum_crc64_nvme(answer.checksum_crc64_nvme)
-                        .set_checksum_sha1(answer.checksum_sha1)
-                        .set_checksum_sha256(answer.checksum_sha256)
-                        .build());
-                }
-                Ok(Err(error)) => failed(error, &doing),
-                Err(timeout) => timeout.context(&doing),
-            };
-            tries.again(error).await?;
-        }
-    }
-
-    async fn abort(&self, key: &Key, id: &str) -> Result<()> {
-        let doing = format!("abort the upload of {key}");
-        let mut tries = self.policy.begin();
-        loop {
-            let request = self
-                .client
-                .abort_multipart_upload()
-                .bucket(&self.name)
-                .key(self.path(key))
-                .upload_id(id)
-                .send();
-            let error = match within(0, request).await {
-                Ok(Ok(_)) => return Ok(()),
-                Ok(Err(error)) if is_missing_upload(&error) => return Ok(()),
-                Ok(Err(error)) => failed(error, &doing),
-                Err(timeout) => timeout.context(&doing),
-            };
-            tries.again(error).await?;
-        }
-    }
-}
-
 #[async_trait]
 impl Upload for S3Upload {
     async fn write(&mut self, mut part: Bytes) -> Result<()> {
@@ -268,13 +198,14 @@ impl Upload for S3Upload {
                 return Ok(());
             }
             if self.gathered.is_empty() {
+                self.gathered = std::mem::take(&mut self.spare);
                 self.gathered.reserve(size);
                 self.gathered.extend_from_slice(&std::mem::take(&mut self.whole));
             }
             let room = size.saturating_sub(self.gathered.len());
             self.gathered.extend_from_slice(&part.split_to(room.min(part.len())));
             if self.gathered.len() >= size {
-                let body = self.gathered.split().freeze();
+                let body = std::mem::take(&mut self.gathered).freeze();
                 self.send(body).await?;
             }
             if part.is_empty() {

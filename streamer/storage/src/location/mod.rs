@@ -3,6 +3,8 @@
 //! Anything not understood is refused, because a misspelt parameter that is ignored puts a backup somewhere else.
 //! Error messages quote the offending word and never the whole URL: someone may have put a password into it.
 
+mod percent;
+
 use std::ffi::OsString;
 use std::fmt;
 use std::num::NonZeroU64;
@@ -12,6 +14,7 @@ use std::path::{Path, PathBuf};
 use hardstorage_report::{ByteSize, Error, Result, code};
 
 use crate::Key;
+use percent::{percent_decode, percent_encode, text};
 
 /// Where a repository lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -252,39 +255,6 @@ fn endpoint(value: &str) -> Result<String> {
     Ok(url.as_str().trim_end_matches('/').to_owned())
 }
 
-fn percent_decode(input: &str) -> Result<Vec<u8>> {
-    let bad = || invalid("a % is not followed by two hexadecimal digits").hint("write % itself as %25");
-    let mut out = Vec::with_capacity(input.len());
-    let mut bytes = input.bytes();
-    while let Some(byte) = bytes.next() {
-        if byte == b'%' {
-            let pair = [bytes.next().ok_or_else(bad)?, bytes.next().ok_or_else(bad)?];
-            let mut decoded = [0u8; 1];
-            hex::decode_to_slice(pair, &mut decoded).map_err(|_| bad())?;
-            out.extend_from_slice(&decoded);
-        } else {
-            out.push(byte);
-        }
-    }
-    Ok(out)
-}
-
-fn text(input: &str, what: &str) -> Result<String> {
-    String::from_utf8(percent_decode(input)?).map_err(|_| invalid(format!("{what} is not UTF-8")))
-}
-
-/// Everything that has a meaning in a URL, and everything that is not printable ASCII, as %XX.
-fn percent_encode(bytes: &[u8], out: &mut fmt::Formatter<'_>) -> fmt::Result {
-    for &byte in bytes {
-        if byte.is_ascii_alphanumeric() || b"/-._~=:,+@!$'()*".contains(&byte) {
-            write!(out, "{}", byte as char)?;
-        } else {
-            write!(out, "%{byte:02X}")?;
-        }
-    }
-    Ok(())
-}
-
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -340,153 +310,4 @@ impl fmt::Display for S3Location {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn code_of(url: &str) -> hardstorage_report::Code {
-        Location::parse(url).unwrap_err().code()
-    }
-
-    #[test]
-    fn directories() {
-        for (url, path) in [
-            ("file:///postgresql/backup", "/postgresql/backup"),
-            ("file:///postgresql/backup/", "/postgresql/backup"),
-            ("FILE:///a//b/./c", "/a/b/c"),
-            ("file:///with%20space/%25/%3F", "/with space/%/?"),
-        ] {
-            let location = Location::parse(url).unwrap();
-            assert_eq!(location, Location::File(PathBuf::from(path)), "{url}");
-            assert_eq!(Location::parse(&location.to_string()).unwrap(), location);
-        }
-        for bad in [
-            "file://relative/path",
-            "file://",
-            "file:///",
-            "file://localhost/srv",
-            "file:///a/../b",
-            "file:///a/%2e%2e/b",
-            "file:///a?x=1",
-            "file:///a#b",
-            "file:///a%00b",
-            "file:///a%2",
-            "file:///a%zz",
-            "/srv/backup",
-            "srv",
-            "",
-        ] {
-            assert_eq!(code_of(bad), code::usage::URL, "{bad}");
-        }
-    }
-
-    #[test]
-    fn buckets_of_the_introduction() {
-        let Location::S3(location) = Location::parse("s3://acme-backups/?region=eu-central-1").unwrap() else {
-            unreachable!("the scheme is s3")
-        };
-        assert_eq!(location.bucket, "acme-backups");
-        assert_eq!(location.prefix, "");
-        assert_eq!(location.region.as_deref(), Some("eu-central-1"));
-        assert_eq!(location.to_string(), "s3://acme-backups?region=eu-central-1");
-    }
-
-    #[test]
-    fn every_parameter_survives_printing() {
-        let url = "s3://bkt/team-a/x?region=r1&endpoint=http://127.0.0.1:9000&path_style=false&storage_class=STANDARD_IA\
-                   &checksum=when_supported&ca_file=/etc/a%20b.pem&concurrency=4&max_rate=50MB";
-        let location = Location::parse(url).unwrap();
-        let Location::S3(s3) = &location else {
-            unreachable!("the scheme is s3")
-        };
-        assert_eq!(s3.prefix, "team-a/x");
-        assert_eq!(s3.endpoint.as_deref(), Some("http://127.0.0.1:9000"));
-        assert_eq!(s3.ca_file.as_deref(), Some(Path::new("/etc/a b.pem")));
-        assert_eq!(
-            s3.max_rate.map(NonZeroU64::get),
-            Some("50MB".parse::<ByteSize>().unwrap().0)
-        );
-        assert_eq!(Location::parse(&location.to_string()).unwrap(), location);
-    }
-
-    #[test]
-    fn wrong_s3_urls() {
-        for bad in [
-            "s3://",
-            "s3://ab",
-            "s3:///prefix",
-            "s3://user:secret@bucket/x",
-            "s3://bucket?colour=red",
-            "s3://bucket?region=",
-            "s3://bucket?region=a&region=b",
-            "s3://bucket/a/../b",
-            "s3://bucket/.hidden",
-            "s3://bucket#x",
-            "s3://Bu cket",
-            "s3://bucket?endpoint=minio:9000",
-            "s3://bucket?endpoint=ftp://x",
-            "s3://bucket?endpoint=http://u:p@x",
-            "s3://bucket?endpoint=http://x/y",
-            "s3://bucket?path_style=yes",
-            "s3://bucket?checksum=md5",
-            "s3://bucket?ca_file=ca.pem",
-            "s3://bucket?concurrency=0",
-            "s3://bucket?concurrency=many",
-            "s3://bucket?max_rate=fast",
-        ] {
-            assert_eq!(code_of(bad), code::usage::URL, "{bad}");
-        }
-    }
-
-    #[test]
-    fn secrets_are_not_repeated() {
-        for url in [
-            "s3://key:hunter2@bucket/x",
-            "s3://bucket?endpoint=http://u:hunter2@x",
-            "hunter2@/x",
-        ] {
-            let error = Location::parse(url).unwrap_err();
-            assert!(!format!("{error} {}", error.hint_text()).contains("hunter2"), "{error}");
-        }
-    }
-
-    #[test]
-    fn unknown_schemes_name_what_is_served() {
-        for url in [
-            "gcs://bucket/",
-            "azblob://account.blob.core.windows.net/container/",
-            "sftp://a@b/c",
-            "http://x",
-        ] {
-            let error = Location::parse(url).unwrap_err();
-            assert_eq!(error.code(), code::usage::SCHEME);
-            assert_eq!(error.exit_code(), 2);
-            assert!(error.hint_text().contains("file://") && error.hint_text().contains("s3://"));
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn any_text_is_read_or_refused(text in any::<String>(), scheme in "(file|s3|memory|)(://)?") {
-            if let Ok(location) = Location::parse(&format!("{scheme}{text}")) {
-                prop_assert_eq!(Location::parse(&location.to_string()).unwrap(), location);
-            }
-        }
-
-        #[test]
-        fn any_path_survives(parts in proptest::collection::vec("[^/\0]{1,20}", 1..5)) {
-            prop_assume!(parts.iter().all(|part| part != "." && part != ".."));
-            let path = PathBuf::from(format!("/{}", parts.join("/")));
-            let location = Location::File(path);
-            prop_assert_eq!(Location::parse(&location.to_string()).unwrap(), location);
-        }
-
-        #[test]
-        fn any_bucket_and_prefix_survive(bucket in "[a-z0-9][a-z0-9-]{1,30}[a-z0-9]", prefix in "[a-z0-9_=-]{1,9}(/[a-z0-9.]{0}[a-z0-9]{1,9}){0,4}",
-                                         region in proptest::option::of("[a-z]{2}-[a-z]{4,9}-[1-9]"), path_style in any::<Option<bool>>(),
-                                         concurrency in proptest::option::of(1usize..=512)) {
-            let location = Location::S3(S3Location { bucket, prefix, region, path_style, concurrency, ..S3Location::default() });
-            prop_assert_eq!(Location::parse(&location.to_string()).unwrap(), location);
-        }
-    }
-}
+mod tests;
