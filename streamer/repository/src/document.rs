@@ -63,11 +63,10 @@ pub(crate) async fn create(store: &DynStore, key: &Key, bytes: &Bytes) -> Result
     match (store.get(key).await, failure) {
         (Ok(Some(found)), _) if found == *bytes => Ok(Made::Ours),
         (Ok(Some(found)), None) => Ok(Made::Theirs(found)),
-        (_, Some(error)) => Err(error),
+        (_, Some(error)) | (Err(error), None) => Err(error),
         (Ok(None), None) => {
             let message = format!("object {key} existed and was gone a moment later");
             Err(Error::new(code::storage::IO, message).retry(Retry::Now))
         }
-        (Err(error), None) => Err(error),
     }
 }

@@ -355,4 +355,28 @@ mod tests {
             assert!(aux(&name, lineage, bad).is_none(), "{bad}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn names_are_read_back(writer: [u8; 16], sequence: u32, frame: u32) {
+            let name: DeploymentName = "db1".parse().unwrap();
+            let pack = PackId { writer: WriterId::new(writer), sequence };
+            let key = super::pack(&name, &pack.writer, sequence);
+            proptest::prop_assert_eq!(pack_id(&packs_folder(&name), &key), Some(pack));
+            let key = damage(&name, &pack.writer, sequence, frame);
+            proptest::prop_assert_eq!(damaged_frame(&damage_folder(&name), &key), Some((pack, frame)));
+            let key = session(&name, &pack.writer, sequence);
+            proptest::prop_assert_eq!(session_object(&sessions_folder(&name), &key), Some((pack.writer, sequence)));
+            proptest::prop_assert_eq!(numbered(CONFIG_FOLDER, &config(sequence)), Some(sequence));
+        }
+
+        #[test]
+        fn any_name_is_answered(text in "[a-f0-9/.json-]{0,80}") {
+            if let Ok(key) = Key::new(format!("f/{text}")) {
+                let _ = (pack_id("f/", &key), damaged_frame("f/", &key), session_object("f/", &key));
+                let number = numbered("f/", &key).map(|number| format!("{number:08x}.json"));
+                proptest::prop_assert!(number.is_none_or(|name| name == text));
+            }
+        }
+    }
 }

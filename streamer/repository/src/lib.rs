@@ -23,6 +23,7 @@ mod policy;
 mod probe;
 mod reader;
 mod repository;
+mod rotation;
 mod session;
 mod state;
 mod surroundings;
@@ -47,6 +48,7 @@ pub use init::InitOptions;
 pub use keys::{KeyFiles, Keyring, Signers, kek_fingerprint};
 pub use layout::{Lineage, WriterId};
 pub use manifest::{
+    ATTACHMENTS,
     Ancestor, BackupKind, Committed, DamagedPage, DataChecksums, ExpectedPack, ExternalFile, FrameAt, HistoryHash,
     MANIFEST_FORMAT, Manifest, PackId, Root, ServerFacts, StoredManifest, Tablespace, Times, Totals, VerifiedManifest,
     VoidRecord, Voided, WalFacts, WalRange, WriterFacts, void_backup,
@@ -62,7 +64,8 @@ pub use reader::{
     HurtBackup, Progress, ReadOptions, Selection, VerifyDepth, VerifyReport, WindowLimits, check_pack_bytes,
     damage_impact,
 };
-pub use repository::{Access, Mode, Repository, Rotation};
+pub use repository::{Access, Mode, Repository};
+pub use rotation::Rotation;
 pub use session::{
     Ending, Liveness, Opening, ProcessFacts, Purpose, Seen, Session, SessionRecord, SessionTiming, SessionView,
     end_session, list_sessions, look, open_sessions,

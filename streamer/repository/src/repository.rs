@@ -9,7 +9,7 @@ use hardstorage_report::{DeploymentName, Error, Result, code};
 use hardstorage_storage::DynStore;
 
 use crate::document::corrupt;
-use crate::keys::{KeyShelf, RootKey, Signers};
+use crate::keys::{KeyShelf, RootKey};
 use crate::listing::{Objects, folders};
 use crate::policy::Policy;
 use crate::probe::{self, Probe};
@@ -214,11 +214,10 @@ impl Repository {
         let mut names = BTreeSet::new();
         for folder in ["keys/", layout::MANIFESTS_FOLDER, "signers/", "wal/"] {
             for name in folders(&self.0.store, folder).await? {
-                match name.parse::<DeploymentName>() {
-                    Ok(name) => {
-                        names.insert(name);
-                    }
-                    Err(_) => tracing::warn!(folder, name, "a folder in the repository has no deployment's name"),
+                if let Ok(name) = name.parse::<DeploymentName>() {
+                    names.insert(name);
+                } else {
+                    tracing::warn!(folder, name, "a folder in the repository has no deployment's name");
                 }
             }
         }
@@ -266,57 +265,10 @@ impl Repository {
         }
         Ok(())
     }
-
-    /// Wraps every data key and seals every signer anew under another KEK, then makes that the repository's own.
-    /// Open the repository with the old KEK. Running it again after a crash is fine: when the repository is already
-    /// under the new KEK, only what the old one still holds is taken over.
-    pub async fn rotate_kek(&self, from: &Secret, to: &Secret) -> Result<Rotation> {
-        self.0.writable()?;
-        if !self.0.root.seals() {
-            let message = "the repository is not encrypted: it has no key to rotate";
-            return Err(Error::new(code::repository::ENCRYPTION_MISMATCH, message));
-        }
-        let (from, to) = (RootKey::kek(from.clone()), RootKey::kek(to.clone()));
-        let ours = self.0.root.fingerprint();
-        if ours != from.fingerprint() && ours != to.fingerprint() {
-            let message = "neither the old nor the new key is the one that this repository is open with";
-            return Err(Error::new(code::repository::KEY_WRONG, message));
-        }
-        let mut done = self.rewrap_all(&from, &to).await?;
-        if ours == from.fingerprint() && from.fingerprint() != to.fingerprint() {
-            let policy = self.0.policy.next(&to, self.0.surroundings.now())?;
-            policy.create(&self.0.store, &to).await?;
-            // What a writer made while we went through; from here on new ones see that their KEK is old.
-            let late = self.rewrap_all(&from, &to).await?;
-            done.data_keys += late.data_keys;
-            done.signers += late.signers;
-        }
-        Ok(done)
-    }
-
-    async fn rewrap_all(&self, from: &RootKey, to: &RootKey) -> Result<Rotation> {
-        let mut done = Rotation::default();
-        for name in self.deployments().await? {
-            if self.0.shelf().rewrap(&name, from, to).await? {
-                done.data_keys += 1;
-            }
-            done.signers += Signers::reseal(self.0.shelf(), &name, from, to).await?;
-        }
-        Ok(done)
-    }
 }
 
 #[cfg(test)]
 mod tests;
-
-/// What a rotation did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Rotation {
-    /// Data keys wrapped anew.
-    pub data_keys: usize,
-    /// Signers sealed anew.
-    pub signers: usize,
-}
 
 // Whether caller and repository agree about encryption, and the key that follows. Rests on an unproven claim; the
 // caller proves the descriptor under this key right after.

@@ -101,11 +101,9 @@ impl KeyShelf<'_> {
         let secret = zeroize::Zeroizing::new(self.surroundings.random::<32>()?);
         let key_id = self.surroundings.random()?;
         let (object, bytes) = self.seal(name, root, 1, 1, key_id, &secret)?;
-        match document::create(self.store, &object, &bytes).await? {
-            // A key whose name is lost in a power cut would take every pack with it.
-            Made::Ours => self.store.sync().await?,
-            Made::Theirs(_) => {}
-        }
+        document::create(self.store, &object, &bytes).await?;
+        // A key whose name is lost in a power cut would take every pack with it; also when another made it just now.
+        self.store.sync().await?;
         // Also after our own creation: what is used is what can be read back.
         let opened = self.read(name, root).await?;
         Ok(opened.ok_or_else(|| corrupt(&object, "created, but not there"))?.key)

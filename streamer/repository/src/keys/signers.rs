@@ -153,7 +153,9 @@ async fn generations(shelf: KeyShelf<'_>, name: &DeploymentName) -> Result<BTree
             found.entry(fingerprint).or_default().push(generation);
         }
     }
-    found.values_mut().for_each(|all| all.sort_unstable());
+    for all in found.values_mut() {
+        all.sort_unstable();
+    }
     Ok(found)
 }
 

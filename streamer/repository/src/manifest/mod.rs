@@ -15,6 +15,7 @@ mod void;
 pub use commit::{Committed, ExpectedPack};
 pub use load::StoredManifest;
 pub use model::{
+    ATTACHMENTS,
     Ancestor, BackupKind, DamagedPage, DataChecksums, ExternalFile, FrameAt, HistoryHash, MANIFEST_FORMAT, Manifest,
     PackId, Root, ServerFacts, Tablespace, Times, Totals, WalFacts, WalRange, WriterFacts,
 };

@@ -12,6 +12,10 @@ use crate::{Lineage, PackKind, WriterId};
 /// The format number that this program writes.
 pub const MANIFEST_FORMAT: u32 = 1;
 
+/// The tablespace number under which the file table keeps what is no file of the cluster: no tablespace has it, and no
+/// restore writes what lies there.
+pub const ATTACHMENTS: u32 = u32::MAX;
+
 /// How a backup was taken. Every one is self-contained all the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -91,9 +95,10 @@ pub struct Manifest {
     /// Configuration outside PGDATA.
     #[serde(default)]
     pub external_files: Vec<ExternalFile>,
-    /// The snapshot of the source's definition, when one was given.
+    /// The snapshot of the source's definition, when one was given: the name of its entry in the file table under
+    /// [`ATTACHMENTS`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub source_snapshot: Option<Root>,
+    pub source_snapshot: Option<String>,
 }
 
 /// What the server said of itself.
@@ -289,9 +294,9 @@ pub struct DamagedPage {
 pub struct ExternalFile {
     /// Its path on the server.
     pub path: String,
-    /// Its bytes, when they could be read.
+    /// Its bytes, when they could be read: the name of their entry in the file table under [`ATTACHMENTS`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub content: Option<Root>,
+    pub attachment: Option<String>,
     /// Why they could not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,

@@ -127,9 +127,9 @@ fn plain(deployment: &str, id: &str, second: i64) -> Manifest {
         annotations: BTreeMap::from([("owner".into(), "dba".into())]),
         external_files: vec![ExternalFile {
             path: "/etc/postgresql/postgresql.conf".into(),
-            content: Some(root(4)),
+            attachment: Some("external/config_file".to_owned()),
             note: None,
         }],
-        source_snapshot: Some(root(5)),
+        source_snapshot: Some("source-snapshot".to_owned()),
     }
 }

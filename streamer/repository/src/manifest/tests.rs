@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hardstorage_codec::{Secret, SigningKey};
 use hardstorage_report::{BackupId, Error, code};
-use hardstorage_storage::{Call, DynStore, Fault, FaultStore, Gate, MemoryStore, Store as _};
+use hardstorage_storage::{Call, DynStore, Fault, FaultStore, Gate, MemoryStore};
 
 use super::{ExpectedPack, Manifest, PackId, StoredManifest, Voided, samples, void_backup};
 use crate::{Deployment, WriterId, layout};

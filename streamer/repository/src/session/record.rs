@@ -43,9 +43,9 @@ pub struct SessionTiming {
 impl Default for SessionTiming {
     fn default() -> Self {
         SessionTiming {
-            renew: Duration::from_secs(10 * 60),
-            lost_after: Duration::from_secs(50 * 60),
-            silent_after: Duration::from_secs(60 * 60),
+            renew: Duration::from_mins(10),
+            lost_after: Duration::from_mins(50),
+            silent_after: Duration::from_hours(1),
         }
     }
 }

@@ -236,7 +236,7 @@ async fn either_the_pin_or_the_purge_is_seen() {
     let mut opening = remote(backup());
     opening.pins = vec![gone, ancestor.clone(), void];
     let session = Session::open(&world.deployment, opening).await.unwrap();
-    assert_eq!(session.usable_pins().await.unwrap(), [ancestor.clone()]);
+    assert_eq!(session.usable_pins().await.unwrap(), std::slice::from_ref(&ancestor));
     // Pin before the purge: the collector, which lists after it wrote, sees the pin.
     purge(ancestor.clone()).await;
     let open = open_sessions(&world.deployment, &SessionTiming::default(), &here())
@@ -253,7 +253,7 @@ fn quick(renew: u64, lost_after: u64) -> SessionTiming {
     SessionTiming {
         renew: Duration::from_millis(renew),
         lost_after: Duration::from_millis(lost_after),
-        silent_after: Duration::from_secs(3600),
+        silent_after: Duration::from_hours(1),
     }
 }
 
@@ -322,7 +322,7 @@ async fn lost_when_the_store_hangs() {
         ..Opening::new(backup())
     };
     let session = Session::open(&deployment, opening).await.unwrap();
-    faults.every(Call::Clock, || Fault::Delay(Duration::from_secs(3600)));
+    faults.every(Call::Clock, || Fault::Delay(Duration::from_hours(1)));
     session.lost().cancelled().await;
 }
 
