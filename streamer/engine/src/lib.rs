@@ -4,6 +4,7 @@
 
 pub mod backup;
 pub mod preflight;
+mod progress;
 pub mod records;
 pub mod restore;
 pub mod retention;

@@ -4,7 +4,7 @@
 //! are enough.
 
 use hardstorage_replication::{ConnInfo, ConnectMode, Connection, Environment, SystemIdentity};
-use hardstorage_report::{DeploymentName, Error, Lsn, Result, SegmentSize, SystemId, Timeline, code};
+use hardstorage_report::{ByteSize, DeploymentName, Error, Lsn, Result, SegmentSize, SystemId, Timeline, code};
 use serde::Serialize;
 
 use crate::preflight::{SETTINGS, ServerFacts, Setting};
@@ -34,6 +34,8 @@ pub struct ServerIdentity {
     pub block_size: u32,
     /// `wal_segment_size`.
     pub wal_segment_size: SegmentSize,
+    /// `segment_size`: bytes of one file of a relation.
+    pub relation_segment_size: u64,
     /// `data_checksums`; none when it is not visible.
     pub data_checksums: Option<bool>,
     /// Whether it is in recovery: a standby.
@@ -47,14 +49,26 @@ impl Source {
             Some(_) => conninfo,
             None => conninfo.with("application_name", application_name)?,
         };
-        let local = conninfo.settings(&environment)?.hosts().iter().all(hardstorage_replication::Host::is_local);
-        Ok(Source { conninfo, environment, local })
+        let local = conninfo
+            .settings(&environment)?
+            .hosts()
+            .iter()
+            .all(hardstorage_replication::Host::is_local);
+        Ok(Source {
+            conninfo,
+            environment,
+            local,
+        })
     }
 
     /// The same server under another application name.
     pub fn named(&self, application_name: &str) -> Result<Source> {
         let conninfo = self.conninfo.clone().with("application_name", application_name)?;
-        Ok(Source { conninfo, environment: self.environment.clone(), local: self.local })
+        Ok(Source {
+            conninfo,
+            environment: self.environment.clone(),
+            local: self.local,
+        })
     }
 
     /// Whether every host of it is this machine.
@@ -74,7 +88,8 @@ impl Source {
 
     /// Opens a walsender connection.
     pub async fn connect(&self) -> Result<Connection> {
-        let connected = hardstorage_replication::connect(&self.conninfo, ConnectMode::Physical, &self.environment).await?;
+        let connected =
+            hardstorage_replication::connect(&self.conninfo, ConnectMode::Physical, &self.environment).await?;
         for warning in &connected.warnings {
             tracing::warn!("{warning}");
         }
@@ -84,12 +99,24 @@ impl Source {
 
 /// Asks a server what it is.
 pub async fn identify(connection: &mut Connection) -> Result<ServerIdentity> {
-    let SystemIdentity { system_id, timeline, flush_lsn } = connection.identify().await?;
+    let SystemIdentity {
+        system_id,
+        timeline,
+        flush_lsn,
+    } = connection.identify().await?;
     let odd = |name: &str, value: &str| {
-        Error::new(code::replication::PROTOCOL, format!("the server says {name} = {value:?}"))
+        Error::new(
+            code::replication::PROTOCOL,
+            format!("the server says {name} = {value:?}"),
+        )
     };
     let block_size = connection.show("block_size").await?;
     let segment_size = connection.show("wal_segment_size").await?;
+    let relation_segment = connection.show("segment_size").await?;
+    let relation_segment_size = relation_segment
+        .parse::<ByteSize>()
+        .map_err(|_| odd("segment_size", &relation_segment))?
+        .0;
     let checksums = match connection.show("data_checksums").await {
         Ok(value) => Some(value == "on"),
         Err(error) if error.is(code::replication::DENIED) => None,
@@ -104,13 +131,18 @@ pub async fn identify(connection: &mut Connection) -> Result<ServerIdentity> {
         block_size: block_size.parse().map_err(|_| odd("block_size", &block_size))?,
         wal_segment_size: SegmentSize::from_setting(&segment_size)
             .ok_or_else(|| odd("wal_segment_size", &segment_size))?,
+        relation_segment_size,
         data_checksums: checksums,
         standby: connection.show("in_hot_standby").await? == "on",
     })
 }
 
 /// Reads the settings that preflight judges.
-pub async fn server_facts(connection: &mut Connection, application_name: &str, slot: Option<&str>) -> Result<ServerFacts> {
+pub async fn server_facts(
+    connection: &mut Connection,
+    application_name: &str,
+    slot: Option<&str>,
+) -> Result<ServerFacts> {
     let mut settings = Vec::with_capacity(SETTINGS.len());
     for name in SETTINGS {
         let value = match connection.show(name).await {
@@ -126,7 +158,12 @@ pub async fn server_facts(connection: &mut Connection, application_name: &str, s
         Some(slot) => connection.read_slot(slot).await?.is_some(),
         None => false,
     };
-    Ok(ServerFacts { settings, application_name: application_name.to_owned(), slot_exists, synchronous: false })
+    Ok(ServerFacts {
+        settings,
+        application_name: application_name.to_owned(),
+        slot_exists,
+        synchronous: false,
+    })
 }
 
 /// The slot of a deployment: PostgreSQL takes lower-case letters, digits and underscores, at most 63. When anything
@@ -142,8 +179,11 @@ pub fn slot_name(deployment: &DeploymentName) -> String {
     let hash = hardstorage_codec::plain_hash(name.as_bytes());
     let suffix: String = hash[..4].iter().map(|byte| format!("{byte:02x}")).collect();
     let room = MAX - PREFIX.len() - suffix.len() - 1;
-    let replaced: String =
-        name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).take(room).collect();
+    let replaced: String = name
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
+        .take(room)
+        .collect();
     format!("{PREFIX}{replaced}_{suffix}")
 }
 
@@ -160,7 +200,11 @@ mod tests {
         assert!(long.len() <= 63);
         assert_ne!(long, slot(&"a".repeat(127)));
         for name in ["a-b", "team-a.orders"] {
-            assert!(slot(name).bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'));
+            assert!(
+                slot(name)
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+            );
         }
     }
 }

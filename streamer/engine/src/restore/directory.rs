@@ -4,7 +4,7 @@
 //! manifest when it is complete; nothing is synced here, because one `syncfs` for each volume at the end costs a
 //! fraction of an `fsync` for each of a hundred thousand files, and nothing can start before `pg_control` is written.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
@@ -17,7 +17,7 @@ use hardstorage_report::{Error, Result, code};
 use hardstorage_repository::{EntryKey, FileInfo, FileSink};
 
 use super::place::Owner;
-use crate::backup::ManifestFile;
+use crate::backup::PostgresChecksums;
 
 /// Where the files of one restore go.
 #[derive(Debug, Clone)]
@@ -115,47 +115,6 @@ fn failed(doing: &str, path: &Path, error: io::Error) -> Error {
         _ => code::cli::IO,
     };
     Error::new(code, format!("{doing} {}", path.display())).source(error)
-}
-
-/// PostgreSQL's own checksums, by a hash of the path: a million files take 40 MB.
-#[derive(Debug, Default)]
-pub struct PostgresChecksums(HashMap<u64, (u64, Option<u32>)>);
-
-impl PostgresChecksums {
-    fn slot(path: &[u8]) -> u64 {
-        let hash = hardstorage_codec::plain_hash(path);
-        u64::from_le_bytes([hash[0], hash[1], hash[2], hash[3], hash[4], hash[5], hash[6], hash[7]])
-    }
-
-    /// Remembers a file of the manifest.
-    pub fn add(&mut self, file: &ManifestFile) {
-        self.0.insert(Self::slot(&file.path), (file.size, file.crc32c));
-    }
-
-    /// Whether a file is as PostgreSQL sent it; `None` when the manifest does not name it.
-    pub fn matches(&self, key: &EntryKey, size: u64, crc32c: u32) -> Option<bool> {
-        let found = match key.tablespace {
-            0 => self.0.get(&Self::slot(&key.path)),
-            oid => {
-                let mut path = format!("pg_tblspc/{oid}/").into_bytes();
-                path.extend_from_slice(&key.path);
-                self.0.get(&Self::slot(&path))
-            }
-        };
-        found.map(|(expected_size, expected_crc)| {
-            *expected_size == size && expected_crc.is_none_or(|expected| expected == crc32c)
-        })
-    }
-
-    /// How many files it names.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Whether it names none.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
 }
 
 /// The sink of a restore.
@@ -310,16 +269,8 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let mut checksums = PostgresChecksums::default();
         let crc = hardstorage_codec::crc32c(b"abc");
-        checksums.add(&ManifestFile {
-            path: b"f".to_vec(),
-            size: 3,
-            crc32c: Some(crc),
-        });
-        checksums.add(&ManifestFile {
-            path: b"pg_tblspc/7/g".to_vec(),
-            size: 3,
-            crc32c: Some(crc),
-        });
+        checksums.add(b"f", 3, Some(crc));
+        checksums.add(b"pg_tblspc/7/g", 3, Some(crc));
         let sink = DirectorySink::new(layout(root.path()), checksums);
         let info = |key| FileInfo {
             key,

@@ -7,7 +7,7 @@ mod tablespaces;
 mod target;
 mod when;
 
-pub use directory::{DirectorySink, Layout, PostgresChecksums, remove_partial};
+pub use directory::{DirectorySink, Layout, remove_partial};
 pub use place::{Owner, Place, check as check_places, control_system_id, owner, parse_owner, resolve};
 pub use settings::{RecoverySettings, auto_conf, neutralised, quote_shell, restore_command};
 pub use tablespaces::{map_tablespaces, tablespace_map};

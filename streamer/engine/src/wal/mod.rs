@@ -1,6 +1,7 @@
 //! The WAL: streaming it into the archive, and giving it back.
 
 mod assembler;
+mod histories;
 mod lineage;
 mod monitor;
 mod recorder;
@@ -8,6 +9,7 @@ mod route;
 mod stream;
 
 pub use assembler::{Assembler, Piece};
+pub use histories::capture_histories;
 pub use lineage::{choose_lineage, lineages};
 pub use monitor::Monitor;
 pub use recorder::Recorder;

@@ -11,7 +11,7 @@ use hardstorage_report::{
     DeploymentName, Error, Event, EventSink, Kind, Lsn, Result, Severity, SlotHealth, StreamPhase, SystemId, Timeline,
     code,
 };
-use hardstorage_repository::wal::{HistoryFile, ServerTime, WalArchive};
+use hardstorage_repository::wal::{ServerTime, WalArchive};
 use hardstorage_repository::{Deployment, Lineage, WriterId};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -19,10 +19,11 @@ use serde_json::json;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+use super::histories::capture_histories;
 use super::lineage::{choose_lineage, lineages};
 use super::monitor::Monitor;
 use super::recorder::Recorder;
-use super::route::{Ancestor, Leg, Route, RouteFacts, after_gap, plan_route};
+use super::route::{Leg, Route, RouteFacts, after_gap, plan_route};
 use crate::preflight::{self, FindingSeverity};
 use crate::source::{ServerIdentity, Source, identify, server_facts};
 
@@ -298,9 +299,7 @@ impl Streamer {
         if self.plan.preflight {
             self.look_at(&mut connection).await?;
         }
-        let ancestors = self
-            .capture_histories(&mut connection, &archive, server.timeline)
-            .await?;
+        let ancestors = capture_histories(&mut connection, &archive, server.timeline, self.sink.as_ref()).await?;
         let slot_restart = self.ensure_slot(&mut connection).await?;
         let frontiers = frontiers(&archive).await?;
         let facts = RouteFacts {
@@ -382,46 +381,6 @@ impl Streamer {
             Some(finding) => Err(preflight::failure(finding)),
             None => Ok(()),
         }
-    }
-
-    /// Stores the history of the server's timeline and of every ancestor: a missing file in the middle ends PostgreSQL's
-    /// search for the newest timeline at the first miss.
-    async fn capture_histories(
-        &self,
-        connection: &mut Connection,
-        archive: &WalArchive,
-        current: Timeline,
-    ) -> Result<Vec<Ancestor>> {
-        if current.0 == 1 {
-            return Ok(Vec::new());
-        }
-        let (_, bytes) = connection.timeline_history(current).await?;
-        let history = HistoryFile::parse(current, &bytes)?;
-        archive.put_history(current, &bytes).await?;
-        for entry in history.entries.iter().filter(|entry| entry.timeline.0 > 1) {
-            match connection.timeline_history(entry.timeline).await {
-                Ok((_, bytes)) => {
-                    archive.put_history(entry.timeline, &bytes).await?;
-                }
-                Err(error) if error.is(code::replication::HISTORY_MISSING) => {
-                    if archive.history(entry.timeline).await?.is_none() {
-                        self.emit(Severity::Warning, "wal.timeline.history_not_captured", json!({
-                            "missing_timeline": entry.timeline,
-                            "message": "the server no longer has the history file of an ancestor, and neither has the archive",
-                        }));
-                    }
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(history
-            .entries
-            .iter()
-            .map(|entry| Ancestor {
-                timeline: entry.timeline,
-                switch: entry.switch,
-            })
-            .collect())
     }
 
     async fn ensure_slot(&mut self, connection: &mut Connection) -> Result<Option<Lsn>> {

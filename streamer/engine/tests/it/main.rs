@@ -1,0 +1,4 @@
+//! Integration tests of the engine, in one binary.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
+
+mod records;
