@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hardstorage_report::{Error, code};
-use hardstorage_storage::{Fault, FaultStore, Key, MemoryStore};
+use hardstorage_storage::{DynStore, Fault, FaultStore, FileStore, Key, MemoryStore};
 use tokio::sync::Barrier;
 
 use super::*;
@@ -291,4 +291,30 @@ async fn features_that_forbid_writing_do_not_forbid_reading() {
         code::repository::NEWER_FORMAT
     );
     assert!(open(&store, Some(kek(1)), Mode::Read).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn made_in_a_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("repository");
+    let store: DynStore = Arc::new(FileStore::open(&path, true).await.unwrap());
+    made(&store).await.deployment_or_create(&name()).await.unwrap();
+    // Another process.
+    let store: DynStore = Arc::new(FileStore::open(&path, false).await.unwrap());
+    let refused = Repository::init(store.clone(), options(Some(kek(2))))
+        .await
+        .unwrap_err();
+    assert!(refused.is(code::repository::EXISTS));
+    let repository = open(&store, Some(kek(1)), Mode::Write).await.unwrap();
+    assert!(repository.create_only_proven());
+    assert_eq!(repository.deployments().await.unwrap(), [name()]);
+    repository.rotate_kek(&kek(1), &kek(2)).await.unwrap();
+    assert!(
+        open(&store, Some(kek(2)), Mode::Read)
+            .await
+            .unwrap()
+            .deployment(&name())
+            .await
+            .is_ok()
+    );
 }
