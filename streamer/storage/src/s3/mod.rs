@@ -13,8 +13,8 @@ mod multipart;
 mod upload;
 
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
@@ -51,6 +51,8 @@ struct Bucket {
     policy: RetryPolicy,
     /// Parts in flight over all uploads.
     parts: Semaphore,
+    /// Buffers of parts that are sent.
+    spares: Mutex<Vec<BytesMut>>,
     /// Some answer has proved that the bucket exists.
     seen: AtomicBool,
     url: String,
@@ -77,6 +79,7 @@ impl S3Store {
                 storage_class: location.storage_class.as_deref().map(StorageClass::from),
                 policy,
                 parts: Semaphore::new(concurrency.clamp(1, Semaphore::MAX_PERMITS)),
+                spares: Mutex::default(),
                 seen: AtomicBool::new(false),
                 url: location.to_string(),
             }),

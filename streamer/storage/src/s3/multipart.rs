@@ -1,16 +1,38 @@
 //! The requests of an upload in parts, each tried again with the store's own policy.
 
+use std::sync::PoisonError;
+
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::CompletedPart;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use hardstorage_report::{Error, Result, code};
 
 use super::Bucket;
 use super::failure::{failed, is_missing_upload, within};
-use super::upload::MARK;
+use super::upload::{MARK, PART};
 use crate::Key;
 
+/// Buffers kept for the next part; memory that was touched once is used again.
+const SPARES: usize = 8;
+
 impl Bucket {
+    /// A buffer of an earlier part, or a new one.
+    pub(super) fn spare(&self) -> BytesMut {
+        let mut spares = self.spares.lock().unwrap_or_else(PoisonError::into_inner);
+        spares.pop().unwrap_or_default()
+    }
+
+    /// Takes a sent body back, if it was a part's buffer and nobody else holds it.
+    pub(super) fn keep(&self, body: Bytes) {
+        if let Ok(mut buffer) = body.try_into_mut() {
+            buffer.clear();
+            let mut spares = self.spares.lock().unwrap_or_else(PoisonError::into_inner);
+            if buffer.capacity() >= PART && spares.len() < SPARES {
+                spares.push(buffer);
+            }
+        }
+    }
+
     /// Begins an upload whose object will carry the mark; gives its id.
     pub(super) async fn begin_upload(&self, key: &Key, mark: &str) -> Result<String> {
         let doing = format!("begin to upload {key}");

@@ -16,7 +16,7 @@ use super::Bucket;
 use super::failure::{failed, is_conflict, is_missing_upload, is_precondition, within};
 use crate::{Created, Key, Upload};
 
-const PART: usize = 8 << 20;
+pub(super) const PART: usize = 8 << 20;
 /// Every so many parts, parts double: S3 allows 10,000 of them, and an object of 5 TiB.
 const DOUBLE_AFTER: usize = 1000;
 const IN_FLIGHT: usize = 3;
@@ -35,8 +35,6 @@ pub(super) struct S3Upload {
     cut: usize,
     parts: Vec<CompletedPart>,
     in_flight: JoinSet<Result<(CompletedPart, Bytes)>>,
-    /// A buffer whose part is sent: memory touched once is used again.
-    spare: BytesMut,
 }
 
 impl S3Upload {
@@ -51,7 +49,6 @@ impl S3Upload {
             cut: 0,
             parts: Vec::new(),
             in_flight: JoinSet::new(),
-            spare: BytesMut::new(),
         }
     }
 
@@ -93,12 +90,7 @@ impl S3Upload {
             Some(Ok(sent)) => {
                 let (part, body) = sent?;
                 self.parts.push(part);
-                if let Ok(mut buffer) = body.try_into_mut()
-                    && buffer.capacity() >= PART
-                {
-                    buffer.clear();
-                    self.spare = buffer;
-                }
+                self.bucket.keep(body);
                 Ok(())
             }
             Some(Err(stopped)) => {
@@ -198,7 +190,7 @@ impl Upload for S3Upload {
                 return Ok(());
             }
             if self.gathered.is_empty() {
-                self.gathered = std::mem::take(&mut self.spare);
+                self.gathered = self.bucket.spare();
                 self.gathered.reserve(size);
                 self.gathered.extend_from_slice(&std::mem::take(&mut self.whole));
             }
