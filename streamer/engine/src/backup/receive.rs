@@ -37,7 +37,7 @@ pub struct Received {
     pub foreign_links: Vec<String>,
 }
 
-/// Receives a backup. `progress` is told the bytes so far.
+/// Receives a backup.
 pub struct Receiver<'a> {
     writer: &'a mut BackupWriter,
     tar: Option<TarReader>,
@@ -82,11 +82,11 @@ impl<'a> Receiver<'a> {
         }
     }
 
-    /// Takes everything to the end.
+    /// Takes everything to the end; `progress` is told of each further stretch of bytes.
     pub async fn run(
         mut self,
         backup: &mut BaseBackup<'_>,
-        progress: &mut (dyn FnMut(u64) + Send),
+        progress: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<Received> {
         let mut end = None;
         while let Some(event) = backup.next().await? {
@@ -98,8 +98,9 @@ impl<'a> Receiver<'a> {
                 }
                 BackupEvent::Data(bytes) => {
                     self.bytes += bytes.len() as u64;
+                    let length = bytes.len() as u64;
                     self.take(bytes).await?;
-                    progress(self.bytes);
+                    progress(length);
                 }
                 BackupEvent::Manifest => self.end_archive()?,
                 BackupEvent::ManifestData(bytes) => {

@@ -149,7 +149,7 @@ pub async fn run_backup(
         deployment,
         plan,
         signer,
-        sink: sink.as_ref(),
+        sink: sink.clone(),
         session: &session,
         backup_id: &backup_id,
         server: &server,
@@ -188,7 +188,7 @@ struct Run<'a> {
     deployment: &'a Deployment,
     plan: &'a BackupPlan,
     signer: &'a SigningKey,
-    sink: &'a dyn EventSink,
+    sink: Arc<dyn EventSink>,
     session: &'a Session,
     backup_id: &'a BackupId,
     server: &'a ServerIdentity,
@@ -223,7 +223,7 @@ impl Run<'_> {
         let ancestor = self.choose_ancestor().await?;
         let external = external::find(&mut connection, self.plan.source.is_local(), self.server.system_id).await?;
         self.tell_external(&external);
-        capture_histories(&mut connection, &archive, self.server.timeline, self.sink).await?;
+        capture_histories(&mut connection, &archive, self.server.timeline, self.sink.as_ref()).await?;
         let cover = WalCover::begin(&self.plan.source, &self.session.writer()).await?;
         if !cover.holds() {
             self.emit(
@@ -388,9 +388,9 @@ impl Run<'_> {
                 })
             })
             .collect();
-        let meter = ProgressMeter::new("backup.progress", self.sink, (total > 0).then_some(total));
+        let meter = ProgressMeter::new("backup.progress", self.sink.clone(), (total > 0).then_some(total));
         let received = Receiver::new(writer)
-            .run(&mut backup, &mut |bytes| meter.done(bytes))
+            .run(&mut backup, &|bytes| meter.add(bytes))
             .await?;
         for link in &received.foreign_links {
             self.emit(Severity::Warning, "backup.link_not_followed", json!({

@@ -2,6 +2,8 @@
 
 mod directory;
 mod place;
+mod plan;
+mod run;
 mod settings;
 mod tablespaces;
 mod target;
@@ -9,7 +11,9 @@ mod when;
 
 pub use directory::{DirectorySink, Layout, remove_partial};
 pub use place::{Owner, Place, check as check_places, control_system_id, owner, parse_owner, resolve};
+pub use plan::{RestorePlan, RestoreRequest, plan_restore};
+pub use run::{RestoreOptions, RestoreResult, run_restore};
 pub use settings::{RecoverySettings, auto_conf, neutralised, quote_shell, restore_command};
-pub use tablespaces::{map_tablespaces, tablespace_map};
+pub use tablespaces::map_tablespaces;
 pub use target::{RecoveryTarget, StopAt, TargetAction, TargetTimeline};
 pub use when::{both_zones, parse_time};

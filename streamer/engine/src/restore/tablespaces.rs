@@ -1,4 +1,4 @@
-//! Where each tablespace of a backup goes, and what `tablespace_map` says about it.
+//! Where each tablespace of a backup goes.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -41,23 +41,6 @@ pub fn map_tablespaces(
     Ok(tablespaces.iter().map(|space| (space.oid, place(space))).collect())
 }
 
-/// The file `tablespace_map` for these places. PostgreSQL makes the links anew from it when recovery starts, so it
-/// must say where they are now. Line feeds and backslashes are escaped as `do_pg_backup_start` does.
-pub fn tablespace_map(places: &BTreeMap<u32, PathBuf>) -> String {
-    let mut text = String::new();
-    for (oid, path) in places {
-        text.push_str(&format!("{oid} "));
-        for c in path.to_string_lossy().chars() {
-            if matches!(c, '\n' | '\r' | '\\') {
-                text.push('\\');
-            }
-            text.push(c);
-        }
-        text.push('\n');
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,11 +63,5 @@ mod tests {
         assert_eq!(places[&9], Path::new("/data/pg_tblspc/9"));
         let typo = [(PathBuf::from("/srv/c"), PathBuf::from("/new/c"))];
         assert!(map_tablespaces(&spaces, &typo, Path::new("/data")).is_err());
-    }
-
-    #[test]
-    fn the_map_is_escaped() {
-        let places = BTreeMap::from([(7, PathBuf::from("/a\\b")), (9, PathBuf::from("/c"))]);
-        assert_eq!(tablespace_map(&places), "7 /a\\\\b\n9 /c\n");
     }
 }

@@ -1,0 +1,515 @@
+//! The plan of a restore: which backup, which WAL, where to stop, what stands in the way. A value: `--preview` prints it,
+//! tests look at it, and a run does exactly what it says.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use hardstorage_report::{BackupId, DeploymentName, Error, ErrorReport, Lsn, Result, SystemId, Timeline, code};
+use hardstorage_repository::wal::{Coverage, ServerTime, TimeAnswer, WalArchive};
+use hardstorage_repository::{Catalog, CatalogEntry, Deployment, Manifest, VerifiedManifest};
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::place::{Owner, Place, check, owner, resolve};
+use super::tablespaces::map_tablespaces;
+use super::target::{RecoveryTarget, StopAt, TargetAction, TargetTimeline};
+
+/// What a person asks for.
+#[derive(Debug, Clone)]
+pub struct RestoreRequest {
+    /// A backup, or the newest that leads to the target.
+    pub backup: Option<BackupId>,
+    /// Where to.
+    pub target: PathBuf,
+    /// The moment.
+    pub goal: RecoveryTarget,
+    /// Including the target itself.
+    pub inclusive: bool,
+    /// What then; each goal has its own default.
+    pub action: Option<TargetAction>,
+    /// Which branch.
+    pub timeline: TargetTimeline,
+    /// Places of tablespaces.
+    pub tablespace_mapping: Vec<(PathBuf, PathBuf)>,
+    /// Who shall own the files.
+    pub owner: Option<Owner>,
+    /// Whether this process is root.
+    pub running_as_root: bool,
+    /// The repository's directory, when it is one on this machine.
+    pub repository_path: Option<PathBuf>,
+}
+
+/// What will be done.
+#[derive(Debug, Clone, Serialize)]
+pub struct RestorePlan {
+    /// The backup.
+    pub backup_id: BackupId,
+    /// The deployment.
+    pub deployment: DeploymentName,
+    /// The data directory.
+    pub target_dir: PathBuf,
+    /// The server's version as text.
+    pub pg_version: String,
+    /// The cluster.
+    pub system_identifier: SystemId,
+    /// Where recovery begins.
+    pub start_lsn: Lsn,
+    /// Where the backup is consistent.
+    pub stop_lsn: Lsn,
+    /// The backup's timeline.
+    pub timeline: Timeline,
+    /// When the backup ended, by the server's clock.
+    pub stopped_at: Timestamp,
+    /// The moment that was asked for.
+    pub goal: RecoveryTarget,
+    /// Where PostgreSQL will stop.
+    pub stop_at: StopAt,
+    /// Including the target itself.
+    pub inclusive: bool,
+    /// What then.
+    pub action: TargetAction,
+    /// Which branch recovery follows: a number, resolved now.
+    pub target_timeline: Timeline,
+    /// In words: the moment that will be reached.
+    pub reaches: String,
+    /// The earliest moment that this backup leads to.
+    pub recoverable_from: Timestamp,
+    /// The latest, as far as the archive is complete on that branch.
+    pub recoverable_to: Option<Timestamp>,
+    /// The end of the archive on that branch.
+    pub archive_end: Option<Lsn>,
+    /// Files, directories and links.
+    pub file_count: u64,
+    /// Bytes that will be written.
+    pub total_bytes: u64,
+    /// Bytes of WAL that will be replayed, at most.
+    pub wal_bytes: u64,
+    /// Where each tablespace goes, by oid.
+    pub tablespaces: BTreeMap<u32, PathBuf>,
+    /// Who will own the files.
+    #[serde(skip)]
+    pub owner: Option<Owner>,
+    /// Everything that stands in the way; empty when the restore can run.
+    pub problems: Vec<ErrorReport>,
+    /// What is worth knowing.
+    pub notes: Vec<String>,
+    #[serde(skip)]
+    blockers: Vec<std::sync::Arc<Error>>,
+    #[serde(skip)]
+    pub(super) manifest: Box<Manifest>,
+}
+
+impl RestorePlan {
+    /// The first thing in the way, as the error of a run.
+    pub fn blocker(&self) -> Option<Error> {
+        self.blockers.first().map(|error| {
+            let copy = Error::new(error.code(), error.message().to_owned()).hint(error.hint_text().to_owned());
+            match self.blockers.len() {
+                1 => copy,
+                many => copy.context(format!("{many} problems, the first of them")),
+            }
+        })
+    }
+}
+
+/// Makes the plan. What only stands in the way is in it; an error is a question that has no answer at all.
+pub async fn plan_restore(deployment: &Deployment, request: &RestoreRequest) -> Result<RestorePlan> {
+    let catalog = deployment.backups().await?;
+    let mut problems: Vec<Error> = Vec::new();
+    let stored = choose_backup(deployment, &catalog, request).await?;
+    let manifest = &stored.manifest;
+    let archive = WalArchive::new(deployment.clone(), manifest.lineage, manifest.server.wal_segment_size);
+    let (timeline, coverage) = branch(&archive, manifest, request.timeline, &mut problems).await?;
+    let end = coverage.recoverable_until(manifest.wal.start_lsn);
+    if end.is_none_or(|end| end < manifest.wal.stop_lsn) {
+        problems.push(Error::new(
+            code::repository::WAL_GAP,
+            format!(
+                "the WAL that makes backup {} consistent ({} to {}) is not whole",
+                manifest.backup_id, manifest.wal.start_lsn, manifest.wal.stop_lsn
+            ),
+        ));
+    }
+    let until = archive
+        .complete_up_to(&coverage, manifest.wal.stop_lsn)
+        .await?
+        .and_then(ServerTime::to_timestamp);
+    let latest = until.max(Some(manifest.times.stopped_at));
+    let context = Context {
+        archive: &archive,
+        manifest,
+        timeline,
+        coverage: &coverage,
+        end,
+        latest,
+    };
+    let (stop_at, reaches) = match context.stop(request).await {
+        Ok(found) => found,
+        Err(error) => {
+            problems.push(error);
+            (StopAt::Immediate, "-".to_owned())
+        }
+    };
+    let action = request.action.unwrap_or(match request.goal {
+        RecoveryTarget::Immediate | RecoveryTarget::Latest => TargetAction::Promote,
+        _ => TargetAction::Pause,
+    });
+    let io = |error: std::io::Error| {
+        Error::new(code::cli::IO, format!("resolve {}", request.target.display())).source(error)
+    };
+    let target = resolve(&request.target).map_err(io)?;
+    let tablespaces = map_tablespaces(&manifest.tablespaces, &request.tablespace_mapping, &target)?;
+    let in_tablespaces: u64 = manifest.tablespaces.iter().map(|space| space.size).sum();
+    let data = Place {
+        path: target.clone(),
+        bytes: manifest.totals.logical_bytes.saturating_sub(in_tablespaces),
+    };
+    let mut places = Vec::new();
+    for space in &manifest.tablespaces {
+        if let Some(path) = tablespaces.get(&space.oid) {
+            places.push(Place {
+                path: resolve(path).map_err(io)?,
+                bytes: space.size,
+            });
+        }
+    }
+    // A tablespace inside the data directory is one of its folders, not a second target.
+    places.retain(|place| {
+        !place.path.starts_with(&target) || request.tablespace_mapping.iter().any(|(_, new)| *new == place.path)
+    });
+    problems.extend(check(
+        &data,
+        &places,
+        request.repository_path.as_deref(),
+        manifest.lineage.system_id,
+    ));
+    let owner = match owner(&target, request.owner, request.running_as_root) {
+        Ok(owner) => owner,
+        Err(error) => {
+            problems.push(error);
+            None
+        }
+    };
+    let notes = notes(&stored, request, &stop_at);
+    Ok(RestorePlan {
+        backup_id: manifest.backup_id.clone(),
+        deployment: manifest.deployment.clone(),
+        target_dir: target,
+        pg_version: manifest.server.version.clone(),
+        system_identifier: manifest.lineage.system_id,
+        start_lsn: manifest.wal.start_lsn,
+        stop_lsn: manifest.wal.stop_lsn,
+        timeline: manifest.wal.timeline,
+        stopped_at: manifest.times.stopped_at,
+        goal: request.goal.clone(),
+        wal_bytes: wal_bytes(manifest, &stop_at, end),
+        stop_at,
+        inclusive: request.inclusive,
+        action,
+        target_timeline: timeline,
+        reaches,
+        recoverable_from: manifest.times.stopped_at,
+        recoverable_to: latest,
+        archive_end: end,
+        file_count: manifest.totals.files,
+        total_bytes: manifest.totals.logical_bytes,
+        tablespaces,
+        owner,
+        problems: problems.iter().map(ErrorReport::from).collect(),
+        notes,
+        blockers: problems.into_iter().map(std::sync::Arc::new).collect(),
+        manifest: Box::new(stored.manifest),
+    })
+}
+
+fn wal_bytes(manifest: &Manifest, stop: &StopAt, end: Option<Lsn>) -> u64 {
+    let to = match stop {
+        StopAt::Immediate => manifest.wal.stop_lsn,
+        StopAt::Lsn(lsn) => *lsn,
+        _ => end.unwrap_or(manifest.wal.stop_lsn),
+    };
+    manifest.wal.start_lsn.bytes_until(to)
+}
+
+fn notes(stored: &VerifiedManifest, request: &RestoreRequest, stop: &StopAt) -> Vec<String> {
+    let mut notes = Vec::new();
+    if request.goal == RecoveryTarget::Immediate {
+        notes.push("stops at the backup's end; --to-latest goes on to the end of the archive".to_owned());
+    }
+    if matches!(
+        (&request.goal, stop),
+        (RecoveryTarget::Time(_), StopAt::Lsn(_) | StopAt::Immediate)
+    ) {
+        notes.push("no transaction committed after this time yet: recovery stops at the last one before it".to_owned());
+    }
+    if matches!(request.goal, RecoveryTarget::Xid(_)) {
+        notes.push(
+            "transaction ids are not recorded in the archive: PostgreSQL will find out whether this one is there"
+                .to_owned(),
+        );
+    }
+    if !stored.manifest.damaged_pages.is_empty() {
+        notes.push(format!(
+            "{} pages of this backup were damaged on the server already",
+            stored.manifest.damaged_pages.len()
+        ));
+    }
+    for file in stored
+        .manifest
+        .external_files
+        .iter()
+        .filter(|file| file.attachment.is_none())
+    {
+        notes.push(format!(
+            "{} lay outside of the data directory and is not in the backup",
+            file.path
+        ));
+    }
+    notes
+}
+
+/// The newest backup that ends before the target, or the one that was named.
+async fn choose_backup(
+    deployment: &Deployment,
+    catalog: &Catalog,
+    request: &RestoreRequest,
+) -> Result<VerifiedManifest> {
+    if let Some(id) = &request.backup {
+        if id.deployment() != deployment.name().as_str() {
+            return Err(Error::new(
+                code::repository::BACKUP_MISSING,
+                format!("{id} is a backup of {}, not of {}", id.deployment(), deployment.name()),
+            ));
+        }
+        let found = Manifest::load(deployment, id).await?.committed(id)?;
+        let state = catalog.get(id).and_then(|entry| entry.state.as_ref().ok());
+        if state.is_some_and(|state| state.purged.is_some()) {
+            return Err(Error::new(
+                code::repository::BACKUP_MISSING,
+                format!("{id} is being purged"),
+            ));
+        }
+        return Ok(found);
+    }
+    let usable = catalog
+        .entries
+        .iter()
+        .rev()
+        .filter(|entry| entry.is_usable())
+        .filter_map(CatalogEntry::manifest);
+    let mut any = false;
+    for stored in usable {
+        any = true;
+        let manifest = &stored.manifest;
+        let before = match &request.goal {
+            RecoveryTarget::Time(time) => manifest.times.stopped_at <= *time,
+            RecoveryTarget::Lsn(lsn) => manifest.wal.stop_lsn <= *lsn,
+            // Any backup that ends before the point or the transaction; names are looked up in the archive.
+            RecoveryTarget::Name(name) => {
+                let archive = WalArchive::new(deployment.clone(), manifest.lineage, manifest.server.wal_segment_size);
+                let timeline = newest_timeline(&archive, manifest).await?;
+                archive
+                    .find_restore_point(timeline, manifest.wal.stop_lsn, name)
+                    .await?
+                    .is_some()
+            }
+            RecoveryTarget::Immediate | RecoveryTarget::Latest | RecoveryTarget::Xid(_) => true,
+        };
+        if before {
+            return Ok(stored.clone());
+        }
+    }
+    if !any {
+        return Err(Error::new(
+            code::repository::BACKUP_MISSING,
+            format!("{} has no backup", deployment.name()),
+        ));
+    }
+    let earliest = catalog
+        .entries
+        .iter()
+        .find(|entry| entry.is_usable())
+        .and_then(CatalogEntry::manifest);
+    let error = Error::new(
+        code::engine::BEFORE_BACKUP,
+        format!(
+            "no backup of {} leads to {}",
+            deployment.name(),
+            describe(&request.goal)
+        ),
+    );
+    Err(match earliest {
+        Some(stored) => error.hint(format!(
+            "the earliest moment that can be recovered is {} ({}), the end of {}",
+            stored.manifest.times.stopped_at, stored.manifest.wal.stop_lsn, stored.manifest.backup_id
+        )),
+        None => error,
+    })
+}
+
+fn describe(goal: &RecoveryTarget) -> String {
+    match goal {
+        RecoveryTarget::Immediate => "the end of the backup".to_owned(),
+        RecoveryTarget::Latest => "the end of the archive".to_owned(),
+        RecoveryTarget::Time(time) => time.to_string(),
+        RecoveryTarget::Lsn(lsn) => lsn.to_string(),
+        RecoveryTarget::Name(name) => format!("the restore point {name:?}"),
+        RecoveryTarget::Xid(xid) => format!("transaction {xid}"),
+    }
+}
+
+/// The newest timeline whose history passes through the backup's end: where PostgreSQL's `latest` leads.
+async fn newest_timeline(archive: &WalArchive, manifest: &Manifest) -> Result<Timeline> {
+    let ancestry = archive.ancestry().await?;
+    let mut newest = manifest.wal.timeline;
+    // PostgreSQL probes timeline after timeline and stops at the first that has no history file.
+    while ancestry.knows(Timeline(newest.0 + 1)) && Timeline(newest.0 + 1) > Timeline(1) {
+        newest = Timeline(newest.0 + 1);
+    }
+    Ok(newest)
+}
+
+async fn branch(
+    archive: &WalArchive,
+    manifest: &Manifest,
+    wanted: TargetTimeline,
+    problems: &mut Vec<Error>,
+) -> Result<(Timeline, Coverage)> {
+    let timeline = match wanted {
+        TargetTimeline::Latest => newest_timeline(archive, manifest).await?,
+        TargetTimeline::Number(timeline) => timeline,
+    };
+    let ancestry = archive.ancestry().await?;
+    let known = timeline == manifest.wal.timeline || ancestry.knows(timeline);
+    let reachable = known && ancestry.passes(timeline, manifest.wal.timeline, manifest.wal.stop_lsn)?;
+    if !reachable {
+        let why = if known {
+            "branched off before the backup's end"
+        } else {
+            "is not known to the archive"
+        };
+        problems.push(
+            Error::new(
+                code::engine::UNREACHABLE,
+                format!(
+                    "timeline {timeline} {why}: it cannot be reached from {} on timeline {}",
+                    manifest.backup_id, manifest.wal.timeline
+                ),
+            )
+            .hint("choose an earlier backup, or another --to-timeline"),
+        );
+        return Ok((
+            manifest.wal.timeline,
+            archive.coverage(manifest.wal.timeline, manifest.wal.start_lsn).await?,
+        ));
+    }
+    Ok((timeline, archive.coverage(timeline, manifest.wal.start_lsn).await?))
+}
+
+struct Context<'a> {
+    archive: &'a WalArchive,
+    manifest: &'a Manifest,
+    timeline: Timeline,
+    coverage: &'a Coverage,
+    end: Option<Lsn>,
+    latest: Option<Timestamp>,
+}
+
+impl Context<'_> {
+    fn unreachable(&self, what: String) -> Error {
+        let latest = self.latest.map_or_else(|| "-".to_owned(), |time| time.to_string());
+        let end = self.end.map_or_else(|| "-".to_owned(), |end| end.to_string());
+        Error::new(code::engine::UNREACHABLE, what).hint(format!(
+            "from this backup every moment from {} ({}) to {latest} ({end}) on timeline {} can be reached",
+            self.manifest.times.stopped_at, self.manifest.wal.stop_lsn, self.timeline
+        ))
+    }
+
+    /// Where PostgreSQL stops, and what that reaches, in words.
+    async fn stop(&self, request: &RestoreRequest) -> Result<(StopAt, String)> {
+        let stop_lsn = self.manifest.wal.stop_lsn;
+        match &request.goal {
+            RecoveryTarget::Immediate => Ok((
+                StopAt::Immediate,
+                format!("the end of the backup, {} ({stop_lsn})", self.manifest.times.stopped_at),
+            )),
+            RecoveryTarget::Latest => {
+                let end = self.end.unwrap_or(stop_lsn);
+                let hole = self.coverage.first_hole(self.manifest.wal.start_lsn);
+                if let Some(hole) = hole {
+                    return Err(Error::new(
+                        code::repository::WAL_GAP,
+                        format!(
+                            "the archive has a hole from {} to {}: recovery cannot pass it",
+                            hole.from, hole.to
+                        ),
+                    )
+                    .hint(format!(
+                        "--to-lsn {end} recovers everything before the hole; a newer backup lies behind it"
+                    )));
+                }
+                let latest = self.latest.map_or_else(|| "-".to_owned(), |time| time.to_string());
+                Ok((
+                    StopAt::EndOfArchive,
+                    format!("the end of the archive, at least {latest} ({end})"),
+                ))
+            }
+            RecoveryTarget::Time(time) => self.stop_at_time(*time, request.inclusive).await,
+            RecoveryTarget::Lsn(lsn) => {
+                if *lsn < stop_lsn {
+                    return Err(self.unreachable(format!("{lsn} lies before the end of the backup ({stop_lsn})")));
+                }
+                match self.end {
+                    Some(end) if *lsn < end => Ok((StopAt::Lsn(*lsn), lsn.to_string())),
+                    _ => Err(self.unreachable(format!("{lsn} is not in the archive on timeline {}", self.timeline))),
+                }
+            }
+            RecoveryTarget::Name(name) => {
+                let found = self.archive.find_restore_point(self.timeline, stop_lsn, name).await?;
+                match found {
+                    Some(point) => Ok((
+                        StopAt::Name(name.clone()),
+                        format!("the restore point {name:?} at {} ({})", point.time, point.lsn),
+                    )),
+                    None => Err(self.unreachable(format!(
+                        "the archive has no restore point {name:?} after the backup's end"
+                    ))),
+                }
+            }
+            RecoveryTarget::Xid(xid) => Ok((StopAt::Xid(*xid), format!("transaction {xid}"))),
+        }
+    }
+
+    async fn stop_at_time(&self, time: Timestamp, inclusive: bool) -> Result<(StopAt, String)> {
+        let stop_lsn = self.manifest.wal.stop_lsn;
+        if time < self.manifest.times.stopped_at {
+            return Err(self.unreachable(format!(
+                "{time} lies before the end of the backup ({})",
+                self.manifest.times.stopped_at
+            )));
+        }
+        let moment = ServerTime::from_timestamp(time);
+        match self.archive.time_covered_in(self.coverage, stop_lsn, moment).await? {
+            TimeAnswer::Reached { .. } => Ok((StopAt::Time(time), time.to_string())),
+            TimeAnswer::CoveredToEnd { last, .. } => {
+                let commit = last.filter(|commit| commit.lsn >= stop_lsn && (inclusive || commit.time < moment));
+                Ok(match commit {
+                    Some(commit) => (
+                        StopAt::Lsn(commit.lsn),
+                        format!("the last transaction before {time}, of {}", commit.time),
+                    ),
+                    None => (
+                        StopAt::Immediate,
+                        format!("{time}: nothing was committed since the backup's end"),
+                    ),
+                })
+            }
+            TimeAnswer::NotYet { hole: Some(hole), .. } => Err(self.unreachable(format!(
+                "{time} lies behind a hole in the archive, from {} to {}",
+                hole.from, hole.to
+            ))),
+            TimeAnswer::NotYet { .. } => Err(self.unreachable(format!("{time} is not covered by the archive yet"))),
+            TimeAnswer::Before { .. } => Err(self.unreachable(format!("{time} lies before the end of the backup"))),
+        }
+    }
+}

@@ -1,0 +1,434 @@
+//! Runs a restore plan: directories, files straight to their final place, settings, and `pg_control` last, so that a
+//! half restore cannot be started.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use hardstorage_report::{BackupId, DeploymentName, Error, Event, EventSink, Lsn, Result, Severity, Timeline, code};
+use hardstorage_repository::{
+    ATTACHMENTS, BackupReader, ContentReport, Deployment, Entry, EntryKey, EntryKind, FileInfo, FileSink, Manifest,
+    Opening, Progress, Purpose, ReadOptions, Selection, Session,
+};
+use serde::Serialize;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use super::directory::{DirectorySink, Layout, remove_partial};
+use super::plan::RestorePlan;
+use super::settings::{RecoverySettings, auto_conf, neutralised};
+use super::target::{StopAt, TargetTimeline};
+use crate::backup::{ManifestLine, ManifestParser, PostgresChecksums};
+use crate::progress::ProgressMeter;
+
+/// How a plan is run.
+#[derive(Debug, Clone)]
+pub struct RestoreOptions {
+    /// Threads that decode and write.
+    pub jobs: usize,
+    /// The words of the restore_command, quoted for the shell.
+    pub restore_command: String,
+    /// The scheduler's id.
+    pub run_id: Option<String>,
+}
+
+/// What was restored.
+#[derive(Debug, Clone, Serialize)]
+pub struct RestoreResult {
+    /// The backup.
+    pub backup_id: BackupId,
+    /// The deployment.
+    pub deployment: DeploymentName,
+    /// The data directory.
+    pub target_dir: PathBuf,
+    /// Regular files written.
+    pub file_count: u64,
+    /// Bytes written.
+    pub bytes_written: u64,
+    /// Files that were equal to PostgreSQL's own manifest.
+    pub files_checked: u64,
+    /// Milliseconds.
+    pub duration_ms: u64,
+    /// Where recovery will stop.
+    pub stop_at: StopAt,
+    /// What the server does then.
+    pub action: super::TargetAction,
+    /// The branch that recovery follows.
+    pub timeline: Timeline,
+    /// In words: the moment that will be reached.
+    pub reaches: String,
+    /// Where the backup is consistent.
+    pub stop_lsn: Lsn,
+    /// Settings of the source that were neutralised.
+    pub neutralised: Vec<&'static str>,
+    /// What is worth knowing.
+    pub notes: Vec<String>,
+    /// What PostgreSQL's own verifier said, when it was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verifybackup: Option<String>,
+}
+
+/// Files that a restore does not write as they are.
+const SETTINGS_FILE: &[u8] = b"postgresql.auto.conf";
+const CONTROL_FILE: &[u8] = b"global/pg_control";
+const MANIFEST_FILE: &[u8] = b"backup_manifest";
+/// Signals of the source's own recovery, when it was a standby.
+const SIGNALS: [&[u8]; 2] = [b"standby.signal", b"recovery.signal"];
+
+/// Runs the plan. On an error everything that was written is removed again, so that a second try finds an empty target.
+pub async fn run_restore(
+    deployment: &Deployment,
+    plan: &RestorePlan,
+    options: &RestoreOptions,
+    sink: Arc<dyn EventSink>,
+    cancel: CancellationToken,
+) -> Result<RestoreResult> {
+    if let Some(error) = plan.blocker() {
+        return Err(error);
+    }
+    let began = std::time::Instant::now();
+    // A reader without the right to write relies on the day that passes between a purge and the deletion.
+    let mut opening = Opening::new(Purpose::Restore);
+    opening.pins = vec![plan.backup_id.clone()];
+    opening.run_id.clone_from(&options.run_id);
+    let session = match Session::open(deployment, opening).await {
+        Ok(session) => {
+            if !session.usable_pins().await?.contains(&plan.backup_id) {
+                return Err(Error::new(
+                    code::repository::BACKUP_MISSING,
+                    format!("{} is being purged", plan.backup_id),
+                ));
+            }
+            Some(session)
+        }
+        Err(error) if error.is(code::storage::DENIED) || error.is(code::storage::READ_ONLY) => None,
+        Err(error) => return Err(error),
+    };
+    let layout = Layout {
+        data: plan.target_dir.clone(),
+        tablespaces: plan.tablespaces.clone(),
+        owner: plan.owner,
+    };
+    let mut made = Vec::new();
+    let run = Run {
+        deployment,
+        plan,
+        options,
+        sink: sink.clone(),
+        layout: &layout,
+        cancel,
+    };
+    let outcome = run.go(&mut made).await;
+    if let Some(session) = session
+        && let Err(error) = session.close().await
+    {
+        tracing::warn!(%error, "the session of the restore stays open");
+    }
+    match outcome {
+        Ok(mut result) => {
+            result.duration_ms = began.elapsed().as_millis() as u64;
+            sink.emit(
+                Event::new(Severity::Notice, "restore.completed")
+                    .deployment(deployment.name())
+                    .backup(&plan.backup_id)
+                    .body(json!({"bytes_written": result.bytes_written, "duration_ms": result.duration_ms})),
+            );
+            Ok(result)
+        }
+        Err(error) => {
+            if let Err(other) = remove_partial(&layout, &made) {
+                tracing::warn!(error = %other, "the half restore in {} could not be removed", layout.data.display());
+            }
+            Err(error)
+        }
+    }
+}
+
+struct Run<'a> {
+    deployment: &'a Deployment,
+    plan: &'a RestorePlan,
+    options: &'a RestoreOptions,
+    sink: Arc<dyn EventSink>,
+    layout: &'a Layout,
+    cancel: CancellationToken,
+}
+
+impl Run<'_> {
+    fn emit(&self, severity: Severity, name: &str, body: serde_json::Value) {
+        let event = Event::new(severity, name)
+            .deployment(self.deployment.name())
+            .backup(&self.plan.backup_id);
+        self.sink.emit(event.body(body));
+    }
+
+    fn manifest(&self) -> &Manifest {
+        &self.plan.manifest
+    }
+
+    async fn go(&self, made: &mut Vec<PathBuf>) -> Result<RestoreResult> {
+        let manifest = self.manifest();
+        self.emit(
+            Severity::Info,
+            "restore.started",
+            json!({
+                "target": self.plan.target_dir,
+                "pg_version": self.plan.pg_version,
+                "file_count": self.plan.file_count,
+                "total_bytes": self.plan.total_bytes,
+            }),
+        );
+        let reader = BackupReader::open(self.deployment, &manifest.file_table, &manifest.pack_list).await?;
+        self.make_roots(made)?;
+        let source_settings = self.make_directories(&reader).await?;
+        let checksums = self.read_postgres_manifest(&reader).await?;
+        let total = checksums.len();
+        let sink = Arc::new(DirectorySink::new(self.layout.clone(), checksums));
+        let report = self.content(&reader, &sink).await?;
+        self.write_settings(&source_settings)?;
+        self.layout.sync()?;
+        // From here on the directory can be started.
+        let last = self.restore_only(&reader, &sink, CONTROL_FILE).await?;
+        self.layout.sync()?;
+        // postgresql.auto.conf and the signals are PostgreSQL's own exceptions; everything else must have been compared.
+        let checked = sink.checked() as usize;
+        let excused = self.excused(&reader).await?;
+        if checked + excused < total {
+            return Err(Error::new(
+                code::engine::FILE_CORRUPT,
+                format!("PostgreSQL's manifest has {total} files, only {checked} of them are in the backup"),
+            ));
+        }
+        self.emit(
+            Severity::Info,
+            "restore.recovery_armed",
+            json!({
+                "action": self.plan.action,
+                "stop_at": self.plan.stop_at,
+                "inclusive": self.plan.inclusive,
+                "timeline": self.plan.target_timeline,
+                "signal": "recovery.signal",
+                "restore_command": "wired",
+            }),
+        );
+        Ok(RestoreResult {
+            backup_id: self.plan.backup_id.clone(),
+            deployment: self.plan.deployment.clone(),
+            target_dir: self.plan.target_dir.clone(),
+            file_count: report.files + last.files,
+            bytes_written: report.bytes + last.bytes,
+            files_checked: checked as u64,
+            duration_ms: 0,
+            stop_at: self.plan.stop_at.clone(),
+            action: self.plan.action,
+            timeline: self.plan.target_timeline,
+            reaches: self.plan.reaches.clone(),
+            stop_lsn: self.plan.stop_lsn,
+            neutralised: neutralised().collect(),
+            notes: self.plan.notes.clone(),
+            verifybackup: None,
+        })
+    }
+
+    /// The data directory and each tablespace's, with what is missing above them.
+    fn make_roots(&self, made: &mut Vec<PathBuf>) -> Result<()> {
+        for root in std::iter::once(&self.layout.data).chain(self.layout.tablespaces.values()) {
+            let mut missing: Vec<&Path> = root.ancestors().take_while(|path| !path.exists()).collect();
+            while let Some(path) = missing.pop() {
+                self.layout.make_directory(path, 0o700)?;
+                if path == root {
+                    made.push(root.clone());
+                }
+            }
+            std::fs::set_permissions(root, std::os::unix::fs::PermissionsExt::from_mode(0o700)).map_err(|error| {
+                Error::new(code::cli::IO, format!("set the mode of {}", root.display())).source(error)
+            })?;
+            self.layout.give(root)?;
+        }
+        Ok(())
+    }
+
+    /// Makes every directory and link; gives the source's `postgresql.auto.conf`.
+    async fn make_directories(&self, reader: &BackupReader) -> Result<String> {
+        let mut settings = None;
+        let mut entries = reader.entries();
+        while let Some(Entry { key, mode, kind, .. }) = entries.next().await? {
+            if key.tablespace == ATTACHMENTS {
+                continue;
+            }
+            match kind {
+                EntryKind::Directory => self.layout.make_directory(&self.layout.path(&key)?, mode & 0o777)?,
+                EntryKind::Symlink { target } => {
+                    let target = PathBuf::from(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(&target));
+                    self.layout.make_link(&self.layout.path(&key)?, &target)?;
+                }
+                EntryKind::File(_) if key.tablespace == 0 && key.path == SETTINGS_FILE => settings = Some(key),
+                EntryKind::File(_) => {}
+            }
+        }
+        let spaces = self.layout.data.join("pg_tblspc");
+        for (oid, place) in &self.layout.tablespaces {
+            let link = spaces.join(oid.to_string());
+            // A tablespace inside the data directory is a folder at the place of the link.
+            if link != *place {
+                self.layout.make_link(&link, place)?;
+            }
+        }
+        match settings {
+            Some(key) => Ok(String::from_utf8_lossy(&self.read_small(reader, &key).await?).into_owned()),
+            None => Ok(String::new()),
+        }
+    }
+
+    /// Reads one file of the backup into memory.
+    async fn read_small(&self, reader: &BackupReader, key: &EntryKey) -> Result<Vec<u8>> {
+        let wanted = key.clone();
+        let select: Selection = Arc::new(move |entry: &Entry| entry.key == wanted);
+        let memory = Arc::new(MemorySink::default());
+        let options = ReadOptions {
+            jobs: 1,
+            cancel: self.cancel.clone(),
+            ..ReadOptions::default()
+        };
+        let report = reader.restore(memory.clone(), Some(select), &options).await?;
+        if let Some(error) = report.failure() {
+            return Err(error);
+        }
+        let bytes = std::mem::take(&mut *memory.0.lock().unwrap_or_else(PoisonError::into_inner));
+        Ok(bytes)
+    }
+
+    /// Restores PostgreSQL's manifest, then reads it where it lies: it may be large.
+    async fn read_postgres_manifest(&self, reader: &BackupReader) -> Result<PostgresChecksums> {
+        let plain = Arc::new(DirectorySink::new(self.layout.clone(), PostgresChecksums::default()));
+        self.restore_only(reader, &plain, MANIFEST_FILE).await?;
+        let path = self.layout.data.join("backup_manifest");
+        let failed =
+            |error: std::io::Error| Error::new(code::cli::IO, format!("read {}", path.display())).source(error);
+        let mut file = std::fs::File::open(&path).map_err(failed)?;
+        let mut checksums = PostgresChecksums::default();
+        let mut parser = ManifestParser::default();
+        let mut buffer = vec![0u8; 256 << 10];
+        loop {
+            let length = std::io::Read::read(&mut file, &mut buffer).map_err(failed)?;
+            if length == 0 {
+                break;
+            }
+            parser.feed(&buffer[..length], &mut |line| {
+                if let ManifestLine::File(file) = line {
+                    checksums.add(&file.path, file.size, file.crc32c);
+                }
+                Ok(())
+            })?;
+        }
+        parser.finish()?;
+        Ok(checksums)
+    }
+
+    async fn content(&self, reader: &BackupReader, sink: &Arc<DirectorySink>) -> Result<ContentReport> {
+        let select: Selection = Arc::new(|entry: &Entry| !is_special(&entry.key));
+        let meter = ProgressMeter::new("restore.progress", self.sink.clone(), Some(self.plan.total_bytes));
+        let progress: Progress = Arc::new(move |bytes| meter.add(bytes));
+        let options = ReadOptions {
+            jobs: self.options.jobs,
+            cancel: self.cancel.clone(),
+            progress: Some(progress),
+            ..ReadOptions::default()
+        };
+        let report = reader.restore(sink.clone(), Some(select), &options).await?;
+        match report.failure() {
+            Some(error) => Err(error),
+            None => Ok(report),
+        }
+    }
+
+    async fn restore_only(
+        &self,
+        reader: &BackupReader,
+        sink: &Arc<DirectorySink>,
+        path: &'static [u8],
+    ) -> Result<ContentReport> {
+        let select: Selection = Arc::new(move |entry: &Entry| entry.key.tablespace == 0 && entry.key.path == path);
+        let options = ReadOptions {
+            jobs: 1,
+            cancel: self.cancel.clone(),
+            ..ReadOptions::default()
+        };
+        let report = reader.restore(sink.clone(), Some(select), &options).await?;
+        match report.failure() {
+            Some(error) => Err(error),
+            None => Ok(report),
+        }
+    }
+
+    /// Files of PostgreSQL's manifest that were left out on purpose.
+    async fn excused(&self, reader: &BackupReader) -> Result<usize> {
+        let mut names: Vec<&[u8]> = SIGNALS.to_vec();
+        names.push(SETTINGS_FILE);
+        let mut excused = 0;
+        for name in names {
+            let key = EntryKey {
+                tablespace: 0,
+                path: name.to_vec(),
+            };
+            excused += usize::from(reader.lookup(&key).await?.is_some());
+        }
+        Ok(excused)
+    }
+
+    fn write_settings(&self, source: &str) -> Result<()> {
+        let settings = RecoverySettings {
+            stop: self.plan.stop_at.clone(),
+            inclusive: self.plan.inclusive,
+            action: self.plan.action,
+            timeline: TargetTimeline::Number(self.plan.target_timeline),
+            restore_command: self.options.restore_command.clone(),
+        };
+        let data = &self.layout.data;
+        self.layout.write_small(
+            &data.join("postgresql.auto.conf"),
+            auto_conf(source, &settings).as_bytes(),
+        )?;
+        self.layout.write_small(&data.join("recovery.signal"), b"")
+    }
+}
+
+/// What the run over all files leaves out: attachments, and what is written by itself.
+fn is_special(key: &EntryKey) -> bool {
+    if key.tablespace != 0 {
+        return key.tablespace == ATTACHMENTS;
+    }
+    let path = key.path.as_slice();
+    [SETTINGS_FILE, CONTROL_FILE, MANIFEST_FILE].contains(&path) || SIGNALS.contains(&path)
+}
+
+/// One small file in memory.
+#[derive(Default)]
+struct MemorySink(Mutex<Vec<u8>>);
+
+impl FileSink for MemorySink {
+    type Handle = ();
+
+    fn create(&self, info: &FileInfo) -> Result<()> {
+        let mut bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        bytes.clear();
+        bytes.resize(info.size as usize, 0);
+        Ok(())
+    }
+
+    fn write_at(&self, (): &(), offset: u64, piece: &[u8]) -> Result<()> {
+        let mut bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let from = offset as usize;
+        let room = bytes.get_mut(from..from + piece.len());
+        let room =
+            room.ok_or_else(|| Error::new(code::repository::OBJECT_CORRUPT, "a piece lies outside of its file"))?;
+        room.copy_from_slice(piece);
+        Ok(())
+    }
+
+    fn zero(&self, (): &(), _: u64, _: u64) -> Result<()> {
+        Ok(())
+    }
+
+    fn finish(&self, (): &(), _: u32, _: u64) -> Result<()> {
+        Ok(())
+    }
+}
