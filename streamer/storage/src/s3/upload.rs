@@ -34,7 +34,7 @@ pub(super) struct S3Upload {
     whole: Bytes,
     cut: usize,
     parts: Vec<CompletedPart>,
-    in_flight: JoinSet<Result<(CompletedPart, Bytes)>>,
+    in_flight: JoinSet<Result<(CompletedPart, Option<Bytes>)>>,
 }
 
 impl S3Upload {
@@ -64,8 +64,9 @@ impl S3Upload {
         Ok(self.id.insert(id).clone())
     }
 
-    /// Sends a part in the background; waits while too many are under way.
-    async fn send(&mut self, body: Bytes) -> Result<()> {
+    /// Sends a part in the background; waits while too many are under way. A gathered one's buffer is used again, a
+    /// piece of the caller's body would hold on to all of it.
+    async fn send(&mut self, body: Bytes, gathered: bool) -> Result<()> {
         let id = self.begin().await?;
         while self.in_flight.len() >= IN_FLIGHT {
             self.collect().await?;
@@ -78,7 +79,7 @@ impl S3Upload {
         let (bucket, key) = (self.bucket.clone(), self.key.clone());
         self.in_flight.spawn(async move {
             let part = bucket.send_part(&key, &id, number, &body).await?;
-            Ok((part, body))
+            Ok((part, gathered.then_some(body)))
         });
         Ok(())
     }
@@ -90,7 +91,9 @@ impl S3Upload {
             Some(Ok(sent)) => {
                 let (part, body) = sent?;
                 self.parts.push(part);
-                self.bucket.keep(body);
+                if let Some(body) = body {
+                    self.bucket.keep(body);
+                }
                 Ok(())
             }
             Some(Err(stopped)) => {
@@ -184,7 +187,7 @@ impl Upload for S3Upload {
                 // Large bodies are cut without a copy.
                 while part.len() > self.part_size() {
                     let body = part.split_to(self.part_size());
-                    self.send(body).await?;
+                    self.send(body, false).await?;
                 }
                 self.whole = part;
                 return Ok(());
@@ -198,7 +201,7 @@ impl Upload for S3Upload {
             self.gathered.extend_from_slice(&part.split_to(room.min(part.len())));
             if self.gathered.len() >= size {
                 let body = std::mem::take(&mut self.gathered).freeze();
-                self.send(body).await?;
+                self.send(body, true).await?;
             }
             if part.is_empty() {
                 return Ok(());
@@ -212,7 +215,7 @@ impl Upload for S3Upload {
             return self.finish_small(rest).await;
         }
         if !rest.is_empty() {
-            self.send(rest).await?;
+            self.send(rest, false).await?;
         }
         while !self.in_flight.is_empty() {
             self.collect().await?;
