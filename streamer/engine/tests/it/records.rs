@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use hardstorage_e2e::{Cluster, Scratch};
+use hardstorage_e2e::Cluster;
 use hardstorage_engine::records::{Found, FoundKind, Scanner};
 use hardstorage_report::{Lsn, SegmentName, SegmentSize};
 use hardstorage_repository::wal::ServerTime;
@@ -140,13 +140,7 @@ fn agrees_with_waldump(major: u16, mib: u32) {
         .collect();
     assert!(used.len() > 2, "PostgreSQL {major}: {} segments", used.len());
 
-    // pg_waldump takes the files' directory from the first; copies keep the server's own permissions out of it.
-    let scratch = Scratch::new();
-    for (name, path) in &used {
-        std::fs::copy(path, scratch.path(&name.to_string())).unwrap();
-    }
-    let file = |index: usize| scratch.path(&used[index].0.to_string());
-    let told = told_by_waldump(&cluster, &file(0), &file(used.len() - 1));
+    let told = told_by_waldump(&cluster, &used[0].1, &used[used.len() - 1].1);
     let (found, scanner) = scan(&used, size, 7001);
     let ours: Vec<_> = found.iter().map(comparable).collect();
     assert_eq!(ours, told, "PostgreSQL {major}");
