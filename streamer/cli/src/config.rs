@@ -82,6 +82,19 @@ pub(crate) enum Policy {
 }
 
 impl RetentionConfig {
+    /// The defaults, spelt out for the person who reads the file.
+    pub(crate) fn written_out() -> RetentionConfig {
+        let default = GfsPolicy::default();
+        RetentionConfig {
+            policy: Policy::Gfs,
+            keep_last: None,
+            keep_daily: Some(default.keep_daily),
+            keep_weekly: Some(default.keep_weekly),
+            keep_monthly: Some(default.keep_monthly),
+            keep_yearly: Some(default.keep_yearly),
+        }
+    }
+
     /// The policy with its defaults filled in.
     pub(crate) fn gfs(&self) -> GfsPolicy {
         let default = GfsPolicy::default();

@@ -1,0 +1,137 @@
+//! `backup DEPLOYMENT`: take a base backup.
+
+use hardstorage_engine::backup::{BackupPlan, BackupResult, run_backup};
+use hardstorage_engine::source::Source;
+use hardstorage_replication::Checkpoint;
+use hardstorage_report::{ByteSize, DeploymentName, Error, Result, code};
+use hardstorage_repository::{Mode, Repository};
+
+use super::run::{Running, reported};
+use crate::app::App;
+use crate::args::{CheckpointArg, TakeArgs};
+use crate::printer::Report;
+
+impl Report for BackupResult {
+    fn text(&self) -> String {
+        let mut out = format!(
+            "✓ Backup committed\n\
+             ID:              {}\n\
+             Deployment:      {}\n\
+             PostgreSQL:      {}\n\
+             Cluster ID:      {}\n\
+             Stop LSN / TLI:  {} / {}\n\
+             Files:           {} in {} tablespace(s)\n\
+             Logical bytes:   {}\n\
+             Stored:          {} (new pages {}, reused {}, zero {})\n\
+             Reuse:           {:.1} %{}\n\
+             Duration:        {:.1} s\n\
+             Encryption:      {}\n\
+             Manifest:        {}\n",
+            self.backup_id,
+            self.deployment,
+            self.pg_version,
+            self.system_identifier,
+            self.stop_lsn,
+            self.timeline,
+            self.file_count,
+            self.tablespace_count,
+            ByteSize(self.logical_bytes),
+            ByteSize(self.stored_bytes),
+            self.new_pages,
+            self.reused_pages,
+            self.zero_pages,
+            self.reuse * 100.0,
+            self.ancestor.as_ref().map_or_else(String::new, |id| format!(" of {id}")),
+            self.duration_ms as f64 / 1000.0,
+            if self.encrypted { "AES-256-GCM (the deployment's data key, wrapped under the KEK)" } else { "none" },
+            self.primary_key,
+        );
+        out.push_str(if self.pitr_covered {
+            "Recovery:        every moment from here on, while the stream runs\n"
+        } else {
+            "Recovery:        this backup by itself; for every later moment run `pg_hardstorage wal stream`\n"
+        });
+        for file in self.external_files.iter().filter(|file| file.attachment.is_none()) {
+            out.push_str(&format!("Not included:    {} ({})\n", file.path, file.note.as_deref().unwrap_or("-")));
+        }
+        for page in &self.damaged_pages {
+            let block = page.block.map_or_else(|| "-".to_owned(), |block| block.to_string());
+            out.push_str(&format!("✗ DAMAGED on the server: {} block {block}\n", page.path));
+        }
+        out
+    }
+}
+
+/// Threads when nobody says how many.
+pub(crate) fn default_jobs() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from).min(8)
+}
+
+/// The name of this host, for the record.
+pub(crate) fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// A backup that was kept although the server's own pages are damaged is not a success.
+fn exit(result: &BackupResult) -> u8 {
+    if result.damaged_pages.is_empty() { 0 } else { code::engine::PAGES_DAMAGED.info().exit }
+}
+
+/// Runs it.
+pub(crate) async fn run(app: &App, args: TakeArgs) -> u8 {
+    let run_args = args.run.clone();
+    let work = |running: Running| async move {
+        let name = args.deployment.clone().ok_or_else(|| Error::new(code::usage::INVALID, "which deployment?"))?;
+        let source = app.source(&args.source, &name)?;
+        let url = app.repo_url(&args.source.repo, Some(&name))?;
+        let repository = app.repository(&url, Mode::Write).await?;
+        take(app, &repository, &name, source, &args, running).await
+    };
+    reported(app, "backup", &run_args, work, exit).await
+}
+
+/// Takes one into an open repository.
+pub(crate) async fn take(
+    app: &App,
+    repository: &Repository,
+    name: &DeploymentName,
+    source: Source,
+    args: &TakeArgs,
+    running: Running,
+) -> Result<BackupResult> {
+    let max_rate_kib = args.max_rate.map(rate).transpose()?;
+    let source_snapshot = match &args.source_snapshot {
+        Some(path) => Some(std::fs::read(path).map_err(|error| {
+            Error::new(code::cli::IO, format!("read {}", path.display())).source(error)
+        })?),
+        None => None,
+    };
+    let deployment = repository.deployment_or_create(name).await?;
+    let signer = app.keyring().ensure_signer(deployment.surroundings())?;
+    let plan = BackupPlan {
+        source,
+        label: args.label.clone(),
+        annotations: args.annotations.iter().cloned().collect(),
+        checkpoint: match args.checkpoint {
+            CheckpointArg::Fast => Checkpoint::Fast,
+            CheckpointArg::Spread => Checkpoint::Spread,
+        },
+        max_rate_kib,
+        jobs: args.jobs.map_or_else(default_jobs, usize::from),
+        allow_concurrent: args.allow_concurrent,
+        accept_new_system: args.accept_new_system,
+        source_snapshot,
+        run_id: args.run.run_id.clone(),
+        host: host_name(),
+    };
+    // A half backup is worth nothing: the first signal ends it.
+    let stop = app.stop()?;
+    run_backup(&deployment, &plan, &signer, running.sink, stop.drain).await
+}
+
+fn rate(size: ByteSize) -> Result<u32> {
+    let kib = size.0 / 1024;
+    u32::try_from(kib).ok().filter(|kib| (32..=1_048_576).contains(kib)).ok_or_else(|| {
+        Error::new(code::usage::INVALID, format!("--max-rate: PostgreSQL takes 32kB to 1GB a second, not {size}"))
+    })
+}

@@ -1,0 +1,263 @@
+//! `restore DEPLOYMENT [BACKUP]`: bring a backup back, to its end or to any moment after it.
+
+use std::path::{Path, PathBuf};
+
+use hardstorage_engine::restore::{
+    RecoveryTarget, RestoreOptions, RestorePlan, RestoreRequest, RestoreResult, StopAt, TargetAction, both_zones,
+    parse_owner, parse_time, plan_restore, restore_command, run_restore,
+};
+use hardstorage_report::{ByteSize, Error, Event, Result, Severity, code};
+use hardstorage_repository::Mode;
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::json;
+
+use super::backup_take::default_jobs;
+use super::run::{Running, reported};
+use crate::app::App;
+use crate::args::{ActionArg, BackupChoice, RestoreArgs};
+use crate::printer::Report;
+
+/// A plan or what became of it.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Outcome {
+    Preview(Box<Preview>),
+    Restored(Box<RestoreResult>),
+}
+
+/// The plan, for people and programs.
+#[derive(Debug, Serialize)]
+struct Preview {
+    #[serde(flatten)]
+    plan: RestorePlan,
+    preflight_ok: bool,
+    #[serde(skip)]
+    zone: jiff::tz::TimeZone,
+}
+
+impl Report for Outcome {
+    fn text(&self) -> String {
+        match self {
+            Outcome::Preview(preview) => preview.text(),
+            Outcome::Restored(result) => restored(result),
+        }
+    }
+}
+
+fn stop_words(stop: &StopAt, inclusive: bool) -> String {
+    let suffix = if inclusive { "" } else { ", exclusive" };
+    match stop {
+        StopAt::Immediate => "recovery_target = 'immediate'".to_owned(),
+        StopAt::EndOfArchive => "none: to the end of the archive".to_owned(),
+        StopAt::Time(time) => format!("recovery_target_time = {time}{suffix}"),
+        StopAt::Lsn(lsn) => format!("recovery_target_lsn = {lsn}{suffix}"),
+        StopAt::Name(name) => format!("recovery_target_name = {name}"),
+        StopAt::Xid(xid) => format!("recovery_target_xid = {xid}{suffix}"),
+    }
+}
+
+impl Preview {
+    fn text(&self) -> String {
+        let plan = &self.plan;
+        let time = |at: Timestamp| both_zones(at, &self.zone);
+        let mut out = format!(
+            "Restore plan (preview only — no files written)\n\
+             Backup:           {}\n\
+             Deployment:       {}\n\
+             Target:           {}\n\
+             PostgreSQL:       {}\n\
+             Cluster ID:       {}\n\
+             Backup stop LSN:  {} (TLI {})\n\
+             Backup stopped:   {}\n\
+             Reaches:          {}\n\
+             Recovery target:  {}\n\
+             On reaching it:   {}\n\
+             Recovery TLI:     {}\n\
+             Recoverable:      {} to {}\n\
+             Files:            {}\n\
+             Total bytes:      {}\n\
+             WAL to replay:    {} at most\n",
+            plan.backup_id,
+            plan.deployment,
+            plan.target_dir.display(),
+            plan.pg_version,
+            plan.system_identifier,
+            plan.stop_lsn,
+            plan.timeline,
+            time(plan.stopped_at),
+            plan.reaches,
+            stop_words(&plan.stop_at, plan.inclusive),
+            plan.action.as_str(),
+            plan.target_timeline,
+            time(plan.recoverable_from),
+            plan.recoverable_to.map_or_else(|| "-".to_owned(), time),
+            plan.file_count,
+            ByteSize(plan.total_bytes),
+            ByteSize(plan.wal_bytes),
+        );
+        for (oid, path) in &plan.tablespaces {
+            out.push_str(&format!("Tablespace {oid}: {}\n", path.display()));
+        }
+        for note in &plan.notes {
+            out.push_str(&format!("Note:             {note}\n"));
+        }
+        if plan.problems.is_empty() {
+            out.push_str("Pre-flight:       ✓ ready\n");
+        } else {
+            out.push_str(&format!("Pre-flight:       ✗ {} issue(s)\n", plan.problems.len()));
+            for problem in &plan.problems {
+                out.push_str(&format!("  {}: {}\n    hint: {}\n", problem.code, problem.message, problem.hint));
+            }
+        }
+        out
+    }
+}
+
+fn restored(result: &RestoreResult) -> String {
+    let mut out = format!(
+        "✓ Restored {}\n\
+         Target:           {}\n\
+         Files:            {} ({} equal to PostgreSQL's own manifest)\n\
+         Bytes written:    {}\n\
+         Duration:         {:.1} s\n\
+         Will reach:       {}\n\
+         On reaching it:   {}\n\
+         Neutralised:      {}\n",
+        result.backup_id,
+        result.target_dir.display(),
+        result.file_count,
+        result.files_checked,
+        ByteSize(result.bytes_written),
+        result.duration_ms as f64 / 1000.0,
+        result.reaches,
+        result.action.as_str(),
+        result.neutralised.join(", "),
+    );
+    if let Some(verdict) = &result.verifybackup {
+        out.push_str(&format!("pg_verifybackup:  {verdict}\n"));
+    }
+    for note in &result.notes {
+        out.push_str(&format!("Note:             {note}\n"));
+    }
+    out.push_str(&format!("\nStart it:  pg_ctl -D {} start\n", result.target_dir.display()));
+    out
+}
+
+fn exit(outcome: &Outcome) -> u8 {
+    match outcome {
+        // A preview that finds a problem ends as the restore would.
+        Outcome::Preview(preview) => preview.plan.blocker().map_or(0, |error| error.exit_code()),
+        Outcome::Restored(_) => 0,
+    }
+}
+
+/// Runs it.
+pub(crate) async fn run(app: &App, args: RestoreArgs) -> u8 {
+    let run_args = args.run.clone();
+    let work = |running: Running| async move { restore(app, &args, running).await };
+    reported(app, "restore", &run_args, work, exit).await
+}
+
+fn goal(app: &App, args: &RestoreArgs) -> Result<RecoveryTarget> {
+    Ok(match (&args.to_time, args.to_lsn, &args.to_name, args.to_xid, args.to_latest) {
+        // Once, here: a relative time that is computed again later is another time.
+        (Some(text), ..) => RecoveryTarget::Time(parse_time(text, Timestamp::now(), app.printer.zone())?),
+        (_, Some(lsn), ..) => RecoveryTarget::Lsn(lsn),
+        (_, _, Some(name), ..) if name.is_empty() || name.len() > 63 => {
+            return Err(Error::new(code::usage::INVALID, "a restore point's name has 1 to 63 bytes"));
+        }
+        (_, _, Some(name), ..) => RecoveryTarget::Name(name.clone()),
+        (_, _, _, Some(xid), _) => RecoveryTarget::Xid(xid),
+        (.., true) => RecoveryTarget::Latest,
+        _ => RecoveryTarget::Immediate,
+    })
+}
+
+async fn restore(app: &App, args: &RestoreArgs, running: Running) -> Result<Outcome> {
+    let goal = goal(app, args)?;
+    let url = app.repo_url(&args.repo, Some(&args.deployment))?;
+    let owner = args.owner.as_deref().map(|text| {
+        let table = |path: &str| {
+            std::fs::read_to_string(path).map_err(|error| Error::new(code::cli::IO, format!("read {path}")).source(error))
+        };
+        parse_owner(text, &table("/etc/passwd")?, &table("/etc/group")?)
+    });
+    let request = RestoreRequest {
+        backup: match &args.backup {
+            BackupChoice::Latest => None,
+            BackupChoice::Id(id) => Some(id.clone()),
+        },
+        target: args.target.clone(),
+        goal,
+        inclusive: !args.to_exclusive,
+        action: args.to_action.map(|action| match action {
+            ActionArg::Pause => TargetAction::Pause,
+            ActionArg::Promote => TargetAction::Promote,
+            ActionArg::Shutdown => TargetAction::Shutdown,
+        }),
+        timeline: args.to_timeline,
+        tablespace_mapping: args.tablespace_mapping.clone(),
+        owner: owner.transpose()?,
+        running_as_root: rustix::process::geteuid().is_root(),
+        repository_path: repository_path(&url),
+    };
+    // Sessions are written by readers too: a collector must see them.
+    let repository = app.repository(&url, Mode::Read).await?;
+    let deployment = repository.deployment(&args.deployment).await?;
+    let mut plan = plan_restore(&deployment, &request).await?;
+    running.sink.emit(
+        Event::new(Severity::Info, "restore.manifest_loaded").deployment(&args.deployment).backup(&plan.backup_id).body(json!({
+            "file_count": plan.file_count,
+            "pg_version": plan.pg_version,
+            "stop_lsn": plan.stop_lsn,
+            "tablespaces": plan.tablespaces.len() + 1,
+        })),
+    );
+    if url.starts_with("s3:") && app.credentials_dir().is_none() && std::env::var_os("AWS_ACCESS_KEY_ID").is_some() {
+        plan.notes.push(
+            "the S3 credentials come from this environment: PostgreSQL needs them too when it fetches WAL".to_owned(),
+        );
+    }
+    if args.preview {
+        let preview = Preview { preflight_ok: plan.problems.is_empty(), plan, zone: app.printer.zone().clone() };
+        return Ok(Outcome::Preview(Box::new(preview)));
+    }
+    let options = RestoreOptions {
+        jobs: args.jobs.map_or_else(default_jobs, usize::from),
+        restore_command: fetch_command(app, args, &url, &plan)?,
+        run_id: args.run.run_id.clone(),
+    };
+    let stop = app.stop()?;
+    let mut result = run_restore(&deployment, &plan, &options, running.sink, stop.drain).await?;
+    result.verifybackup = super::verify::verifybackup(args.verify, args.pg_bin.as_deref(), &result.target_dir).await?;
+    Ok(Outcome::Restored(Box::new(result)))
+}
+
+/// The directory of a repository on this machine.
+fn repository_path(url: &str) -> Option<PathBuf> {
+    let path = url.strip_prefix("file://")?;
+    hardstorage_engine::restore::resolve(Path::new(path)).ok()
+}
+
+/// The restore_command: absolute paths only, and nothing that relies on HOME.
+fn fetch_command(app: &App, args: &RestoreArgs, url: &str, plan: &RestorePlan) -> Result<String> {
+    let program = match std::env::var_os("PG_HARDSTORAGE_RESTORE_BIN") {
+        Some(path) => PathBuf::from(path),
+        None => std::env::current_exe()
+            .map_err(|error| Error::new(code::cli::IO, "find this program").source(error))?,
+    };
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    let before = [text(&program), "wal".into(), "fetch".into(), args.deployment.to_string()];
+    let mut after = vec!["--repo".to_owned(), url.to_owned()];
+    if app.config_file.exists() {
+        after.extend(["--config".to_owned(), text(&app.config_file)]);
+    }
+    match app.credentials_dir() {
+        Some(dir) => after.extend(["--credentials-dir".to_owned(), text(dir)]),
+        None => after.extend(["--keyring".to_owned(), text(app.keyring_dir())]),
+    }
+    after.extend(["--lineage".to_owned(), plan.lineage().to_string()]);
+    after.extend(["--timeline".to_owned(), plan.target_timeline.to_string(), "--quiet".to_owned()]);
+    Ok(restore_command(&before, &after))
+}

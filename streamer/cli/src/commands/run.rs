@@ -1,0 +1,80 @@
+//! A run that a scheduler may watch: it serves its report while it lasts, writes a termination message, and goes on
+//! answering until the result was heard.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use hardstorage_report::{Error, Event, EventSink, Result, code};
+
+use crate::app::App;
+use crate::args::RunArgs;
+use crate::printer::{Printer, Report};
+use crate::serve::{Live, serve};
+
+/// Sends every event to the printer and to the report.
+struct Tee {
+    printer: Arc<Printer>,
+    live: Live,
+}
+
+impl EventSink for Tee {
+    fn emit(&self, event: Event) {
+        self.live.emit(event.clone());
+        self.printer.emit(event);
+    }
+}
+
+/// What a run is given.
+#[derive(Clone)]
+pub(crate) struct Running {
+    /// Its report.
+    pub(crate) live: Live,
+    /// Where its events go.
+    pub(crate) sink: Arc<dyn EventSink>,
+}
+
+/// Runs a command, prints its result, and gives the exit code. `exit` may turn a good result into another exit code:
+/// a backup of a damaged server is kept, and still not right.
+pub(crate) async fn reported<R, F, W>(app: &App, name: &str, args: &RunArgs, work: W, exit: fn(&R) -> u8) -> u8
+where
+    R: Report,
+    F: Future<Output = Result<R>>,
+    W: FnOnce(Running) -> F,
+{
+    let live = Live::new(name, args.run_id.clone());
+    let sink = Arc::new(Tee { printer: app.printer.clone(), live: live.clone() });
+    let outcome = match args.report_listen {
+        Some(address) => match serve(address, live.clone()).await {
+            Ok(_) => work(Running { live: live.clone(), sink }).await,
+            Err(error) => Err(error),
+        },
+        None => work(Running { live: live.clone(), sink }).await,
+    };
+    let code = match &outcome {
+        Ok(result) => {
+            live.succeed(serde_json::to_value(result).unwrap_or_default());
+            app.printer.result(name, result);
+            exit(result)
+        }
+        Err(error) => {
+            live.fail(error);
+            app.printer.error(name, error);
+            error.exit_code()
+        }
+    };
+    if let Some(path) = &args.termination_file
+        && let Err(error) = std::fs::write(path, live.termination_message())
+    {
+        let error = Error::new(code::cli::IO, format!("write {}", path.display())).source(error);
+        app.printer.error(name, &error);
+    }
+    if args.report_listen.is_some() && !args.report_linger.is_zero() {
+        live.linger(args.report_linger).await;
+    }
+    code
+}
+
+/// A result that is right means exit 0.
+pub(crate) fn zero<R>(_: &R) -> u8 {
+    0
+}

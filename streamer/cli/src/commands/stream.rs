@@ -1,0 +1,56 @@
+//! `wal stream`: the process that is always on.
+
+use std::sync::Arc;
+
+use hardstorage_engine::wal::{Monitor, StopSignal, StreamPlan, StreamResult, run_stream};
+use hardstorage_report::StreamStatus;
+use hardstorage_repository::Mode;
+
+use super::run::{Running, reported, zero};
+use crate::app::App;
+use crate::args::StreamArgs;
+use crate::printer::Report;
+
+impl Report for StreamResult {
+    fn text(&self) -> String {
+        let position = |lsn: Option<hardstorage_report::Lsn>| lsn.map_or_else(|| "-".to_owned(), |lsn| lsn.to_string());
+        format!(
+            "{} stream stopped\n  Received:  {}\n  Durable:   {}\n  Segments:  {}\n",
+            if self.clean_stop { "✓" } else { "✗" },
+            position(self.received_lsn),
+            position(self.synced_lsn),
+            self.segments,
+        )
+    }
+}
+
+/// Runs it.
+pub(crate) async fn run(app: &App, args: StreamArgs) -> u8 {
+    let run_args = args.run.clone();
+    let work = |running: Running| async move {
+        let source = app.source(&args.source, &args.deployment)?;
+        let url = app.repo_url(&args.source.repo, Some(&args.deployment))?;
+        let repository = app.repository(&url, Mode::Write).await?;
+        let deployment = repository.deployment_or_create(&args.deployment).await?;
+        let stop = app.stop()?;
+        let plan = StreamPlan {
+            source,
+            slot: if args.no_slot { None } else { Some(app.slot(args.slot.as_deref(), &args.deployment)?) },
+            flush_interval: args.flush_interval,
+            status_interval: args.status_interval,
+            receive_timeout: args.receive_timeout,
+            max_backoff: args.max_reconnect_backoff,
+            reconnect: !args.no_reconnect,
+            preflight: !args.skip_preflight,
+            allow_standby: args.allow_standby_source,
+            wait: args.wait,
+            accept_new_system: args.accept_new_system,
+        };
+        let now = deployment.surroundings().now();
+        let monitor = Arc::new(Monitor::new(StreamStatus::new(args.deployment.clone(), now)));
+        running.live.follow(monitor.subscribe());
+        let stop = StopSignal { drain: stop.drain, kill: stop.kill };
+        run_stream(&deployment, &plan, &stop, running.sink, monitor).await
+    };
+    reported(app, "wal stream", &run_args, work, zero).await
+}
