@@ -16,8 +16,8 @@ use hardstorage_repository::wal::WalArchive;
 use hardstorage_repository::{
     ATTACHMENTS, Ancestor, AncestorReader, BackupKind, BackupWriter, Damage, DamagedPage, DataChecksums, Deployment,
     EntryKey, EnvelopeKind, ExpectedPack, ExternalFile, FileMeta, Finished, HistoryHash, Lineage, MANIFEST_FORMAT,
-    Manifest, Opening, ProcessFacts, Purpose, ServerFacts, Session, SessionTiming, Tablespace, Times, Totals,
-    VerifiedManifest, WalFacts, WriterFacts, WriterOptions, end_session, open_sessions, void_backup,
+    Manifest, Opening, PackRecord, ProcessFacts, Purpose, ServerFacts, Session, SessionTiming, Tablespace, Times,
+    Totals, VerifiedManifest, WalFacts, WriterFacts, WriterOptions, end_session, layout, open_sessions, void_backup,
 };
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
@@ -535,10 +535,7 @@ impl Run<'_> {
             source_snapshot: self.plan.source_snapshot.as_ref().map(|_| SNAPSHOT.to_owned()),
         };
         self.session.check()?;
-        let packs = finished.packs.iter().map(|record| ExpectedPack {
-            pack: record.id,
-            length: record.length,
-        });
+        let packs = self.expected_packs(&finished.packs).await?;
         manifest.commit(self.deployment, self.signer, packs).await?;
         let result = self.result(&manifest, covered.fetched);
         self.emit(
@@ -555,6 +552,29 @@ impl Run<'_> {
             }),
         );
         Ok(result)
+    }
+
+    /// The packs that the commit looks for. The one that holds the pack list cannot tell its own length in it.
+    async fn expected_packs(&self, records: &[PackRecord]) -> Result<Vec<ExpectedPack>> {
+        let mut expected = Vec::with_capacity(records.len());
+        for record in records {
+            let mut length = record.length;
+            if record.holds_the_list() {
+                let key = layout::pack(self.deployment.name(), &record.id.writer, record.id.sequence);
+                let found = self.deployment.store().head(&key).await?;
+                length = found.map(|meta| meta.size).ok_or_else(|| {
+                    Error::new(
+                        code::repository::PACK_MISSING,
+                        format!("pack {key} is not in the repository"),
+                    )
+                })?;
+            }
+            expected.push(ExpectedPack {
+                pack: record.id,
+                length,
+            });
+        }
+        Ok(expected)
     }
 
     async fn history_hashes(&self, archive: &WalArchive) -> Result<Vec<HistoryHash>> {
@@ -608,8 +628,7 @@ impl Run<'_> {
             wal_segments_fetched: fetched,
             encrypted: self.deployment.key().seals(),
             signer: manifest.signer.clone(),
-            primary_key: hardstorage_repository::layout::manifest(&manifest.deployment, &manifest.backup_id)
-                .to_string(),
+            primary_key: layout::manifest(&manifest.deployment, &manifest.backup_id).to_string(),
             started_at: manifest.times.started_at,
             stopped_at: manifest.times.stopped_at,
             damaged_pages: manifest.damaged_pages.clone(),
