@@ -10,7 +10,7 @@ use hardstorage_report::{Error, Lsn, Result, Retry, SegmentName, code};
 
 use super::coverage::LsnRange;
 use super::format::FRAME_LEN;
-use super::object_reader::WalCursor;
+use super::object_stream::WalCursor;
 use super::tails::Tail;
 use super::{WalArchive, split_brain};
 

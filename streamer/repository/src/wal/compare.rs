@@ -6,7 +6,8 @@ use std::ops::Range;
 use hardstorage_report::{Error, Lsn, Result, SegmentName};
 
 use super::format::PAGE_LEN;
-use super::object_reader::{WalCursor, WalObject};
+use super::object_reader::WalObject;
+use super::object_stream::WalCursor;
 use super::tails::Tail;
 use super::{WalArchive, split_brain};
 

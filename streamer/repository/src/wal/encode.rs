@@ -6,10 +6,10 @@
 use hardstorage_codec::{Compressor, Digest256, KeyedHash, PlainHash, TAG_LEN, is_zero};
 use hardstorage_report::{Lsn, Result, Timeline};
 
+use super::directory::{Directory, FrameEntry};
 use super::facts::RecordFacts;
-use super::format::{
-    Codec, Directory, FRAME_HEADER_LEN, Footer, FrameEntry, HEADER_LEN, Header, PAGE_LEN, Part, PartHeader, WalMetadata,
-};
+use super::format::{Codec, FRAME_HEADER_LEN, Footer, HEADER_LEN, Header, PAGE_LEN, Part, PartHeader};
+use super::metadata::WalMetadata;
 use super::seal::ObjectSeal;
 use crate::{DataKey, Lineage};
 
@@ -117,7 +117,7 @@ impl Encoder {
     }
 
     /// Ends the object: directory, metadata, footer.
-    pub(super) fn finish(mut self, facts: RecordFacts, out: &mut Vec<u8>) -> Finished {
+    pub(super) fn finish(mut self: Box<Self>, facts: RecordFacts, out: &mut Vec<u8>) -> Finished {
         self.directory.restore_points = facts.restore_points;
         let metadata = WalMetadata {
             lineage: self.lineage,

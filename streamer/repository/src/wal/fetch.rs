@@ -17,7 +17,8 @@ use super::WalArchive;
 use super::assemble::Assembled;
 use super::aux::is_aux_name;
 use super::format::FRAME_LEN;
-use super::object_reader::{WalObject, WalStream};
+use super::object_reader::WalObject;
+use super::object_stream::WalStream;
 use crate::layout;
 use crate::listing::Objects;
 
@@ -251,7 +252,7 @@ impl WalArchive {
 
     fn finished(&self, object: WalObject, limit: u64) -> FetchedFile {
         FetchedFile {
-            source: Source::Segment(Box::new(object.into_stream())),
+            source: Source::Segment(Box::new(WalStream::new(object))),
             length: self.segment_size().bytes(),
             cut: limit,
             at: 0,

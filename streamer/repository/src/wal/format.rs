@@ -94,10 +94,8 @@
 //! with the name under which they found it.
 
 use hardstorage_codec::{Digest256, TAG_LEN};
-use hardstorage_report::{Error, Lsn, Result, SegmentSize, SystemId, Timeline, code};
+use hardstorage_report::{Error, Result, SegmentSize, code};
 
-use super::facts::{CommitAt, RecordFacts, RestorePoint, ServerTime};
-use crate::Lineage;
 use crate::pack::Fields;
 
 pub(super) const HEADER_LEN: usize = 64;
@@ -202,6 +200,17 @@ pub(super) enum Codec {
     Zeros,
 }
 
+impl Codec {
+    pub(super) fn from_byte(byte: u8) -> Option<Codec> {
+        match byte {
+            0 => Some(Codec::Raw),
+            1 => Some(Codec::Zstd),
+            2 => Some(Codec::Zeros),
+            _ => None,
+        }
+    }
+}
+
 /// Which part of the object a 16-byte header belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
@@ -266,7 +275,7 @@ impl PartHeader {
         }
         let header = PartHeader {
             part,
-            codec: codec(fields.u8()?).ok_or_else(|| fields.wrong("unknown codec"))?,
+            codec: Codec::from_byte(fields.u8()?).ok_or_else(|| fields.wrong("unknown codec"))?,
             number: fields.u32()?,
             stored_len: fields.u32()?,
             raw_len: fields.u32()?,
@@ -281,15 +290,6 @@ impl PartHeader {
             return Err(fields.wrong("its lengths are out of range"));
         }
         Ok(header)
-    }
-}
-
-fn codec(byte: u8) -> Option<Codec> {
-    match byte {
-        0 => Some(Codec::Raw),
-        1 => Some(Codec::Zstd),
-        2 => Some(Codec::Zeros),
-        _ => None,
     }
 }
 
@@ -343,186 +343,6 @@ impl Footer {
             return Err(fields.wrong("its lengths do not add up"));
         }
         Ok(footer)
-    }
-}
-
-/// Where a frame lies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct FrameEntry {
-    pub offset: u64,
-    pub stored_len: u32,
-    pub raw_len: u32,
-    pub codec: Codec,
-}
-
-/// The directory.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Directory {
-    pub frames: Vec<FrameEntry>,
-    pub pages: Vec<u64>,
-    pub restore_points: Vec<RestorePoint>,
-}
-
-impl Directory {
-    pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        for count in [self.frames.len(), self.pages.len(), self.restore_points.len(), PAGE_LEN] {
-            out.extend_from_slice(&(count as u32).to_le_bytes());
-        }
-        for frame in &self.frames {
-            out.extend_from_slice(&frame.offset.to_le_bytes());
-            out.extend_from_slice(&frame.stored_len.to_le_bytes());
-            out.extend_from_slice(&frame.raw_len.to_le_bytes());
-            out.extend_from_slice(&[frame.codec as u8, 0, 0, 0, 0, 0, 0, 0]);
-        }
-        for page in &self.pages {
-            out.extend_from_slice(&page.to_le_bytes());
-        }
-        for point in &self.restore_points {
-            out.extend_from_slice(&point.lsn.0.to_le_bytes());
-            out.extend_from_slice(&point.time.0.to_le_bytes());
-            let mut length = point.name.len().min(255);
-            while !point.name.is_char_boundary(length) {
-                length -= 1;
-            }
-            out.push(length as u8);
-            out.extend_from_slice(&point.name.as_bytes()[..length]);
-        }
-    }
-
-    pub(super) fn decode(bytes: &[u8]) -> Result<Directory> {
-        let mut fields = Fields::new("directory of a WAL object", bytes);
-        let counts = [fields.u32()?, fields.u32()?, fields.u32()?];
-        if fields.u32()? as usize != PAGE_LEN {
-            return Err(fields.wrong("another page length"));
-        }
-        let least = u64::from(counts[0]) * 24 + u64::from(counts[1]) * 8 + u64::from(counts[2]) * 17;
-        if least > fields.left() as u64 {
-            return Err(fields.wrong("it promises more than it holds"));
-        }
-        let mut directory = Directory::default();
-        for _ in 0..counts[0] {
-            directory.frames.push(FrameEntry {
-                offset: fields.u64()?,
-                stored_len: fields.u32()?,
-                raw_len: fields.u32()?,
-                codec: codec(fields.u8()?).ok_or_else(|| fields.wrong("unknown codec"))?,
-            });
-            fields.zeros(7)?;
-        }
-        for _ in 0..counts[1] {
-            directory.pages.push(fields.u64()?);
-        }
-        for _ in 0..counts[2] {
-            let (lsn, time) = (Lsn(fields.u64()?), ServerTime(fields.i64()?));
-            let length = usize::from(fields.u8()?);
-            let name = String::from_utf8_lossy(fields.take(length)?).into_owned();
-            directory.restore_points.push(RestorePoint { name, lsn, time });
-        }
-        fields.end()?;
-        Ok(directory)
-    }
-}
-
-/// What a WAL object is, without reading its WAL.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WalMetadata {
-    /// The cluster's life that it belongs to.
-    pub lineage: Lineage,
-    /// The timeline.
-    pub timeline: Timeline,
-    /// The first byte.
-    pub start: Lsn,
-    /// Size of a segment.
-    pub segment_size: SegmentSize,
-    /// Number of raw bytes.
-    pub length: u64,
-    /// Keyed hash of the raw bytes.
-    pub hash: Digest256,
-    /// What its records say, without the restore points themselves: they are in the directory.
-    pub facts: RecordFacts,
-    /// How many restore points the directory holds.
-    pub restore_points: u32,
-}
-
-impl WalMetadata {
-    /// The first byte behind it.
-    pub fn end(&self) -> Lsn {
-        self.start.add(self.length)
-    }
-
-    pub(super) fn encode(&self) -> [u8; METADATA_LEN] {
-        let mut out = Vec::with_capacity(METADATA_LEN);
-        let facts = &self.facts;
-        let commits = [facts.first_commit, facts.last_commit, facts.latest_commit];
-        let mut flags = 0u16;
-        for (bit, commit) in commits.iter().enumerate() {
-            flags |= u16::from(commit.is_some()) << bit;
-        }
-        flags |= u16::from(facts.complete_up_to.is_some()) << 3 | u16::from(facts.records_end.is_some()) << 4;
-        out.extend_from_slice(&self.lineage.system_id.0.to_le_bytes());
-        out.extend_from_slice(&self.timeline.0.to_le_bytes());
-        out.extend_from_slice(&self.lineage.incarnation.to_le_bytes());
-        out.extend_from_slice(&flags.to_le_bytes());
-        for number in [self.start.0, self.segment_size.bytes(), self.length] {
-            out.extend_from_slice(&number.to_le_bytes());
-        }
-        out.extend_from_slice(&self.hash);
-        for commit in commits {
-            out.extend_from_slice(&commit.map_or(0, |commit| commit.lsn.0).to_le_bytes());
-            out.extend_from_slice(&commit.map_or(0, |commit| commit.time.0).to_le_bytes());
-        }
-        out.extend_from_slice(&facts.complete_up_to.map_or(0, |time| time.0).to_le_bytes());
-        out.extend_from_slice(&facts.records_end.map_or(0, |lsn| lsn.0).to_le_bytes());
-        out.extend_from_slice(&self.restore_points.to_le_bytes());
-        let mut block = [0; METADATA_LEN];
-        block[..out.len()].copy_from_slice(&out);
-        block
-    }
-
-    pub(super) fn decode(bytes: &[u8]) -> Result<WalMetadata> {
-        let mut fields = Fields::new("metadata of a WAL object", bytes);
-        let system_id = SystemId(fields.u64()?);
-        let timeline = Timeline(fields.u32()?);
-        let incarnation = fields.u16()?;
-        let flags = fields.u16()?;
-        let start = Lsn(fields.u64()?);
-        let segment_size = SegmentSize::new(fields.u64()?).ok_or_else(|| fields.wrong("another segment size"))?;
-        let length = fields.u64()?;
-        let hash = fields.array()?;
-        if flags & !0x1f != 0 || length > segment_size.bytes() || start.0.checked_add(length).is_none() {
-            return Err(fields.wrong("flags or lengths are out of range"));
-        }
-        let has = |bit: u32| flags >> bit & 1 == 1;
-        let mut commit = |bit| {
-            let commit = CommitAt {
-                lsn: Lsn(fields.u64()?),
-                time: ServerTime(fields.i64()?),
-            };
-            Ok::<_, Error>(has(bit).then_some(commit))
-        };
-        let (first_commit, last_commit, latest_commit) = (commit(0)?, commit(1)?, commit(2)?);
-        let complete_up_to = ServerTime(fields.i64()?);
-        let records_end = Lsn(fields.u64()?);
-        let restore_points = fields.u32()?;
-        fields.zeros(116)?;
-        fields.end()?;
-        Ok(WalMetadata {
-            lineage: Lineage { system_id, incarnation },
-            timeline,
-            start,
-            segment_size,
-            length,
-            hash,
-            facts: RecordFacts {
-                first_commit,
-                last_commit,
-                latest_commit,
-                restore_points: Vec::new(),
-                complete_up_to: has(3).then_some(complete_up_to),
-                records_end: has(4).then_some(records_end),
-            },
-            restore_points,
-        })
     }
 }
 

@@ -1,6 +1,11 @@
 //! Round trips and foreign bytes for every part of a WAL object.
 
+use super::super::directory::{Directory, FrameEntry};
+use super::super::facts::{CommitAt, RecordFacts, RestorePoint, ServerTime};
+use super::super::metadata::WalMetadata;
 use super::*;
+use crate::Lineage;
+use hardstorage_report::{Lsn, SystemId, Timeline};
 use proptest::prelude::*;
 
 fn commit() -> impl Strategy<Value = Option<CommitAt>> {

@@ -55,13 +55,13 @@ pub enum TimeAnswer {
 }
 
 /// The facts of pieces, read when they are needed.
-struct Pieces<'a> {
+struct Walk<'a> {
     archive: &'a WalArchive,
     pieces: &'a [Piece],
     known: HashMap<usize, RecordFacts>,
 }
 
-impl Pieces<'_> {
+impl Walk<'_> {
     async fn facts(&mut self, index: usize) -> Result<RecordFacts> {
         if let Some(facts) = self.known.get(&index) {
             return Ok(facts.clone());
@@ -99,7 +99,6 @@ impl Pieces<'_> {
                 low = middle + 1;
             }
         }
-        // A piece without any clock before it carries the clock of one further back: step onto the piece itself.
         Ok(low)
     }
 }
@@ -150,33 +149,33 @@ impl WalArchive {
 
     /// The same for a coverage that is at hand.
     pub async fn time_covered_in(&self, coverage: &Coverage, from: Lsn, moment: ServerTime) -> Result<TimeAnswer> {
-        let mut pieces = Pieces {
+        let mut walk = Walk {
             archive: self,
             pieces: coverage.pieces_from(from),
             known: HashMap::new(),
         };
         let mut before = None;
-        let first = pieces.facts(0).await?;
+        let first = walk.facts(0).await?;
         if let Some(commit) = commits(&first).find(|commit| commit.lsn < from && commit.time > moment) {
             return Ok(TimeAnswer::Before { commit });
         }
-        let mut index = pieces.first_later(moment).await?;
+        let mut index = walk.first_later(moment).await?;
         if let Some(earlier) = index.checked_sub(1) {
-            before = commits(&pieces.facts(earlier).await?)
+            before = commits(&walk.facts(earlier).await?)
                 .filter(|commit| commit.time <= moment)
                 .max_by_key(|commit| commit.lsn);
         }
         let mut until = match index.checked_sub(1) {
-            Some(earlier) => pieces.clock(0, earlier).await?,
+            Some(earlier) => walk.clock(0, earlier).await?,
             None => None,
         };
         let mut end = None;
-        while index < pieces.pieces.len() {
+        while index < walk.pieces.len() {
             // Pieces behind the first later one are read in groups: most hold a commit, a bulk load may not.
-            let group: Vec<usize> = (index..pieces.pieces.len().min(index + READS)).collect();
-            let missing = group.iter().filter(|at| !pieces.known.contains_key(at));
+            let group: Vec<usize> = (index..walk.pieces.len().min(index + READS)).collect();
+            let missing = group.iter().filter(|at| !walk.known.contains_key(at));
             let read = stream::iter(missing).map(|at| {
-                let piece = pieces.pieces.get(*at).copied();
+                let piece = walk.pieces.get(*at).copied();
                 async move {
                     match piece {
                         Some(piece) => Ok::<_, hardstorage_report::Error>((*at, self.facts_of(&piece).await?)),
@@ -185,9 +184,9 @@ impl WalArchive {
                 }
             });
             let read: Vec<(usize, RecordFacts)> = read.buffered(READS).try_collect().await?;
-            pieces.known.extend(read);
+            walk.known.extend(read);
             for at in group {
-                let facts = pieces.facts(at).await?;
+                let facts = walk.facts(at).await?;
                 let later = commits(&facts).filter(|commit| commit.lsn >= from && commit.time > moment);
                 if let Some(by) = later.min_by_key(|commit| commit.lsn) {
                     let here = commits(&facts).filter(|commit| commit.time <= moment && commit.lsn < by.lsn);
@@ -200,7 +199,7 @@ impl WalArchive {
             }
             index += READS;
         }
-        if let Some(last) = pieces.pieces.last() {
+        if let Some(last) = walk.pieces.last() {
             end = Some(last.range.to);
         }
         Ok(match (until, end) {
@@ -218,13 +217,13 @@ impl WalArchive {
 
     /// The server clock up to which everything from `from` on is archived, on the way to a timeline.
     pub async fn complete_up_to(&self, coverage: &Coverage, from: Lsn) -> Result<Option<ServerTime>> {
-        let mut pieces = Pieces {
+        let mut walk = Walk {
             archive: self,
             pieces: coverage.pieces_from(from),
             known: HashMap::new(),
         };
-        match pieces.pieces.len().checked_sub(1) {
-            Some(last) => pieces.clock(0, last).await,
+        match walk.pieces.len().checked_sub(1) {
+            Some(last) => walk.clock(0, last).await,
             None => Ok(None),
         }
     }
@@ -261,10 +260,10 @@ impl WalArchive {
             }
             PieceSource::Tails => {
                 for tail in self.tails_of(piece.segment).await? {
-                    if tail.metadata(self).await?.restore_points > 0 {
-                        if let Some(object) = tail.open(self).await? {
-                            points.extend(object.directory.restore_points);
-                        }
+                    if tail.metadata(self).await?.restore_points > 0
+                        && let Some(object) = tail.open(self).await?
+                    {
+                        points.extend(object.directory.restore_points);
                     }
                 }
                 points.sort_by_key(|point| point.lsn);

@@ -4,14 +4,16 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use hardstorage_codec::{Decompressor, PlainHash, equal};
+use hardstorage_codec::{Decompressor, KeyedHash, PlainHash, equal};
 use hardstorage_report::{Error, Lsn, Result, code};
 use hardstorage_storage::{DynStore, Key};
 
+use super::directory::Directory;
 use super::format::{
-    Codec, Directory, FOOTER_LEN, FRAME_HEADER_LEN, FRAME_LEN, Footer, HEADER_LEN, Header, PAGE_LEN, Part, PartHeader,
-    TRAILER_LEN, WalKind, WalMetadata,
+    Codec, FOOTER_LEN, FRAME_HEADER_LEN, FRAME_LEN, Footer, HEADER_LEN, Header, PAGE_LEN, Part, PartHeader,
+    TRAILER_LEN, WalKind,
 };
+use super::metadata::WalMetadata;
 use super::seal::ObjectSeal;
 use super::{Place, WalArchive};
 use crate::DataKey;
@@ -20,6 +22,9 @@ use crate::DataKey;
 const WHOLE: u64 = 18 << 20;
 /// The same for tails, of which many are open at once.
 const WHOLE_TAIL: u64 = 1 << 20;
+
+/// The digest at the very end, which does not cover itself.
+const DIGEST_LEN: u64 = 32;
 
 /// What is known of an object before its directory is read.
 #[derive(Debug, Clone)]
@@ -115,7 +120,7 @@ pub(super) struct WalObject {
     starts: Vec<Lsn>,
     footer: Footer,
     seal: ObjectSeal,
-    key_hash: PlainHash,
+    raw_key: KeyedHash,
 }
 
 impl WalObject {
@@ -188,7 +193,7 @@ impl WalObject {
             let stored = held.get(from..from + trailer.footer.directory_len as usize);
             let directory = open_directory(&trailer.seal, stored.unwrap_or_default())?;
             let mut digest = PlainHash::default();
-            digest.update(&held[..held.len() - 32]);
+            digest.update(&held[..held.len() - DIGEST_LEN as usize]);
             check_digest(&digest, &trailer.footer)?;
             if held.get(..HEADER_LEN) != Some(&trailer.footer.header) {
                 return Err(corrupt("its header and its end disagree"));
@@ -245,7 +250,7 @@ impl WalObject {
             starts,
             footer: trailer.footer,
             seal: trailer.seal,
-            key_hash: archive.deployment().key().segment_hash().start(),
+            raw_key: archive.deployment().key().segment_hash(),
         })
     }
 
@@ -262,8 +267,13 @@ impl WalObject {
         Lsn(from)..Lsn(to)
     }
 
+    /// The first byte of a frame, or for the number behind the last the end.
+    pub(super) fn frame_start(&self, number: usize) -> Option<Lsn> {
+        self.starts.get(number).copied()
+    }
+
     /// The number of the frame that holds a position.
-    fn frame_at(&self, at: Lsn) -> Option<usize> {
+    pub(super) fn frame_at(&self, at: Lsn) -> Option<usize> {
         let behind = self.starts.partition_point(|start| *start <= at);
         (behind >= 1 && behind < self.starts.len()).then(|| behind - 1)
     }
@@ -283,7 +293,7 @@ impl WalObject {
     }
 
     /// One frame's stored bytes with its header, and its raw bytes.
-    async fn frame(&self, number: usize) -> Result<(Bytes, Vec<u8>)> {
+    pub(super) async fn frame(&self, number: usize) -> Result<(Bytes, Vec<u8>)> {
         let Some(entry) = self.directory.frames.get(number).copied() else {
             return Err(corrupt("a frame is missing").context(format!("object {}", self.key)));
         };
@@ -311,120 +321,38 @@ impl WalObject {
         Ok((stored, raw))
     }
 
-    /// Reads every frame in order, checking everything.
-    pub(super) fn into_stream(self) -> WalStream {
-        WalStream {
-            raw_hash: self.key_hash.clone(),
-            stored_hash: PlainHash::default(),
-            next: 0,
-            ended: false,
-            object: self,
+    /// Whether it was read, and its stored bytes hashed, at once.
+    pub(super) fn is_whole(&self) -> bool {
+        self.whole.is_some()
+    }
+
+    /// The keyed hash of raw WAL, to be fed.
+    pub(super) fn raw_hash(&self) -> PlainHash {
+        self.raw_key.start()
+    }
+
+    /// The stored bytes before the frames.
+    pub(super) async fn stored_head(&self) -> Result<Bytes> {
+        self.stored(0..HEADER_LEN as u64).await
+    }
+
+    /// Compares what was read with what the object promised. Where it was not read at once, `stored` has been fed with
+    /// everything before the directory.
+    pub(super) async fn check(&self, raw: &PlainHash, mut stored: PlainHash) -> Result<()> {
+        let named = |error: Error| error.context(format!("object {}", self.key));
+        if !equal(&raw.finish(), &self.metadata.hash) {
+            return Err(named(corrupt("the hash of its WAL does not match")));
         }
-    }
-}
-
-/// Reads ranges of an object, keeping the frame that was read last: made for ranges that go forward.
-#[derive(Debug)]
-pub(super) struct WalCursor {
-    pub object: WalObject,
-    frame: Option<(usize, Vec<u8>)>,
-}
-
-impl WalCursor {
-    pub(super) fn new(object: WalObject) -> WalCursor {
-        WalCursor { object, frame: None }
-    }
-
-    /// Puts the bytes of a range behind what `out` holds. The range must lie within the object.
-    pub(super) async fn read(&mut self, range: Range<Lsn>, out: &mut Vec<u8>) -> Result<()> {
-        let mut at = range.start;
-        while at < range.end {
-            let outside = || corrupt("a position lies outside of it").context(format!("object {}", self.object.key));
-            let number = self.object.frame_at(at).ok_or_else(outside)?;
-            if self.frame.as_ref().is_none_or(|(held, _)| *held != number) {
-                self.frame = Some((number, self.object.frame(number).await?.1));
-            }
-            let Some((_, raw)) = &self.frame else { continue };
-            let start = self.object.starts.get(number).copied().ok_or_else(outside)?;
-            let from = start.bytes_until(at) as usize;
-            let to = (start.bytes_until(range.end) as usize).min(raw.len());
-            let piece = raw
-                .get(from..to)
-                .filter(|piece| !piece.is_empty())
-                .ok_or_else(outside)?;
-            out.extend_from_slice(piece);
-            at = at.add(piece.len() as u64);
+        if !self.is_whole() {
+            let rest = self.footer.directory_at..self.size.saturating_sub(DIGEST_LEN);
+            stored.update(&self.stored(rest).await?);
+            check_digest(&stored, &self.footer).map_err(named)?;
         }
         Ok(())
     }
 }
 
-/// The raw bytes of an object, frame by frame. Only the end (`None`) says that all of it was as it should be.
-#[derive(Debug)]
-pub struct WalStream {
-    object: WalObject,
-    next: usize,
-    ended: bool,
-    raw_hash: PlainHash,
-    stored_hash: PlainHash,
-}
-
-impl WalStream {
-    /// What the object is.
-    pub fn metadata(&self) -> &WalMetadata {
-        &self.object.metadata
-    }
-
-    /// The next bytes, at most 1 MiB; `None` after the last, when everything matched.
-    pub async fn next(&mut self) -> Result<Option<Bytes>> {
-        if self.ended {
-            return Ok(None);
-        }
-        if self.next >= self.object.directory.frames.len() {
-            self.check()
-                .await
-                .map_err(|error| error.context(format!("object {}", self.object.key)))?;
-            self.ended = true;
-            return Ok(None);
-        }
-        let (stored, raw) = self.object.frame(self.next).await?;
-        let whole = self.object.whole.is_some();
-        let (mut raw_hash, mut stored_hash) = (self.raw_hash.clone(), self.stored_hash.clone());
-        if self.next == 0 && !whole {
-            stored_hash.update(&self.object.stored(0..HEADER_LEN as u64).await?);
-        }
-        let (raw, raw_hash, stored_hash) = off_thread(move || {
-            raw_hash.update(&raw);
-            if !whole {
-                stored_hash.update(&stored);
-            }
-            Ok((raw, raw_hash, stored_hash))
-        })
-        .await?;
-        (self.raw_hash, self.stored_hash) = (raw_hash, stored_hash);
-        self.next += 1;
-        Ok(Some(raw.into()))
-    }
-
-    async fn check(&mut self) -> Result<()> {
-        if !equal(&self.raw_hash.finish(), &self.object.metadata.hash) {
-            return Err(corrupt("the hash of its WAL does not match"));
-        }
-        if self.object.whole.is_some() {
-            return Ok(());
-        }
-        if self.object.directory.frames.is_empty() {
-            self.stored_hash
-                .update(&self.object.stored(0..HEADER_LEN as u64).await?);
-        }
-        let rest = self.object.footer.directory_at..self.object.size - 32;
-        let bytes = self.object.stored(rest).await?;
-        self.stored_hash.update(&bytes);
-        check_digest(&self.stored_hash, &self.object.footer)
-    }
-}
-
-fn corrupt(what: &str) -> Error {
+pub(super) fn corrupt(what: &str) -> Error {
     Error::new(code::repository::OBJECT_CORRUPT, what)
 }
 
@@ -463,7 +391,7 @@ fn open_part(seal: &ObjectSeal, header: &PartHeader, stored: &[u8]) -> Result<Ve
 }
 
 /// Runs what needs a CPU on a thread that is not the runtime's.
-async fn off_thread<T: Send + 'static>(job: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(super) async fn off_thread<T: Send + 'static>(job: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(job)
         .await
         .map_err(|error| Error::new(code::storage::IO, "read a WAL object").source(error))?

@@ -11,7 +11,8 @@ use tokio::task::JoinHandle;
 
 use super::encode::{Encoder, Finished};
 use super::facts::RecordFacts;
-use super::format::{FRAME_LEN, Header, WalKind, WalMetadata};
+use super::format::{FRAME_LEN, Header, WalKind};
+use super::metadata::WalMetadata;
 use super::{Place, WalArchive};
 
 /// How many stored bytes are held back before an upload in parts begins: an incompressible segment of 16 MiB fits.
@@ -21,7 +22,7 @@ const PART: usize = 8 << 20;
 
 /// What a job on a worker thread takes and gives back.
 struct Work {
-    encoder: Encoder,
+    encoder: Box<Encoder>,
     raw: Vec<u8>,
     stored: Vec<u8>,
 }
@@ -62,13 +63,13 @@ impl ObjectWriter {
             segment_size: archive.segment_size(),
         };
         let mut stored = archive.take_buffer();
-        let encoder = Encoder::new(
+        let encoder = Box::new(Encoder::new(
             deployment.key(),
             deployment.config().wal_level,
             header,
             (archive.lineage(), place.timeline, place.start),
             &mut stored,
-        )?;
+        )?);
         Ok(ObjectWriter {
             store: deployment.store().clone(),
             part: PART.max(usize::try_from(deployment.store().caps().min_part).unwrap_or(PART)),

@@ -4,8 +4,10 @@ use hardstorage_report::{Error, Lsn, Result, SegmentName, Timeline, code};
 use hardstorage_storage::{Created, Key};
 
 use super::facts::{RecordFacts, RestorePoint};
-use super::format::{WalKind, WalMetadata};
-use super::object_reader::{WalObject, WalStream, read_trailer};
+use super::format::WalKind;
+use super::metadata::WalMetadata;
+use super::object_reader::{WalObject, read_trailer};
+use super::object_stream::WalStream;
 use super::object_writer::ObjectWriter;
 use super::{WalArchive, compare, split_brain};
 use crate::listing::{Objects, folders};
@@ -157,7 +159,7 @@ impl WalArchive {
 
     /// The bytes of a finished segment, checked as they are read. `None` when it is not there.
     pub async fn read_segment(&self, name: SegmentName) -> Result<Option<WalStream>> {
-        Ok(self.open_segment(name).await?.map(WalObject::into_stream))
+        Ok(self.open_segment(name).await?.map(WalStream::new))
     }
 
     /// The restore points in a finished segment.

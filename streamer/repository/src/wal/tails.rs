@@ -10,8 +10,10 @@ use hardstorage_report::{Error, Lsn, Result, SegmentName, Timeline, code};
 use hardstorage_storage::{Created, Key};
 
 use super::facts::RecordFacts;
-use super::format::{WalKind, WalMetadata};
-use super::object_reader::{WalCursor, WalObject, read_trailer};
+use super::format::WalKind;
+use super::metadata::WalMetadata;
+use super::object_reader::{WalObject, read_trailer};
+use super::object_stream::{WalCursor, WalStream};
 use super::object_writer::ObjectWriter;
 use super::{Place, WalArchive, compare, split_brain};
 use crate::listing::{Objects, folders};
@@ -184,16 +186,15 @@ impl TailWriter {
             };
             let mut own = WalCursor::new(object);
             for other in &others {
-                if other.span.from < span.to && span.from < other.span.to {
-                    if let Some(object) = other.open(&self.archive).await? {
-                        compare::overlap(self.segment, &mut own, &mut WalCursor::new(object)).await?;
-                    }
-                }
-            }
-            if finished {
-                if let Some(object) = self.archive.open_segment(self.segment).await? {
+                if other.span.from < span.to
+                    && span.from < other.span.to
+                    && let Some(object) = other.open(&self.archive).await?
+                {
                     compare::overlap(self.segment, &mut own, &mut WalCursor::new(object)).await?;
                 }
+            }
+            if finished && let Some(object) = self.archive.open_segment(self.segment).await? {
+                compare::overlap(self.segment, &mut own, &mut WalCursor::new(object)).await?;
             }
         }
         Ok(())
@@ -229,7 +230,7 @@ impl TailWriter {
             let mut said = object.metadata.facts.clone();
             said.restore_points.clone_from(&object.directory.restore_points);
             facts.join(&said);
-            let mut stream = object.into_stream();
+            let mut stream = WalStream::new(object);
             while let Some(bytes) = stream.next().await? {
                 writer.append(&bytes).await?;
             }

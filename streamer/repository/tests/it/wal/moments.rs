@@ -4,8 +4,11 @@ use super::*;
 use hardstorage_repository::wal::{RestorePoint, TimeAnswer};
 use hardstorage_storage::Call;
 
+/// Commits (position, time) of a segment, and its clock.
+type Told<'a> = (&'a [(u64, i64)], Option<i64>);
+
 /// Segments 0, 1, 2, ... of timeline 1, each with its commits and clock.
-async fn archived(segments: &[(&[(u64, i64)], Option<i64>)]) -> Bench {
+async fn archived(segments: &[Told<'_>]) -> Bench {
     let bench = bench(1);
     let size = bench.archive.segment_size();
     let empty = vec![0; size.bytes() as usize];
@@ -132,16 +135,13 @@ async fn commits_out_of_order_and_segments_without_a_clock() {
 
 #[tokio::test]
 async fn a_long_archive_is_halved() {
-    let segments: Vec<(Vec<(u64, i64)>, Option<i64>)> = (0..64u64)
-        .map(|number| {
-            (
-                vec![(number * MIB + 8, number as i64 * 10)],
-                Some(number as i64 * 10 + 9),
-            )
-        })
+    let commits: Vec<[(u64, i64); 1]> = (0..64u64)
+        .map(|number| [(number * MIB + 8, number as i64 * 10)])
         .collect();
-    let borrowed: Vec<(&[(u64, i64)], Option<i64>)> =
-        segments.iter().map(|(commits, clock)| (&commits[..], *clock)).collect();
+    let borrowed: Vec<Told<'_>> = commits
+        .iter()
+        .map(|commits| (&commits[..], Some(commits[0].1 + 9)))
+        .collect();
     let bench = archived(&borrowed).await;
     for moment in 0..630 {
         let before = bench.faults.count(Call::GetRange);
