@@ -81,6 +81,11 @@ impl Source {
         self.conninfo.redacted()
     }
 
+    /// The user, where it can be known.
+    pub fn user(&self) -> Option<String> {
+        self.conninfo.settings(&self.environment).ok().map(|settings| settings.user().to_owned())
+    }
+
     /// The application name that the server sees.
     pub fn application_name(&self) -> &str {
         self.conninfo.get("application_name").unwrap_or_default()

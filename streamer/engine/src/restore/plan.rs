@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use hardstorage_report::{BackupId, DeploymentName, Error, ErrorReport, Lsn, Result, SystemId, Timeline, code};
 use hardstorage_repository::wal::{Coverage, ServerTime, TimeAnswer, WalArchive};
-use hardstorage_repository::{Catalog, CatalogEntry, Deployment, Manifest, VerifiedManifest};
+use hardstorage_repository::{Catalog, CatalogEntry, Deployment, Lineage, Manifest, VerifiedManifest};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -100,6 +100,11 @@ pub struct RestorePlan {
 }
 
 impl RestorePlan {
+    /// The life of the cluster that the backup belongs to.
+    pub fn lineage(&self) -> Lineage {
+        self.manifest.lineage
+    }
+
     /// The first thing in the way, as the error of a run.
     pub fn blocker(&self) -> Option<Error> {
         self.blockers.first().map(|error| {
