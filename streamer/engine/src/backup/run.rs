@@ -451,6 +451,7 @@ impl Run<'_> {
             standby: self.server.standby,
         };
         let covered = cover.finish(archive, need).await?;
+        let pitr_covered = self.archive_was_continuous(archive, &need).await?;
         let stopped_at = covered.server_time;
         // The server's clock at the start: as far before its clock at the end as ours says.
         let elapsed = self.deployment.surroundings().now().duration_since(self.now);
@@ -537,7 +538,7 @@ impl Run<'_> {
         self.session.check()?;
         let packs = self.expected_packs(&finished.packs).await?;
         manifest.commit(self.deployment, self.signer, packs).await?;
-        let result = self.result(&manifest, covered.fetched);
+        let result = self.result(&manifest, covered.fetched, pitr_covered);
         self.emit(
             Severity::Info,
             "backup.committed",
@@ -552,6 +553,13 @@ impl Run<'_> {
             }),
         );
         Ok(result)
+    }
+
+    /// Whether the WAL right before the backup's is archived: only a stream brings that.
+    async fn archive_was_continuous(&self, archive: &WalArchive, need: &Need) -> Result<bool> {
+        let first = need.start.segment_start(archive.segment_size());
+        let Some(before) = first.0.checked_sub(1).map(Lsn) else { return Ok(false) };
+        archive.is_covered(need.timeline, before, first).await
     }
 
     /// The packs that the commit looks for. The one that holds the pack list cannot tell its own length in it.
@@ -591,7 +599,7 @@ impl Run<'_> {
             .collect())
     }
 
-    fn result(&self, manifest: &Manifest, fetched: u64) -> BackupResult {
+    fn result(&self, manifest: &Manifest, fetched: u64, pitr_covered: bool) -> BackupResult {
         let Totals {
             logical_bytes,
             files,
@@ -633,8 +641,7 @@ impl Run<'_> {
             stopped_at: manifest.times.stopped_at,
             damaged_pages: manifest.damaged_pages.clone(),
             external_files: manifest.external_files.clone(),
-            // Everything was there before we came: a stream keeps the archive whole.
-            pitr_covered: fetched == 0,
+            pitr_covered,
         }
     }
 }

@@ -69,7 +69,7 @@ impl Walk<'_> {
         let Some(piece) = self.pieces.get(index) else {
             return Ok(RecordFacts::default());
         };
-        let facts = self.archive.facts_of(piece).await?;
+        let facts = self.archive.facts_of(piece, index + 1 == self.pieces.len()).await?;
         self.known.insert(index, facts.clone());
         Ok(facts)
     }
@@ -110,8 +110,9 @@ fn commits(facts: &RecordFacts) -> impl Iterator<Item = CommitAt> {
 }
 
 impl WalArchive {
-    /// The facts of a piece. A piece that ends before its segment does says nothing of what lies behind its end.
-    async fn facts_of(&self, piece: &Piece) -> Result<RecordFacts> {
+    /// The facts of a piece. A piece that ends before its segment does says nothing of what lies behind its end. Behind
+    /// the last segment an idle stream leaves marks, which say up to when nothing followed.
+    async fn facts_of(&self, piece: &Piece, last: bool) -> Result<RecordFacts> {
         let mut facts = match piece.source {
             PieceSource::Segment => match self.segment_metadata(piece.segment).await? {
                 Some(metadata) => metadata.facts,
@@ -133,6 +134,14 @@ impl WalArchive {
         let end = self.start_of(piece.segment)?.add(self.segment_size().bytes());
         if piece.source == PieceSource::Segment && piece.range.to < end {
             facts.complete_up_to = None;
+        } else if piece.source == PieceSource::Segment && last {
+            for tail in self.tails_of(piece.segment).await? {
+                if tail.span.to == end
+                    && let Some(time) = tail.metadata(self).await?.facts.complete_up_to
+                {
+                    facts.note_complete(time);
+                }
+            }
         }
         facts.first_commit = facts.first_commit.filter(within);
         facts.last_commit = facts.last_commit.filter(within);
@@ -176,9 +185,10 @@ impl WalArchive {
             let missing = group.iter().filter(|at| !walk.known.contains_key(at));
             let read = stream::iter(missing).map(|at| {
                 let piece = walk.pieces.get(*at).copied();
+                let last = *at + 1 == walk.pieces.len();
                 async move {
                     match piece {
-                        Some(piece) => Ok::<_, hardstorage_report::Error>((*at, self.facts_of(&piece).await?)),
+                        Some(piece) => Ok::<_, hardstorage_report::Error>((*at, self.facts_of(&piece, last).await?)),
                         None => Ok((*at, RecordFacts::default())),
                     }
                 }
