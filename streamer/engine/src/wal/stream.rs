@@ -25,6 +25,7 @@ use super::monitor::Monitor;
 use super::recorder::Recorder;
 use super::route::{Leg, Route, RouteFacts, after_gap, plan_route};
 use crate::preflight::{self, FindingSeverity};
+use crate::progress::ProgressMeter;
 use crate::source::{ServerIdentity, Source, identify, server_facts};
 
 /// How a stream is run.
@@ -108,6 +109,8 @@ enum Ended {
 const IDLE_MARK: Duration = Duration::from_secs(30);
 /// How long a first attempt waits for a slot whose holder may just have died.
 const SLOT_GRACE: Duration = Duration::from_secs(5);
+/// A backlog of more segments than this is worth a progress line.
+const CATCH_UP: u64 = 4;
 /// A connection that lived for so long was a good one: the backoff begins anew.
 const HEALTHY: Duration = Duration::from_secs(5);
 /// A server that shuts down asks again and again; one tail for each question would be a storm.
@@ -502,7 +505,12 @@ impl Streamer {
             }),
         );
         let recorder = Recorder::new(archive.clone(), self.writer, leg.timeline, leg.start, known);
-        self.follow(stream, recorder, leg, stop).await
+        let backlog = leg.start.bytes_until(leg.end.unwrap_or(server.flush_lsn));
+        // Below that a live line would only flicker.
+        let catching_up = backlog > CATCH_UP * server.wal_segment_size.bytes();
+        let meter = catching_up
+            .then(|| ProgressMeter::new("wal.stream.progress", self.sink.clone(), Some(backlog)));
+        self.follow(stream, recorder, leg, meter, stop).await
     }
 
     /// Takes what comes, makes it durable, tells the server.
@@ -511,6 +519,7 @@ impl Streamer {
         mut stream: ReplicationStream,
         mut recorder: Recorder,
         leg: Leg,
+        mut meter: Option<ProgressMeter>,
         stop: &StopSignal,
     ) -> Result<Ended> {
         let acknowledge = stream.acknowledge();
@@ -558,6 +567,12 @@ impl Streamer {
                         recorder.push(lsn, bytes, server_end, ServerTime(server_time.0)).await?;
                         self.started = true;
                         acknowledge.set(recorder.received(), recorder.durable());
+                        if let Some(catch_up) = &meter {
+                            catch_up.add(length);
+                            if recorder.received() >= server_end {
+                                meter = None;
+                            }
+                        }
                         self.monitor.update(|status| status.bytes_received += length);
                         self.monitor.heard(server_end, recorder.received(), self.now());
                     }
