@@ -3,7 +3,7 @@
 //! The manifest's signature covers the two roots; the roots' hashes cover the pack list and the index; those cover the
 //! hashes of the table's frames, which cover the maps, which cover every frame of content.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hardstorage_report::{Error, Result, code};
@@ -29,8 +29,11 @@ pub struct BackupReader(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     meta: MetaReader,
-    packs: PackList,
-    known: HashMap<PackId, PackKind>,
+    pack_list: Root,
+    /// The pack list without what only verification needs; places in the file table are indexes into it.
+    packs: Vec<(PackId, PackKind)>,
+    /// The same, sorted.
+    known: Vec<(PackId, PackKind)>,
     index: TableIndex,
     recent: Mutex<VecDeque<(FramePos, Arc<Vec<u8>>)>>,
 }
@@ -39,11 +42,15 @@ impl BackupReader {
     /// Reads and checks the roots that a verified manifest names.
     pub async fn open(deployment: &Deployment, file_table: &Root, pack_list: &Root) -> Result<BackupReader> {
         let meta = MetaReader::new(deployment);
-        let packs = PackList::decode(&meta.root(pack_list, "pack list").await?)?;
+        let list = PackList::decode(&meta.root(pack_list, "pack list").await?)?;
+        let packs: Vec<(PackId, PackKind)> = list.packs.iter().map(|pack| (pack.id, pack.kind)).collect();
+        drop(list);
+        let mut known = packs.clone();
+        known.sort_unstable_by_key(|(pack, _)| *pack);
         let index = TableIndex::decode(&meta.root(file_table, "file table").await?)?;
-        let known = packs.packs.iter().map(|pack| (pack.id, pack.kind)).collect();
         Ok(BackupReader(Arc::new(Inner {
             meta,
+            pack_list: pack_list.clone(),
             packs,
             known,
             index,
@@ -56,9 +63,9 @@ impl BackupReader {
         self.0.meta.deployment()
     }
 
-    /// The packs that it needs.
-    pub fn packs(&self) -> &PackList {
-        &self.0.packs
+    /// The packs that it needs. Read again from the store: a large backup's list is too long to be kept.
+    pub async fn pack_list(&self) -> Result<PackList> {
+        PackList::decode(&self.0.meta.root(&self.0.pack_list, "pack list").await?)
     }
 
     /// How many files, directories and links it has.
@@ -139,14 +146,20 @@ impl BackupReader {
 
     /// What a pack holds that stands in the pack list.
     pub(super) fn kind_of(&self, pack: &PackId) -> Option<PackKind> {
-        self.0.known.get(pack).copied()
+        let at = self.0.known.binary_search_by_key(pack, |(known, _)| *known).ok()?;
+        self.0.known.get(at).map(|(_, kind)| *kind)
+    }
+
+    /// The pack with this number in the pack list.
+    pub(super) fn pack(&self, number: u32) -> Option<PackId> {
+        self.0.packs.get(number as usize).map(|(pack, _)| *pack)
     }
 
     /// A place in the file table, whose pack is a record of the pack list.
     pub(super) fn meta_frame(&self, pos: &FramePos) -> Result<Wanted> {
-        match self.0.packs.packs.get(pos.pack as usize) {
-            Some(record) if record.kind == PackKind::Meta => Ok(Wanted {
-                at: pos.at(record.id, record.kind),
+        match self.0.packs.get(pos.pack as usize) {
+            Some((pack, PackKind::Meta)) => Ok(Wanted {
+                at: pos.at(*pack, PackKind::Meta),
                 hash: Some(pos.hash),
             }),
             _ => Err(Error::new(

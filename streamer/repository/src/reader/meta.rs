@@ -12,6 +12,7 @@ use hardstorage_codec::{Digest128, equal};
 use hardstorage_report::{Error, Result, code};
 
 use super::fetch::{self, Fault};
+use super::plan::blocking;
 use super::ranges::{self, Place, Read};
 use crate::pack::FrameReader;
 use crate::{Deployment, FrameAt, PackId, PackKind, Root};
@@ -135,7 +136,7 @@ impl MetaReader {
     /// Opens frames that lie in `bytes`, which begin at `start` in their pack, on a thread that may compute.
     async fn open(&self, wanted: Vec<Wanted>, bytes: Bytes, start: u64) -> Result<Vec<Result<Vec<u8>, BadFrame>>> {
         let this = self.clone();
-        let opened = tokio::task::spawn_blocking(move || {
+        blocking(move || {
             let mut reader = this.take();
             let frames = wanted.iter().map(|want| {
                 let span = fetch::span(&want.at);
@@ -150,11 +151,9 @@ impl MetaReader {
             });
             let frames = frames.collect();
             this.give_back(reader);
-            frames
-        });
-        opened
-            .await
-            .map_err(|error| Error::new(code::cli::INTERNAL, "opening metadata ended unexpectedly").source(error))
+            Ok(frames)
+        })
+        .await
     }
 
     fn take(&self) -> FrameReader {
@@ -186,10 +185,17 @@ impl MetaReader {
                 value.extend_from_slice(&frame);
             }
         }
-        if !equal(&root.hash, &self.deployment.key().root_hash().hash256(&value)) {
-            return Err(corrupt("its hash does not match".into()));
+        let hash = self.deployment.key().root_hash();
+        let (value, found) = blocking(move || {
+            let found = hash.hash256(&value);
+            Ok((value, found))
+        })
+        .await?;
+        if equal(&root.hash, &found) {
+            Ok(value)
+        } else {
+            Err(corrupt("its hash does not match".into()))
         }
-        Ok(value)
     }
 }
 

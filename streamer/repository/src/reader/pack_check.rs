@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use hardstorage_codec::{PlainHash, TAG_LEN, equal, plain_hash};
-use hardstorage_report::{DeploymentName, Error, Result, code};
+use hardstorage_report::{DeploymentName, Error, Kind, Result, code};
 use hardstorage_storage::DynStore;
 use tokio_util::sync::CancellationToken;
 
@@ -108,11 +108,13 @@ pub(super) enum PackFinding {
     Damaged(String),
 }
 
-/// Compares a pack's frame with what the backup's pack list says of it. `found` is its length in a listing.
+/// Compares a pack's frame with what the backup's pack list says of it. `found` is its length in a listing. Of the pack
+/// that holds the list nothing is said there: `thorough` reads the whole of it.
 pub(super) async fn check_pack(
     deployment: &Deployment,
     record: &PackRecord,
     found: Option<u64>,
+    thorough: bool,
 ) -> Result<PackFinding> {
     let Some(length) = found else {
         return Ok(PackFinding::Lost("the pack is not there".into()));
@@ -127,11 +129,19 @@ pub(super) async fn check_pack(
         return Ok(PackFinding::Lost(format!("{length} bytes are too few for a pack")));
     }
     // One retry: a transfer may have gone wrong.
-    match check_parts(deployment, record, length).await {
-        Err(Fault::Bad(_)) => {}
-        other => return finding(other),
+    let checked = match check_parts(deployment, record, length).await {
+        Err(Fault::Bad(_)) => check_parts(deployment, record, length).await,
+        other => other,
+    };
+    if thorough && record.holds_the_list() && checked.is_ok() {
+        let (store, name) = (deployment.store(), deployment.name());
+        return match check_pack_bytes(store, name, record.id, length, &CancellationToken::new()).await {
+            Ok(_) => Ok(PackFinding::Sound),
+            Err(error) if error.kind() == Kind::Verify => Ok(PackFinding::Damaged(error.to_string())),
+            Err(error) => Err(error),
+        };
     }
-    finding(check_parts(deployment, record, length).await)
+    finding(checked)
 }
 
 fn finding(checked: Result<(), Fault>) -> Result<PackFinding> {

@@ -30,6 +30,8 @@ const SMALL_FILE: u64 = 1 << 20;
 const BATCH_BYTES: u64 = 8 << 20;
 /// Sections that are read together.
 const BATCH_SECTIONS: usize = 64;
+/// Small files that are resolved together.
+const BATCH_SMALL: usize = 256;
 
 /// What the planner says.
 pub(super) enum Planned<H> {
@@ -47,6 +49,9 @@ struct Section<H> {
     layers: Vec<LayerRefs>,
 }
 
+/// A file and its sections' layers, whose values are in them.
+type SmallFile<H> = (Arc<OpenFile<H>>, Vec<Vec<LayerRefs>>);
+
 /// Plans.
 pub(super) struct Planner<H> {
     backup: BackupReader,
@@ -56,6 +61,7 @@ pub(super) struct Planner<H> {
     columns: bool,
     batch: Vec<Section<H>>,
     batch_bytes: u64,
+    small: Vec<SmallFile<H>>,
 }
 
 impl<H: Send + Sync + 'static> Planner<H> {
@@ -67,6 +73,7 @@ impl<H: Send + Sync + 'static> Planner<H> {
             columns,
             batch: Vec::new(),
             batch_bytes: 0,
+            small: Vec::new(),
         }
     }
 
@@ -95,8 +102,20 @@ impl<H: Send + Sync + 'static> Planner<H> {
                 builders = self.add(entry, builders).await?;
             }
         }
+        builders = self.flush_small(builders).await?;
         builders = self.flush(builders).await?;
         blocking(move || builders.finish()).await
+    }
+
+    async fn flush_small(&mut self, mut builders: Builders<H>) -> Result<Builders<H>> {
+        let files = std::mem::take(&mut self.small);
+        blocking(move || {
+            for (file, sections) in files {
+                builders.small_file(&file, sections)?;
+            }
+            Ok(builders)
+        })
+        .await
     }
 
     async fn add(&mut self, entry: Entry, mut builders: Builders<H>) -> Result<Builders<H>> {
@@ -109,11 +128,11 @@ impl<H: Send + Sync + 'static> Planner<H> {
         let file = OpenFile::new(Arc::new(info));
         let here = |layer: &LayerRefs| matches!((&layer.map, &layer.column), (Value::Here(_), Value::Here(_)));
         if content.size <= SMALL_FILE && content.sections.iter().flatten().all(here) {
-            return blocking(move || {
-                builders.small_file(&file, content.sections)?;
-                Ok(builders)
-            })
-            .await;
+            self.small.push((file, content.sections));
+            if self.small.len() >= BATCH_SMALL {
+                builders = self.flush_small(builders).await?;
+            }
+            return Ok(builders);
         }
         let count = content.sections.len();
         for (index, layers) in content.sections.into_iter().enumerate() {

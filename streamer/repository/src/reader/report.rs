@@ -115,12 +115,14 @@ impl ContentReport {
         } else {
             format!("; and {others} more")
         };
+        let what = match self.damaged_files {
+            0 => "the backup is damaged, though no file is known to be hurt".to_owned(),
+            1 => "one file of the backup is damaged".to_owned(),
+            files => format!("{files} files of the backup are damaged"),
+        };
         Some(Error::new(
             code::repository::OBJECT_CORRUPT,
-            format!(
-                "{} of the backup's files are damaged: {first}{more}",
-                self.damaged_files
-            ),
+            format!("{what}: {first}{more}"),
         ))
     }
 }

@@ -52,7 +52,7 @@ impl BackupReader {
         tokio::select! {
             biased;
             () = options.cancel.cancelled() => return Err(stop),
-            checked = self.verify_packs(&mut report) => checked?,
+            checked = self.verify_packs(depth, &mut report) => checked?,
         }
         if depth == VerifyDepth::Content {
             let planner = Planner::new(self, None, true);
@@ -65,13 +65,18 @@ impl BackupReader {
         Ok(report)
     }
 
-    async fn verify_packs(&self, report: &mut VerifyReport) -> Result<()> {
-        let lengths = self.listed_lengths().await?;
-        let records = &self.packs().packs;
+    async fn verify_packs(&self, depth: VerifyDepth, report: &mut VerifyReport) -> Result<()> {
+        let records = &self.pack_list().await?.packs;
+        let lengths = self.listed_lengths(records).await?;
         let lengths = &lengths;
+        let thorough = depth == VerifyDepth::Content;
         let mut checks = stream::iter(records.iter().map(|record| async move {
             let found = lengths.get(&record.id).copied();
-            Ok::<_, Error>((record, found, check_pack(self.deployment(), record, found).await?))
+            Ok::<_, Error>((
+                record,
+                found,
+                check_pack(self.deployment(), record, found, thorough).await?,
+            ))
         }))
         .buffer_unordered(AT_ONCE);
         let mut lost = HashMap::new();
@@ -96,24 +101,20 @@ impl BackupReader {
                 reason,
             });
         }
-        if !lost.is_empty() {
+        // Who reads the content finds out exactly which files are hurt.
+        if !lost.is_empty() && !thorough {
             self.name_files(&lost, report).await?;
         }
         Ok(())
     }
 
     /// The packs of this backup as the store lists them.
-    async fn listed_lengths(&self) -> Result<HashMap<PackId, u64>> {
+    async fn listed_lengths(&self, records: &[PackRecord]) -> Result<HashMap<PackId, u64>> {
         let deployment = self.deployment();
         let mut lengths = HashMap::new();
-        let wanted: HashMap<String, PackId> = self
-            .packs()
-            .packs
+        let wanted: HashMap<String, PackId> = records
             .iter()
-            .map(|record| {
-                let key = layout::pack(deployment.name(), &record.id.writer, record.id.sequence);
-                (key.as_str().to_owned(), record.id)
-            })
+            .map(|record| (fetch::object(deployment, record.id), record.id))
             .collect();
         let mut objects = Objects::under(deployment.store(), layout::packs_folder(deployment.name()));
         while let Some(object) = objects.next().await? {
@@ -132,22 +133,16 @@ impl BackupReader {
             let Ok(entry) = entry else { continue };
             let EntryKind::File(file) = &entry.kind else { continue };
             let mut hurt = false;
-            for record in file
-                .uses
-                .iter()
-                .filter_map(|used| self.packs().packs.get(used.pack as usize))
-            {
-                if lost.contains_key(&record.id) {
-                    hurt = true;
-                    report.content.damages.add(ContentDamage {
-                        pack: Some((record.id, record.kind)),
-                        object: fetch::object(self.deployment(), record.id),
-                        frame: None,
-                        pack_missing: true,
-                        files: BTreeSet::from([entry.key.to_string()]),
-                        reason: "the pack is not there, or short".into(),
-                    });
-                }
+            for record in file.uses.iter().filter_map(|used| lost.get(&self.pack(used.pack)?)) {
+                hurt = true;
+                report.content.damages.add(ContentDamage {
+                    pack: Some((record.id, record.kind)),
+                    object: fetch::object(self.deployment(), record.id),
+                    frame: None,
+                    pack_missing: true,
+                    files: BTreeSet::from([entry.key.to_string()]),
+                    reason: "the pack is not there, or short".into(),
+                });
             }
             report.content.damaged_files += u64::from(hurt);
         }
@@ -166,10 +161,10 @@ impl BackupReader {
         }
         let this = self.clone();
         let select: Selection = Arc::new(move |entry| match &entry.kind {
-            EntryKind::File(file) => file.uses.iter().any(|used| {
-                let record = this.packs().packs.get(used.pack as usize);
-                record.is_some_and(|record| listed.contains(&record.id))
-            }),
+            EntryKind::File(file) => file
+                .uses
+                .iter()
+                .any(|used| this.pack(used.pack).is_some_and(|pack| listed.contains(&pack))),
             _ => false,
         });
         super::impact::files_in(self, frames, select).await

@@ -30,11 +30,11 @@ pub struct WindowLimits {
 }
 
 impl WindowLimits {
-    /// 64 segments of a relation, 25 GiB in frames of the usual size.
+    /// 64 segments of a relation, 16 GiB in frames of the usual size.
     pub const LARGE: WindowLimits = WindowLimits {
         wide_files: 64,
         files: 64,
-        pieces: 100_000,
+        pieces: 64_000,
     };
     /// Files that share frames with others.
     pub const SMALL: WindowLimits = WindowLimits {
