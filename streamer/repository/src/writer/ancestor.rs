@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use hardstorage_report::{Error, Result, code};
 
-use crate::layer::{LayerMap, PageFacts, PageMap, PagePlace, decode_column};
-use crate::listing::Objects;
+use super::ancestor_section::AncestorSection;
+use super::sparse::{missing_packs, sparse_packs};
+use crate::layer::{LayerMap, PageMap, PagePlace, decode_column};
 use crate::pack::{FramePos, fetch_frames, fetch_root};
 use crate::table::{Entry, EntryKey, EntryKind, FileEntry, LayerRefs, PackList, PackRecord, TableIndex, Value};
-use crate::{Deployment, FrameAt, PackId, PackKind, Root, WriterId, layout};
+use crate::{Deployment, FrameAt, PackId, PackKind, Root};
 
 /// Decoded frames of the file table that are kept.
 const TABLE_FRAMES: usize = 32;
@@ -51,7 +52,7 @@ impl AncestorPacks {
         }
     }
 
-    fn by_number(&self, number: u32) -> Result<&PackRecord> {
+    pub(super) fn by_number(&self, number: u32) -> Result<&PackRecord> {
         self.list.packs.get(number as usize).ok_or_else(|| {
             Error::new(
                 code::repository::OBJECT_CORRUPT,
@@ -63,69 +64,6 @@ impl AncestorPacks {
     /// The record of a pack that pages may be taken over from.
     pub(super) fn record(&self, pack: &PackId) -> Option<&PackRecord> {
         self.by_number(*self.numbers.get(pack)?).ok()
-    }
-}
-
-/// What an earlier backup knows of a page.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Found {
-    /// Nothing, or other bytes.
-    Other,
-    /// These bytes, at a place that must or should not be referred to any more.
-    SameButUnusable,
-    /// These bytes.
-    Same,
-}
-
-/// A section of an earlier backup.
-#[derive(Debug)]
-pub(super) struct AncestorSection {
-    pub(super) map: PageMap,
-    /// Its layers; places in them refer to the ancestor's pack list.
-    pub(super) layers: Vec<LayerRefs>,
-    pub(super) packs: Arc<AncestorPacks>,
-    /// Whether its layers lie in frames of their own.
-    pub(super) in_frames: bool,
-    /// Pages that the layers above the base cover.
-    pub(super) delta_pages: u64,
-    /// Whether its layers should be written anew although nothing changed.
-    pub(super) rewrite: bool,
-    /// For each frame of the map whether its pages may be taken over.
-    usable: Vec<bool>,
-}
-
-impl AncestorSection {
-    /// Whether this very page is stored, and where it may be referred to.
-    pub(super) fn find(&self, page: u32, length: usize, facts: PageFacts) -> Found {
-        let Some(PagePlace::Stored { frame, .. }) = self.map.place(page) else {
-            return Found::Other;
-        };
-        if self.map.page_len(page) as usize != length || self.map.facts(page) != Some(facts) {
-            Found::Other
-        } else if self.usable.get(frame as usize) == Some(&true) {
-            Found::Same
-        } else {
-            Found::SameButUnusable
-        }
-    }
-
-    /// The pack that holds a page.
-    pub(super) fn pack_of(&self, page: u32) -> Option<PackId> {
-        let Some(PagePlace::Stored { frame, .. }) = self.map.place(page) else {
-            return None;
-        };
-        let frame = self.map.frames().get(frame as usize)?;
-        self.map.packs().get(frame.at.pack as usize).copied()
-    }
-
-    /// The pack that a frame of its layers lies in.
-    pub(super) fn meta_pack(&self, number: u32) -> Result<&PackRecord> {
-        self.packs.by_number(number)
-    }
-
-    /// What it holds of memory, roughly.
-    pub(super) fn weight(&self) -> usize {
-        self.map.pages() as usize * 24 + self.map.frames().len() * 56
     }
 }
 
@@ -327,7 +265,8 @@ impl AncestorReader {
                     && !self.packs.missing.contains(id)
                     && !self.damaged.contains(&(**id, frame.at.number))
             });
-            let sparse = u64::from(live) * 4 < u64::from(frame.pages) && u64::from(live) <= self.budget;
+            // A third: measured over a year of random changes, a quarter lets a restore decode twice the cluster.
+            let sparse = u64::from(live) * 3 < u64::from(frame.pages) && u64::from(live) <= self.budget;
             usable.push(match sound {
                 None => false,
                 Some(id) if self.sparse.contains(id) => false,
@@ -340,60 +279,4 @@ impl AncestorReader {
         }
         usable
     }
-}
-
-/// The packs of the list that the store does not have, or has in another length.
-async fn missing_packs(deployment: &Deployment, list: &PackList) -> Result<HashSet<PackId>> {
-    let mut missing: HashMap<PackId, u64> = list.packs.iter().map(|pack| (pack.id, pack.length)).collect();
-    let folder = layout::packs_folder(deployment.name());
-    let mut objects = Objects::under(deployment.store(), folder.clone());
-    while let Some(object) = objects.next().await? {
-        let name = object
-            .key
-            .as_str()
-            .strip_prefix(&folder)
-            .and_then(|name| name.split_once('/'));
-        let Some((writer, sequence)) = name else { continue };
-        let id = WriterId::from_hex(writer).zip(u32::from_str_radix(sequence, 16).ok());
-        let Some((writer, sequence)) = id else { continue };
-        let id = PackId { writer, sequence };
-        if missing
-            .get(&id)
-            .is_some_and(|length| *length == object.size || *length == 0)
-        {
-            missing.remove(&id);
-        }
-    }
-    for pack in missing.keys() {
-        tracing::warn!(?pack, "a pack of the earlier backup is missing or has another length");
-    }
-    Ok(missing.into_keys().collect())
-}
-
-/// The packs with the least in use, below 30 %, and what is left of the budget for sparse frames. Together they bound
-/// what is stored anew to half of what the ancestor had changed, or 1 % of all pages, whichever is more.
-fn sparse_packs(list: &PackList) -> (HashSet<PackId>, u64) {
-    let mut chosen = HashSet::new();
-    let mut budget = 0;
-    for kind in [PackKind::Meta, PackKind::Data] {
-        let packs = list.packs.iter().filter(|pack| pack.kind == kind && pack.length > 0);
-        let all: u64 = packs.clone().map(|pack| pack.live).sum();
-        budget = match kind {
-            PackKind::Data => (list.changed_pages / 2).min(all / 4).max(all / 100),
-            // Frames of metadata, not pages: they are few, and a stack that is written anew is one base again.
-            PackKind::Meta => all / 10,
-        };
-        let mut sparse: Vec<_> = packs
-            .filter(|pack| pack.live > 0 && pack.live * 10 < pack.total * 3)
-            .collect();
-        sparse.sort_by_key(|pack| (pack.live * 1000 / pack.total.max(1), pack.id));
-        for pack in sparse {
-            if pack.live > budget {
-                break;
-            }
-            budget -= pack.live;
-            chosen.insert(pack.id);
-        }
-    }
-    (chosen, budget)
 }

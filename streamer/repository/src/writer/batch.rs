@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use hardstorage_codec::Digest128;
 use tokio::sync::Semaphore;
 
-use super::ancestor::AncestorSection;
+use super::ancestor_section::AncestorSection;
 use crate::layer::PageFacts;
 use crate::pack::Codec;
 use crate::table::{Entry, EntryKey};

@@ -257,23 +257,22 @@ impl Packer {
         if self.gathering.as_deref().is_some_and(full) {
             self.close_gathered();
         }
-        let mut gathered = self.gathering.take().unwrap_or_else(|| self.begin_gathering());
+        let mut gathered = self.gathering.take().unwrap_or_else(|| {
+            self.weight = 0;
+            let mut idle = self.idle.pop().unwrap_or_default();
+            idle.key = self.next_key;
+            self.next_key += 1;
+            idle.raw.clear();
+            idle.raw.reserve(self.gathered_len);
+            idle.pages = 0;
+            idle
+        });
         let at = gathered.raw.len() as u32;
         gathered.raw.extend_from_slice(&batch.raw);
         gathered.pages += batch.kept;
         let key = gathered.key;
         self.gathering = Some(gathered);
         (key, at)
-    }
-
-    fn begin_gathering(&mut self) -> Box<Gathered> {
-        self.weight = 0;
-        let mut gathered = self.idle.pop().unwrap_or_default();
-        gathered.key = self.new_key();
-        gathered.raw.clear();
-        gathered.raw.reserve(self.gathered_len);
-        gathered.pages = 0;
-        gathered
     }
 
     fn close_gathered(&mut self) {

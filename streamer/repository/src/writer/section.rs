@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::ancestor::AncestorSection;
+use super::ancestor_section::AncestorSection;
 use super::batch::{Fate, Page};
 use crate::PackId;
 use crate::layer::{PageFacts, PagePlace, page_count, page_len};

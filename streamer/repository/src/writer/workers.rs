@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use hardstorage_codec::{Compressor, KeyedHash, crc32c, is_zero};
 use hardstorage_report::{Error, Result, code};
 
-use super::ancestor::{AncestorSection, Found};
+use super::ancestor_section::{AncestorSection, Found};
 use super::batch::{Batch, Fate, Gathered, Item, Page, Payload};
 use crate::layer::PageFacts;
 use crate::pack::Codec;
