@@ -10,3 +10,4 @@ pub mod restore;
 pub mod retention;
 pub mod source;
 pub mod wal;
+pub mod window;

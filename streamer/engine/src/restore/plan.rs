@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::place::{Owner, Place, check, owner, resolve};
 use super::tablespaces::map_tablespaces;
 use super::target::{RecoveryTarget, StopAt, TargetAction, TargetTimeline};
+use crate::window::newest_timeline;
 
 /// What a person asks for.
 #[derive(Debug, Clone)]
@@ -361,17 +362,6 @@ fn describe(goal: &RecoveryTarget) -> String {
         RecoveryTarget::Name(name) => format!("the restore point {name:?}"),
         RecoveryTarget::Xid(xid) => format!("transaction {xid}"),
     }
-}
-
-/// The newest timeline whose history passes through the backup's end: where PostgreSQL's `latest` leads.
-async fn newest_timeline(archive: &WalArchive, manifest: &Manifest) -> Result<Timeline> {
-    let ancestry = archive.ancestry().await?;
-    let mut newest = manifest.wal.timeline;
-    // PostgreSQL probes timeline after timeline and stops at the first that has no history file.
-    while ancestry.knows(Timeline(newest.0 + 1)) && Timeline(newest.0 + 1) > Timeline(1) {
-        newest = Timeline(newest.0 + 1);
-    }
-    Ok(newest)
 }
 
 async fn branch(

@@ -27,6 +27,7 @@ use super::route::{Leg, Route, RouteFacts, after_gap, plan_route};
 use crate::preflight::{self, FindingSeverity};
 use crate::progress::ProgressMeter;
 use crate::source::{ServerIdentity, Source, identify, server_facts};
+use crate::window::recoverable_window;
 
 /// How a stream is run.
 #[derive(Debug, Clone)]
@@ -109,6 +110,8 @@ enum Ended {
 const IDLE_MARK: Duration = Duration::from_secs(30);
 /// How long a first attempt waits for a slot whose holder may just have died.
 const SLOT_GRACE: Duration = Duration::from_secs(5);
+/// The recoverable window is computed anew so often: a backup or a rotation has moved its beginning.
+const WINDOW: Duration = Duration::from_mins(1);
 /// A backlog of more segments than this is worth a progress line.
 const CATCH_UP: u64 = 4;
 /// A connection that lived for so long was a good one: the backoff begins anew.
@@ -508,8 +511,7 @@ impl Streamer {
         let backlog = leg.start.bytes_until(leg.end.unwrap_or(server.flush_lsn));
         // Below that a live line would only flicker.
         let catching_up = backlog > CATCH_UP * server.wal_segment_size.bytes();
-        let meter = catching_up
-            .then(|| ProgressMeter::new("wal.stream.progress", self.sink.clone(), Some(backlog)));
+        let meter = catching_up.then(|| ProgressMeter::new("wal.stream.progress", self.sink.clone(), Some(backlog)));
         self.follow(stream, recorder, leg, meter, stop).await
     }
 
@@ -528,6 +530,8 @@ impl Streamer {
         flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut idle = tokio::time::interval_at(Instant::now() + IDLE_MARK, IDLE_MARK);
         idle.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut window = tokio::time::interval(WINDOW);
+        window.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut demanded = Instant::now();
         let mut segments = 0;
         self.tell(&recorder, &acknowledge, segment, &mut segments);
@@ -556,6 +560,7 @@ impl Streamer {
                         recorder.tidy().await?;
                     }
                 }
+                _ = window.tick() => self.refresh_window(),
                 _ = idle.tick() => {
                     if recorder.mark_idle().await? {
                         self.tell(&recorder, &acknowledge, segment, &mut segments);
@@ -607,6 +612,21 @@ impl Streamer {
                 },
             }
         }
+    }
+
+    /// Computes beside the stream from when to when the cluster can be recovered.
+    fn refresh_window(&self) {
+        let Some(lineage) = self.lineage else { return };
+        let (deployment, monitor) = (self.deployment.clone(), self.monitor.clone());
+        tokio::spawn(async move {
+            match recoverable_window(&deployment, lineage).await {
+                Ok(window) => monitor.update(|status| {
+                    status.recoverable_from = window.as_ref().map(|window| window.from);
+                    status.recoverable_to = status.recoverable_to.max(window.map(|window| window.to));
+                }),
+                Err(error) => tracing::warn!(%error, "the recoverable window is not known"),
+            }
+        });
     }
 
     /// Tells server and status what is durable now.

@@ -121,7 +121,9 @@ impl WalArchive {
             PieceSource::Tails => {
                 let mut tails = self.tails_of(piece.segment).await?;
                 tails.sort_by_key(|tail| tail.span);
-                let read = stream::iter(&tails).map(|tail| tail.metadata(self)).buffered(READS);
+                // Made before they are streamed: a closure over a borrowed tail would keep callers from spawning.
+                let reads: Vec<_> = tails.iter().map(|tail| tail.metadata(self)).collect();
+                let read = stream::iter(reads).buffered(READS);
                 let metadata: Vec<_> = read.try_collect().await?;
                 let mut facts = RecordFacts::default();
                 for tail in metadata {
@@ -182,14 +184,14 @@ impl WalArchive {
         while index < walk.pieces.len() {
             // Pieces behind the first later one are read in groups: most hold a commit, a bulk load may not.
             let group: Vec<usize> = (index..walk.pieces.len().min(index + READS)).collect();
-            let missing = group.iter().filter(|at| !walk.known.contains_key(at));
+            let missing: Vec<usize> = group.iter().copied().filter(|at| !walk.known.contains_key(at)).collect();
             let read = stream::iter(missing).map(|at| {
-                let piece = walk.pieces.get(*at).copied();
-                let last = *at + 1 == walk.pieces.len();
+                let piece = walk.pieces.get(at).copied();
+                let last = at + 1 == walk.pieces.len();
                 async move {
                     match piece {
-                        Some(piece) => Ok::<_, hardstorage_report::Error>((*at, self.facts_of(&piece, last).await?)),
-                        None => Ok((*at, RecordFacts::default())),
+                        Some(piece) => Ok::<_, hardstorage_report::Error>((at, self.facts_of(&piece, last).await?)),
+                        None => Ok((at, RecordFacts::default())),
                     }
                 }
             });
