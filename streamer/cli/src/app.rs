@@ -43,7 +43,12 @@ fn absolute(path: &Path) -> Result<PathBuf> {
 impl App {
     /// Reads the configuration. The printer comes back with an error, so that it is printed as was asked.
     pub(crate) fn new(global: &GlobalArgs) -> Result<App, (Arc<Printer>, Error)> {
-        let printer = Arc::new(Printer::new(global.output, global.quiet, global.verbose, TimeZone::system()));
+        let printer = Arc::new(Printer::new(
+            global.output,
+            global.quiet,
+            global.verbose,
+            TimeZone::system(),
+        ));
         App::with(global, printer.clone()).map_err(|error| (printer, error))
     }
 
@@ -56,7 +61,14 @@ impl App {
             (None, None) => paths.keyring(&env),
         };
         let credentials_dir = global.credentials_dir.as_deref().map(absolute).transpose()?;
-        Ok(App { printer, paths, config_file, config, keyring_dir, credentials_dir })
+        Ok(App {
+            printer,
+            paths,
+            config_file,
+            config,
+            keyring_dir,
+            credentials_dir,
+        })
     }
 
     /// The signals of this process.
@@ -77,19 +89,33 @@ impl App {
         if let Some(url) = deployment.and_then(|name| self.deployment(name).repo) {
             return Ok(url);
         }
-        let mut urls: Vec<&String> = self.config.deployments.values().filter_map(|entry| entry.repo.as_ref()).collect();
+        let mut urls: Vec<&String> = self
+            .config
+            .deployments
+            .values()
+            .filter_map(|entry| entry.repo.as_ref())
+            .collect();
         urls.sort();
         urls.dedup();
         match (deployment, urls.as_slice()) {
             (None, [url]) => Ok((*url).clone()),
             (Some(name), _) => {
                 let known: Vec<&str> = self.config.deployments.keys().map(DeploymentName::as_str).collect();
-                let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-                Err(Error::new(code::usage::INVALID, format!("no repository is known for {name}"))
-                    .hint(format!("give --repo URL; configured in {}: {known}", self.config_file.display())))
+                let known = if known.is_empty() {
+                    "none".to_owned()
+                } else {
+                    known.join(", ")
+                };
+                Err(
+                    Error::new(code::usage::INVALID, format!("no repository is known for {name}")).hint(format!(
+                        "give --repo URL; configured in {}: {known}",
+                        self.config_file.display()
+                    )),
+                )
             }
-            (None, _) => Err(Error::new(code::usage::INVALID, "it is not clear which repository is meant")
-                .hint("give --repo URL")),
+            (None, _) => Err(
+                Error::new(code::usage::INVALID, "it is not clear which repository is meant").hint("give --repo URL"),
+            ),
         }
     }
 
@@ -101,7 +127,12 @@ impl App {
             }
             _ => Credentials::Chain,
         };
-        let options = OpenOptions { credentials, create, read_only, ..OpenOptions::default() };
+        let options = OpenOptions {
+            credentials,
+            create,
+            read_only,
+            ..OpenOptions::default()
+        };
         hardstorage_storage::open(url, &options).await
     }
 
@@ -141,8 +172,14 @@ impl App {
     pub(crate) fn source_from(&self, given: Option<&str>, deployment: &DeploymentName) -> Result<Source> {
         let configured = self.deployment(deployment).pg_connection;
         let text = given.map(str::to_owned).or(configured).ok_or_else(|| {
-            Error::new(code::usage::CONNINFO, format!("it is not known how to reach the server of {deployment}"))
-                .hint(format!("give --pg-connection, or set it in {}", self.config_file.display()))
+            Error::new(
+                code::usage::CONNINFO,
+                format!("it is not known how to reach the server of {deployment}"),
+            )
+            .hint(format!(
+                "give --pg-connection, or set it in {}",
+                self.config_file.display()
+            ))
         })?;
         let mut conninfo = ConnInfo::parse(&text)?;
         if let Some(dir) = &self.credentials_dir {
@@ -165,8 +202,11 @@ impl App {
             .unwrap_or_else(|| hardstorage_engine::source::slot_name(deployment));
         let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
         if slot.is_empty() || slot.len() > 63 || !slot.bytes().all(fits) {
-            return Err(Error::new(code::usage::INVALID, format!("{slot:?} is not the name of a replication slot"))
-                .hint("a slot's name holds lower-case letters, digits and underscores, at most 63"));
+            return Err(Error::new(
+                code::usage::INVALID,
+                format!("{slot:?} is not the name of a replication slot"),
+            )
+            .hint("a slot's name holds lower-case letters, digits and underscores, at most 63"));
         }
         Ok(slot)
     }

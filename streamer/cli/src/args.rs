@@ -37,7 +37,13 @@ pub(crate) struct GlobalArgs {
     #[arg(short = 'v', long, global = true, conflicts_with = "quiet")]
     pub(crate) verbose: bool,
     /// Directory of the keys [default: keyring/ beside the configuration]
-    #[arg(long, global = true, env = "PG_HARDSTORAGE_KEYRING_DIR", hide_env = true, value_name = "DIR")]
+    #[arg(
+        long,
+        global = true,
+        env = "PG_HARDSTORAGE_KEYRING_DIR",
+        hide_env = true,
+        value_name = "DIR"
+    )]
     pub(crate) keyring: Option<PathBuf>,
     /// Directory with one file for each credential, read again when it changes: kek, signing-key, access-key-id,
     /// secret-access-key, session-token, username, password
@@ -75,7 +81,12 @@ pub(crate) struct RepoArg {
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct SourceArgs {
     /// How to reach PostgreSQL: a postgres:// URI or key=value pairs, as libpq takes them
-    #[arg(long, env = "PG_HARDSTORAGE_PG_CONNECTION", hide_env_values = true, value_name = "CONNINFO")]
+    #[arg(
+        long,
+        env = "PG_HARDSTORAGE_PG_CONNECTION",
+        hide_env_values = true,
+        value_name = "CONNINFO"
+    )]
     pub(crate) pg_connection: Option<String>,
     #[command(flatten)]
     pub(crate) repo: RepoArg,
@@ -336,7 +347,11 @@ impl std::str::FromStr for BackupChoice {
     type Err = hardstorage_report::NameError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text == "latest" { Ok(BackupChoice::Latest) } else { text.parse().map(BackupChoice::Id) }
+        if text == "latest" {
+            Ok(BackupChoice::Latest)
+        } else {
+            text.parse().map(BackupChoice::Id)
+        }
     }
 }
 
@@ -347,7 +362,12 @@ pub(crate) enum WalCommand {
         /// Name of the deployment
         deployment: DeploymentName,
         /// How to reach PostgreSQL
-        #[arg(long, env = "PG_HARDSTORAGE_PG_CONNECTION", hide_env_values = true, value_name = "CONNINFO")]
+        #[arg(
+            long,
+            env = "PG_HARDSTORAGE_PG_CONNECTION",
+            hide_env_values = true,
+            value_name = "CONNINFO"
+        )]
         pg_connection: Option<String>,
         /// Replication slot [default: pg_hardstorage_<deployment>]
         #[arg(long, value_name = "NAME")]
@@ -357,6 +377,9 @@ pub(crate) enum WalCommand {
     Stream(Box<StreamArgs>),
     /// The restore_command: exit 0 found, 1 proven absent, 126 anything else
     Fetch(FetchArgs),
+    /// Fetch segments ahead, for `wal fetch`
+    #[command(hide = true)]
+    Prefetch(FetchArgs),
     /// List what the archive has of each timeline
     List {
         /// Name of the deployment
@@ -432,6 +455,9 @@ pub(crate) struct FetchArgs {
     /// The timeline that recovery follows: `latest` or a number
     #[arg(long, value_name = "TIMELINE", default_value = "latest", value_parser = parse_timeline)]
     pub(crate) timeline: hardstorage_engine::restore::TargetTimeline,
+    /// The size of a WAL segment in bytes, as `restore` wrote it
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) wal_segment_size: Option<u64>,
     /// Fetch so many segments ahead; 0 fetches only what is asked for
     #[arg(long, value_name = "N", default_value_t = 8)]
     pub(crate) prefetch: u16,
@@ -485,7 +511,12 @@ pub(crate) struct VerifyArgs {
     #[arg(long)]
     pub(crate) restore: bool,
     /// What to ask
-    #[arg(long, value_name = "SQL", default_value = "SELECT count(*) FROM pg_class", requires = "restore")]
+    #[arg(
+        long,
+        value_name = "SQL",
+        default_value = "SELECT count(*) FROM pg_class",
+        requires = "restore"
+    )]
     pub(crate) query: String,
     /// Database to ask in
     #[arg(long, value_name = "NAME", default_value = "postgres", requires = "restore")]
@@ -623,7 +654,12 @@ pub(crate) enum SlotCommand {
         /// Name of the deployment
         deployment: DeploymentName,
         /// How to reach PostgreSQL
-        #[arg(long, env = "PG_HARDSTORAGE_PG_CONNECTION", hide_env_values = true, value_name = "CONNINFO")]
+        #[arg(
+            long,
+            env = "PG_HARDSTORAGE_PG_CONNECTION",
+            hide_env_values = true,
+            value_name = "CONNINFO"
+        )]
         pg_connection: Option<String>,
         /// Replication slot [default: pg_hardstorage_<deployment>]
         #[arg(long, value_name = "NAME")]
@@ -655,7 +691,11 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
         "d" => 86_400_000,
         _ => return Err(bad()),
     };
-    number.checked_mul(millis).filter(|ms| *ms < 1 << 50).map(Duration::from_millis).ok_or_else(bad)
+    number
+        .checked_mul(millis)
+        .filter(|ms| *ms < 1 << 50)
+        .map(Duration::from_millis)
+        .ok_or_else(bad)
 }
 
 fn parse_size(text: &str) -> Result<ByteSize, String> {
@@ -710,13 +750,62 @@ mod tests {
             &["repo", "init", "file:///postgresql/backup/"],
             &["wal", "preflight", "db1", "--pg-connection", pg],
             &["wal", "stream", "db1", "--pg-connection", pg, "--repo", repo],
-            &["init", "--pg-connection", pg, "--repo", repo, "--deployment", "db1", "--yes"],
+            &[
+                "init",
+                "--pg-connection",
+                pg,
+                "--repo",
+                repo,
+                "--deployment",
+                "db1",
+                "--yes",
+            ],
             &["backup", "db1", "--pg-connection", pg, "--repo", repo],
             &["restore", "db1", "latest", "--target", "/t", "--repo", repo],
-            &["restore", "db1", "latest", "--target", "/t", "--repo", repo, "--to", "5 minutes ago", "--preview"],
-            &["restore", "db1", "latest", "--target", "/t", "--repo", repo, "--to-lsn", "0/3000028"],
-            &["restore", "db1", "latest", "--target", "/t", "--repo", repo, "--to-name", "pre_release"],
-            &["restore", "db1", "latest", "--target", "/t", "--repo", repo, "--verify=skip"],
+            &[
+                "restore",
+                "db1",
+                "latest",
+                "--target",
+                "/t",
+                "--repo",
+                repo,
+                "--to",
+                "5 minutes ago",
+                "--preview",
+            ],
+            &[
+                "restore",
+                "db1",
+                "latest",
+                "--target",
+                "/t",
+                "--repo",
+                repo,
+                "--to-lsn",
+                "0/3000028",
+            ],
+            &[
+                "restore",
+                "db1",
+                "latest",
+                "--target",
+                "/t",
+                "--repo",
+                repo,
+                "--to-name",
+                "pre_release",
+            ],
+            &[
+                "restore",
+                "db1",
+                "latest",
+                "--target",
+                "/t",
+                "--repo",
+                repo,
+                "--verify=skip",
+            ],
             &["status", "db1"],
             &["list", "db1"],
             &["show", "db1", "db1.full.20260625T084842Z.2dd5"],
@@ -751,7 +840,13 @@ mod tests {
 
     #[test]
     fn durations() {
-        for (text, millis) in [("100ms", 100), ("10s", 10_000), ("10", 10_000), ("5m", 300_000), ("1d", 86_400_000)] {
+        for (text, millis) in [
+            ("100ms", 100),
+            ("10s", 10_000),
+            ("10", 10_000),
+            ("5m", 300_000),
+            ("1d", 86_400_000),
+        ] {
             assert_eq!(parse_duration(text), Ok(Duration::from_millis(millis)), "{text}");
         }
         for bad in ["", "s", "-1s", "1.5s", "1w1", "99999999999999999999s"] {

@@ -136,10 +136,23 @@ fn merge(base: &mut Config, over: Config) {
         }
     }
     // Destructured, so that a new field cannot be forgotten here.
-    let Config { schema, keyring, deployments } = over;
+    let Config {
+        schema,
+        keyring,
+        deployments,
+    } = over;
     take(&mut base.schema, schema);
     take(&mut base.keyring, keyring);
-    for (name, DeploymentConfig { pg_connection, repo, slot, retention }) in deployments {
+    for (
+        name,
+        DeploymentConfig {
+            pg_connection,
+            repo,
+            slot,
+            retention,
+        },
+    ) in deployments
+    {
         let entry = base.deployments.entry(name).or_default();
         take(&mut entry.pg_connection, pg_connection);
         take(&mut entry.repo, repo);
@@ -154,7 +167,10 @@ impl Config {
         let mut config = match read(file)? {
             Some(text) => parse(&text, file)?,
             None if must_exist => {
-                return Err(Error::new(code::cli::CONFIG, format!("{} does not exist", file.display())));
+                return Err(Error::new(
+                    code::cli::CONFIG,
+                    format!("{} does not exist", file.display()),
+                ));
             }
             None => Config::default(),
         };
@@ -194,7 +210,10 @@ fn drop_ins(file: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in entries {
         let path = entry.map_err(failed)?.path();
-        if path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "yaml" || extension == "yml")
+        {
             found.push(path);
         }
     }
@@ -207,7 +226,12 @@ pub(crate) fn replace_file(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     private_folder(folder)?;
     let temporary = folder.join(format!(".pg_hardstorage.{}", std::process::id()));
-    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&temporary)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     std::fs::rename(&temporary, path)?;
@@ -246,12 +270,23 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let file = root.path().join("pg_hardstorage.yaml");
         std::fs::create_dir(root.path().join("conf.d")).unwrap();
-        std::fs::write(&file, "deployments: {db1: {repo: 'file:///a', retention: {policy: gfs, keep_daily: 3}}}").unwrap();
-        std::fs::write(root.path().join("conf.d/10.yaml"), "deployments: {db1: {repo: 'file:///b'}}").unwrap();
+        std::fs::write(
+            &file,
+            "deployments: {db1: {repo: 'file:///a', retention: {policy: gfs, keep_daily: 3}}}",
+        )
+        .unwrap();
+        std::fs::write(
+            root.path().join("conf.d/10.yaml"),
+            "deployments: {db1: {repo: 'file:///b'}}",
+        )
+        .unwrap();
         std::fs::write(root.path().join("conf.d/20.yaml"), "deployments: {db1: {slot: s}}").unwrap();
         let config = Config::load(&file, true).unwrap();
         let db1 = &config.deployments[&"db1".parse::<DeploymentName>().unwrap()];
-        assert_eq!((db1.repo.as_deref(), db1.slot.as_deref()), (Some("file:///b"), Some("s")));
+        assert_eq!(
+            (db1.repo.as_deref(), db1.slot.as_deref()),
+            (Some("file:///b"), Some("s"))
+        );
         assert_eq!(db1.retention.unwrap().gfs().keep_daily, 3);
         assert_eq!(db1.retention.unwrap().gfs().keep_weekly, 4);
     }
@@ -262,13 +297,19 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let file = root.path().join("new/pg_hardstorage.yaml");
         for name in ["db1", "db2"] {
-            let entry = DeploymentConfig { repo: Some(format!("file:///{name}")), ..DeploymentConfig::default() };
+            let entry = DeploymentConfig {
+                repo: Some(format!("file:///{name}")),
+                ..DeploymentConfig::default()
+            };
             Config::save_deployment(&file, &name.parse().unwrap(), entry).unwrap();
         }
         let config = Config::load(&file, true).unwrap();
         assert_eq!(config.deployments.len(), 2);
         assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
         assert!(Config::load(&root.path().join("absent.yaml"), true).is_err());
-        assert_eq!(Config::load(&root.path().join("absent.yaml"), false).unwrap(), Config::default());
+        assert_eq!(
+            Config::load(&root.path().join("absent.yaml"), false).unwrap(),
+            Config::default()
+        );
     }
 }

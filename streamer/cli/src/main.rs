@@ -46,7 +46,11 @@ fn run(arguments: &[std::ffi::OsString]) -> u8 {
             return error.exit_code();
         }
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             let error = Error::new(code::cli::INTERNAL, "start the runtime").source(error);

@@ -50,19 +50,64 @@ fn register_stream(registry: &mut Registry, stream: &StreamStatus) {
     };
     let time = |at: Option<Timestamp>| at.map(|at| at.as_microsecond() as f64 / 1e6);
     let lsn = |at: Option<hardstorage_report::Lsn>| at.map(|at| at.0 as f64);
-    gauge("wal_received_lsn", "End of WAL that was received", Some(Unit::Bytes), lsn(stream.received_lsn));
-    gauge("wal_durable_lsn", "End of WAL that is durable in the repository", Some(Unit::Bytes), lsn(stream.durable_lsn));
-    gauge("wal_lag", "WAL on the server that is not durable yet", Some(Unit::Bytes), stream.lag_bytes.map(|b| b as f64));
-    gauge("wal_lag", "For how long the archive has been behind the server", Some(Unit::Seconds), stream.lag_seconds);
-    gauge("wal_timeline", "Timeline that is streamed", None, stream.timeline.map(|t| f64::from(t.0)));
-    gauge("recoverable_from_time", "Earliest recoverable moment", Some(Unit::Seconds), time(stream.recoverable_from));
-    gauge("recoverable_to_time", "Latest recoverable moment", Some(Unit::Seconds), time(stream.recoverable_to));
-    gauge("wal_heard_time", "When the server was last heard", Some(Unit::Seconds), time(stream.heard_at));
+    gauge(
+        "wal_received_lsn",
+        "End of WAL that was received",
+        Some(Unit::Bytes),
+        lsn(stream.received_lsn),
+    );
+    gauge(
+        "wal_durable_lsn",
+        "End of WAL that is durable in the repository",
+        Some(Unit::Bytes),
+        lsn(stream.durable_lsn),
+    );
+    gauge(
+        "wal_lag",
+        "WAL on the server that is not durable yet",
+        Some(Unit::Bytes),
+        stream.lag_bytes.map(|b| b as f64),
+    );
+    gauge(
+        "wal_lag",
+        "For how long the archive has been behind the server",
+        Some(Unit::Seconds),
+        stream.lag_seconds,
+    );
+    gauge(
+        "wal_timeline",
+        "Timeline that is streamed",
+        None,
+        stream.timeline.map(|t| f64::from(t.0)),
+    );
+    gauge(
+        "recoverable_from_time",
+        "Earliest recoverable moment",
+        Some(Unit::Seconds),
+        time(stream.recoverable_from),
+    );
+    gauge(
+        "recoverable_to_time",
+        "Latest recoverable moment",
+        Some(Unit::Seconds),
+        time(stream.recoverable_to),
+    );
+    gauge(
+        "wal_heard_time",
+        "When the server was last heard",
+        Some(Unit::Seconds),
+        time(stream.heard_at),
+    );
     let healthy = match stream.slot_health {
         SlotHealth::Active | SlotHealth::None => 1.0,
         _ => 0.0,
     };
-    gauge("slot_healthy", "Whether the slot keeps what is needed", None, Some(healthy));
+    gauge(
+        "slot_healthy",
+        "Whether the slot keeps what is needed",
+        None,
+        Some(healthy),
+    );
 
     let phases = Family::<Labels, Gauge>::default();
     for phase in StreamPhase::ALL {
@@ -79,7 +124,11 @@ fn register_stream(registry: &mut Registry, stream: &StreamStatus) {
     };
     counter("wal_segments_archived", "Segments stored", stream.segments);
     counter("wal_received_bytes", "Bytes of WAL received", stream.bytes_received);
-    counter("wal_connections", "Connections opened to PostgreSQL", stream.connections);
+    counter(
+        "wal_connections",
+        "Connections opened to PostgreSQL",
+        stream.connections,
+    );
     counter("wal_gaps", "Gaps found", stream.gaps);
 }
 
@@ -96,8 +145,14 @@ mod tests {
         status.durable_lsn = Some(Lsn(42));
         status.lag_bytes = Some(0);
         let text = encode("wal stream", Some(&status));
-        assert!(text.contains("pg_hardstorage_wal_durable_lsn_bytes{deployment=\"db1\"} 42"), "{text}");
-        assert!(text.contains("pg_hardstorage_wal_lag_bytes{deployment=\"db1\"} 0"), "{text}");
+        assert!(
+            text.contains("pg_hardstorage_wal_durable_lsn_bytes{deployment=\"db1\"} 42"),
+            "{text}"
+        );
+        assert!(
+            text.contains("pg_hardstorage_wal_lag_bytes{deployment=\"db1\"} 0"),
+            "{text}"
+        );
         assert!(text.contains("phase=\"connecting\"} 1"), "{text}");
         assert!(text.ends_with("# EOF\n"));
     }

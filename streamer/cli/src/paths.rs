@@ -17,7 +17,10 @@ impl Paths {
     /// From the environment. The service's directories are taken when there is no HOME, and by root when it has no
     /// configuration of its own but the machine has.
     pub(crate) fn from_env(env: &dyn Fn(&str) -> Option<String>, is_root: bool) -> Paths {
-        let system = Paths { config: "/etc/pg_hardstorage".into(), cache: "/var/cache/pg_hardstorage".into() };
+        let system = Paths {
+            config: "/etc/pg_hardstorage".into(),
+            cache: "/var/cache/pg_hardstorage".into(),
+        };
         let absolute = |name: &str| env(name).map(PathBuf::from).filter(|path| path.is_absolute());
         let home = absolute("HOME").filter(|home| home != Path::new("/"));
         let under = |variable: &str, fallback: &str| {
@@ -27,7 +30,9 @@ impl Paths {
         };
         let user = under("XDG_CONFIG_HOME", ".config").zip(under("XDG_CACHE_HOME", ".cache"));
         let mut paths = match user {
-            Some((config, cache)) if !(is_root && !config.exists() && system.config.exists()) => Paths { config, cache },
+            Some((config, cache)) if !(is_root && !config.exists() && system.config.exists()) => {
+                Paths { config, cache }
+            }
             _ => system,
         };
         if let Some(config) = absolute("PG_HARDSTORAGE_CONFIG_DIR") {
@@ -62,11 +67,23 @@ mod tests {
 
     #[test]
     fn xdg_for_a_person_and_fhs_without_a_home() {
-        assert_eq!(paths(&[("HOME", "/home/p")], false).config, Path::new("/home/p/.config/pg_hardstorage"));
-        assert_eq!(paths(&[("HOME", "/home/p"), ("XDG_CONFIG_HOME", "/x")], false).config, Path::new("/x/pg_hardstorage"));
+        assert_eq!(
+            paths(&[("HOME", "/home/p")], false).config,
+            Path::new("/home/p/.config/pg_hardstorage")
+        );
+        assert_eq!(
+            paths(&[("HOME", "/home/p"), ("XDG_CONFIG_HOME", "/x")], false).config,
+            Path::new("/x/pg_hardstorage")
+        );
         assert_eq!(paths(&[], false).config, Path::new("/etc/pg_hardstorage"));
         assert_eq!(paths(&[("HOME", "/")], false).config, Path::new("/etc/pg_hardstorage"));
-        assert_eq!(paths(&[("PG_HARDSTORAGE_CONFIG_DIR", "/c")], false).config_file(), Path::new("/c/pg_hardstorage.yaml"));
-        assert_eq!(paths(&[("HOME", "relative")], false).config, Path::new("/etc/pg_hardstorage"));
+        assert_eq!(
+            paths(&[("PG_HARDSTORAGE_CONFIG_DIR", "/c")], false).config_file(),
+            Path::new("/c/pg_hardstorage.yaml")
+        );
+        assert_eq!(
+            paths(&[("HOME", "relative")], false).config,
+            Path::new("/etc/pg_hardstorage")
+        );
     }
 }

@@ -60,7 +60,14 @@ impl Printer {
             }
             bar
         });
-        Printer { format, quiet, verbose, zone, live, last_progress: Mutex::new(None) }
+        Printer {
+            format,
+            quiet,
+            verbose,
+            zone,
+            live,
+            last_progress: Mutex::new(None),
+        }
     }
 
     /// The zone in which times are shown.
@@ -85,7 +92,11 @@ impl Printer {
     pub(crate) fn error(&self, command: &str, error: &Error) {
         self.clear_live();
         if self.format == Format::Text {
-            return self.err(&format!("ERROR {}: {error}\n  hint: {}\n", error.code(), error.hint_text()));
+            return self.err(&format!(
+                "ERROR {}: {error}\n  hint: {}\n",
+                error.code(),
+                error.hint_text()
+            ));
         }
         let value = json!({
             "code": error.code().as_str(),
@@ -204,7 +215,11 @@ fn text_event(event: &Event, now: &Timestamp, zone: &TimeZone) -> String {
             // A message and what to do about it are for people: they get lines of their own.
             match (key.as_str(), value) {
                 ("message" | "hint" | "suggestion", Value::String(text)) if !text.is_empty() => {
-                    after.push(if key == "message" { format!("    {text}\n") } else { format!("    hint: {text}\n") });
+                    after.push(if key == "message" {
+                        format!("    {text}\n")
+                    } else {
+                        format!("    hint: {text}\n")
+                    });
                 }
                 ("message" | "hint" | "suggestion", _) => {}
                 _ => add(key, value),

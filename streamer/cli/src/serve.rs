@@ -129,7 +129,9 @@ impl Live {
     pub(crate) fn termination_message(&self) -> String {
         let mut report = self.snapshot();
         let fits = |report: &RunReport| {
-            serde_json::to_string(report).ok().filter(|text| text.len() <= TERMINATION_LIMIT)
+            serde_json::to_string(report)
+                .ok()
+                .filter(|text| text.len() <= TERMINATION_LIMIT)
         };
         if let Some(text) = fits(&report) {
             return text;
@@ -139,7 +141,11 @@ impl Live {
         if let Some(text) = fits(&report) {
             return text;
         }
-        report.result = report.result.as_ref().and_then(|result| result.get("backup_id")).cloned();
+        report.result = report
+            .result
+            .as_ref()
+            .and_then(|result| result.get("backup_id"))
+            .cloned();
         report.stream = None;
         if let Some(error) = &mut report.error {
             error.message = error.message.chars().take(500).collect();
@@ -173,7 +179,10 @@ pub(crate) async fn serve(address: SocketAddr, live: Live) -> Result<SocketAddr>
     let listener = tokio::net::TcpListener::bind(address).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     let router = Router::new()
-        .route("/v1/report", get(|State(live): State<Live>| async move { Json(live.snapshot()) }))
+        .route(
+            "/v1/report",
+            get(|State(live): State<Live>| async move { Json(live.snapshot()) }),
+        )
         .route("/status", get(status))
         .route("/metrics", get(scrape))
         .route("/healthz", get(|| async { "ok\n" }))
@@ -192,7 +201,14 @@ async fn status(State(live): State<Live>) -> Response {
 
 async fn scrape(State(live): State<Live>) -> Response {
     let body = metrics::encode(&live.snapshot().command, live.stream_status().as_ref());
-    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], body).into_response()
+    (
+        [(
+            header::CONTENT_TYPE,
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        )],
+        body,
+    )
+        .into_response()
 }
 
 async fn heard(State(live): State<Live>, Query(heard): Query<Heard>) -> StatusCode {
@@ -216,7 +232,9 @@ mod tests {
     fn a_termination_message_is_always_small_and_whole() {
         let live = Live::new("backup", Some("run-1".into()));
         for number in 0..30 {
-            live.emit(Event::new(Severity::Warning, "backup.page_damaged").body(Value::String(format!("{number:0300}"))));
+            live.emit(
+                Event::new(Severity::Warning, "backup.page_damaged").body(Value::String(format!("{number:0300}"))),
+            );
         }
         live.fail(&Error::new(code::cli::INTERNAL, "x".repeat(10_000)));
         let text = live.termination_message();
@@ -230,12 +248,21 @@ mod tests {
     #[tokio::test]
     async fn heard_ends_the_wait_only_for_the_right_run_and_after_the_end() {
         let live = Live::new("backup", Some("run-1".into()));
-        let ask = |run: &str| heard(State(live.clone()), Query(Heard { run: Some(run.to_owned()) }));
+        let ask = |run: &str| {
+            heard(
+                State(live.clone()),
+                Query(Heard {
+                    run: Some(run.to_owned()),
+                }),
+            )
+        };
         assert_eq!(ask("run-1").await, StatusCode::CONFLICT);
         live.succeed(Value::Null);
         assert_eq!(ask("run-2").await, StatusCode::NOT_FOUND);
         assert_eq!(ask("run-1").await, StatusCode::NO_CONTENT);
         // Only the word that it was heard can end this wait.
-        tokio::time::timeout(Duration::from_secs(60), live.linger(Duration::from_secs(3600))).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(60), live.linger(Duration::from_secs(3600)))
+            .await
+            .unwrap();
     }
 }

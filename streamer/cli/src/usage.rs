@@ -36,7 +36,9 @@ fn format(arguments: &[OsString]) -> Format {
         ["-o" | "--output", value] => Some(*value),
         _ => None,
     });
-    let joined = words.iter().find_map(|word| word.strip_prefix("--output=").or_else(|| word.strip_prefix("-o")));
+    let joined = words
+        .iter()
+        .find_map(|word| word.strip_prefix("--output=").or_else(|| word.strip_prefix("-o")));
     found
         .next()
         .or(joined)
@@ -52,8 +54,11 @@ fn translate(error: &clap::Error) -> Error {
     let meaning: Code = match (error.kind(), argument) {
         (ErrorKind::ValueValidation, name) if name.contains("LSN") => code::usage::LSN,
         (ErrorKind::ValueValidation, name)
-            if name.contains("<DEPLOYMENT>") || name.contains("<BACKUP>") || name.contains("[BACKUP]")
-                || name.contains("[DEPLOYMENT]") || name.contains("<NAME>") =>
+            if name.contains("<DEPLOYMENT>")
+                || name.contains("<BACKUP>")
+                || name.contains("[BACKUP]")
+                || name.contains("[DEPLOYMENT]")
+                || name.contains("<NAME>") =>
         {
             code::usage::NAME
         }
@@ -62,9 +67,21 @@ fn translate(error: &clap::Error) -> Error {
     // The first paragraph says what is wrong; usage and tips follow it.
     let rendered = error.render().to_string();
     let mut lines = rendered.lines();
-    let first = lines.next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-    let more: Vec<&str> = lines.by_ref().take_while(|line| !line.trim().is_empty()).map(str::trim).collect();
-    let message = if more.is_empty() { first } else { format!("{first} {}", more.join(", ")) };
+    let first = lines
+        .next()
+        .unwrap_or_default()
+        .trim_start_matches("error: ")
+        .to_owned();
+    let more: Vec<&str> = lines
+        .by_ref()
+        .take_while(|line| !line.trim().is_empty())
+        .map(str::trim)
+        .collect();
+    let message = if more.is_empty() {
+        first
+    } else {
+        format!("{first} {}", more.join(", "))
+    };
     let answer = Error::new(meaning, message);
     let tip = rendered.lines().find_map(|line| line.trim().strip_prefix("tip: "));
     let usage = rendered.lines().find_map(|line| line.strip_prefix("Usage: "));
@@ -94,7 +111,10 @@ mod tests {
         assert_eq!(code_of(&["list", ""]).0, "usage.invalid_name");
         assert_eq!(code_of(&["list", &"a".repeat(300)]).0, "usage.invalid_name");
         assert_eq!(code_of(&["show", "db1", "x/y"]).0, "usage.invalid_name");
-        assert_eq!(code_of(&["restore", "db1", "--target", "/t", "--to-lsn", "zzz"]).0, "usage.invalid_lsn");
+        assert_eq!(
+            code_of(&["restore", "db1", "--target", "/t", "--to-lsn", "zzz"]).0,
+            "usage.invalid_lsn"
+        );
         let (code, message) = code_of(&["bakup", "db1"]);
         assert_eq!(code, "usage.invalid");
         assert!(message.contains("bakup") && !message.contains('\n'), "{message}");
@@ -102,7 +122,11 @@ mod tests {
 
     #[test]
     fn the_format_is_found_in_a_line_that_cannot_be_parsed() {
-        for line in [&["x", "-o", "json", "bakup"][..], &["x", "bakup", "--output=json"], &["x", "-ojson"]] {
+        for line in [
+            &["x", "-o", "json", "bakup"][..],
+            &["x", "bakup", "--output=json"],
+            &["x", "-ojson"],
+        ] {
             let words: Vec<OsString> = line.iter().map(OsString::from).collect();
             assert_eq!(format(&words), Format::Json, "{line:?}");
         }

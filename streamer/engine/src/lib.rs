@@ -3,11 +3,13 @@
 //! never prints, never exits.
 
 pub mod backup;
+pub mod fetch;
 pub mod preflight;
 mod progress;
 pub mod records;
 pub mod restore;
 pub mod retention;
 pub mod source;
+pub mod verify;
 pub mod wal;
 pub mod window;

@@ -41,9 +41,15 @@ impl Report for BackupResult {
             self.reused_pages,
             self.zero_pages,
             self.reuse * 100.0,
-            self.ancestor.as_ref().map_or_else(String::new, |id| format!(" of {id}")),
+            self.ancestor
+                .as_ref()
+                .map_or_else(String::new, |id| format!(" of {id}")),
             self.duration_ms as f64 / 1000.0,
-            if self.encrypted { "AES-256-GCM (the deployment's data key, wrapped under the KEK)" } else { "none" },
+            if self.encrypted {
+                "AES-256-GCM (the deployment's data key, wrapped under the KEK)"
+            } else {
+                "none"
+            },
             self.primary_key,
         );
         out.push_str(if self.pitr_covered {
@@ -52,7 +58,11 @@ impl Report for BackupResult {
             "Recovery:        this backup by itself; for every later moment run `pg_hardstorage wal stream`\n"
         });
         for file in self.external_files.iter().filter(|file| file.attachment.is_none()) {
-            out.push_str(&format!("Not included:    {} ({})\n", file.path, file.note.as_deref().unwrap_or("-")));
+            out.push_str(&format!(
+                "Not included:    {} ({})\n",
+                file.path,
+                file.note.as_deref().unwrap_or("-")
+            ));
         }
         for page in &self.damaged_pages {
             let block = page.block.map_or_else(|| "-".to_owned(), |block| block.to_string());
@@ -74,14 +84,21 @@ pub(crate) fn host_name() -> String {
 
 /// A backup that was kept although the server's own pages are damaged is not a success.
 fn exit(result: &BackupResult) -> u8 {
-    if result.damaged_pages.is_empty() { 0 } else { code::engine::PAGES_DAMAGED.info().exit }
+    if result.damaged_pages.is_empty() {
+        0
+    } else {
+        code::engine::PAGES_DAMAGED.info().exit
+    }
 }
 
 /// Runs it.
 pub(crate) async fn run(app: &App, args: TakeArgs) -> u8 {
     let run_args = args.run.clone();
     let work = |running: Running| async move {
-        let name = args.deployment.clone().ok_or_else(|| Error::new(code::usage::INVALID, "which deployment?"))?;
+        let name = args
+            .deployment
+            .clone()
+            .ok_or_else(|| Error::new(code::usage::INVALID, "which deployment?"))?;
         let source = app.source(&args.source, &name)?;
         let url = app.repo_url(&args.source.repo, Some(&name))?;
         let repository = app.repository(&url, Mode::Write).await?;
@@ -101,9 +118,10 @@ pub(crate) async fn take(
 ) -> Result<BackupResult> {
     let max_rate_kib = args.max_rate.map(rate).transpose()?;
     let source_snapshot = match &args.source_snapshot {
-        Some(path) => Some(std::fs::read(path).map_err(|error| {
-            Error::new(code::cli::IO, format!("read {}", path.display())).source(error)
-        })?),
+        Some(path) => Some(
+            std::fs::read(path)
+                .map_err(|error| Error::new(code::cli::IO, format!("read {}", path.display())).source(error))?,
+        ),
         None => None,
     };
     let deployment = repository.deployment_or_create(name).await?;
@@ -131,7 +149,13 @@ pub(crate) async fn take(
 
 fn rate(size: ByteSize) -> Result<u32> {
     let kib = size.0 / 1024;
-    u32::try_from(kib).ok().filter(|kib| (32..=1_048_576).contains(kib)).ok_or_else(|| {
-        Error::new(code::usage::INVALID, format!("--max-rate: PostgreSQL takes 32kB to 1GB a second, not {size}"))
-    })
+    u32::try_from(kib)
+        .ok()
+        .filter(|kib| (32..=1_048_576).contains(kib))
+        .ok_or_else(|| {
+            Error::new(
+                code::usage::INVALID,
+                format!("--max-rate: PostgreSQL takes 32kB to 1GB a second, not {size}"),
+            )
+        })
 }

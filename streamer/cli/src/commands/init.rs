@@ -85,7 +85,14 @@ impl Report for InitResult {
 
 /// Runs it.
 pub(crate) async fn run(app: &App, args: InitArgs) -> u8 {
-    reported(app, "init", &RunArgs::default(), |running| init(app, args, running), zero).await
+    reported(
+        app,
+        "init",
+        &RunArgs::default(),
+        |running| init(app, args, running),
+        zero,
+    )
+    .await
 }
 
 async fn init(app: &App, args: InitArgs, running: Running) -> Result<InitResult> {
@@ -96,34 +103,54 @@ async fn init(app: &App, args: InitArgs, running: Running) -> Result<InitResult>
     let mut connection = source.connect().await?;
     let server = identify(&mut connection).await?;
     connection.close().await;
-    app.tell(Severity::Notice, "init.probe.ok", json!({
-        "pg_version": server.version,
-        "system_id": server.system_id,
-        "timeline": server.timeline,
-    }));
+    app.tell(
+        Severity::Notice,
+        "init.probe.ok",
+        json!({
+            "pg_version": server.version,
+            "system_id": server.system_id,
+            "timeline": server.timeline,
+        }),
+    );
     confirm(&args, &name, &url)?;
     let (repository, repo_created, kek_generated) = repository(app, &url, args.no_encryption).await?;
     let repo_id = hex::encode(repository.descriptor().repository_id);
-    app.tell(Severity::Notice, "init.repo.ready", json!({"repo_id": repo_id, "url": url}));
+    app.tell(
+        Severity::Notice,
+        "init.repo.ready",
+        json!({"repo_id": repo_id, "url": url}),
+    );
     let encryption_enabled = repository.kek_fingerprint().is_some();
     if encryption_enabled {
-        app.tell(Severity::Notice, "init.kek.ready", json!({
-            "generated": kek_generated,
-            "path": app.keyring().kek_path(),
-        }));
+        app.tell(
+            Severity::Notice,
+            "init.kek.ready",
+            json!({
+                "generated": kek_generated,
+                "path": app.keyring().kek_path(),
+            }),
+        );
     }
     let passfile_path = save(app, &args, &name, &url)?;
-    app.tell(Severity::Notice, "init.config.written", json!({"deployment": name, "path": app.config_file}));
+    app.tell(
+        Severity::Notice,
+        "init.config.written",
+        json!({"deployment": name, "path": app.config_file}),
+    );
     let first_backup = if args.skip_backup {
         None
     } else {
         app.tell(Severity::Info, "init.backup.starting", json!({"deployment": name}));
         let take = TakeArgs::plain(name.clone(), args.source.clone());
         let backup = super::backup_take::take(app, &repository, &name, source, &take, running).await?;
-        app.tell(Severity::Notice, "init.backup.ok", json!({
-            "backup_id": backup.backup_id,
-            "duration_ms": backup.duration_ms,
-        }));
+        app.tell(
+            Severity::Notice,
+            "init.backup.ok",
+            json!({
+                "backup_id": backup.backup_id,
+                "duration_ms": backup.duration_ms,
+            }),
+        );
         Some(backup)
     };
     Ok(InitResult {
@@ -183,14 +210,19 @@ async fn repository(app: &App, url: &str, no_encryption: bool) -> Result<(Reposi
     match Repository::init(store, options).await {
         Ok(repository) => Ok((repository, true, generated)),
         // Another was faster: its repository is the one.
-        Err(error) if error.is(code::repository::EXISTS) => Ok((app.repository(url, Mode::Write).await?, false, generated)),
+        Err(error) if error.is(code::repository::EXISTS) => {
+            Ok((app.repository(url, Mode::Write).await?, false, generated))
+        }
         Err(error) => Err(error),
     }
 }
 
 /// Writes the configuration, and a password into a file of its own beside it.
 fn save(app: &App, args: &InitArgs, name: &DeploymentName, url: &str) -> Result<Option<PathBuf>> {
-    let folder = app.config_file.parent().map_or_else(|| app.paths.config.clone(), PathBuf::from);
+    let folder = app
+        .config_file
+        .parent()
+        .map_or_else(|| app.paths.config.clone(), PathBuf::from);
     private_folder(&folder)
         .map_err(|error| Error::new(code::cli::IO, format!("make {}", folder.display())).source(error))?;
     let mut passfile = None;

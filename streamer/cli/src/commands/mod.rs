@@ -36,10 +36,15 @@ pub(crate) async fn dispatch(app: &App, command: Command) -> u8 {
         Command::Init(args) => init::run(app, args).await,
         Command::Backup(args) => backup_take::run(app, args.take).await,
         Command::Restore(args) => restore::run(app, *args).await,
-        Command::Wal(WalCommand::Preflight { deployment, pg_connection, slot }) => {
-            preflight::run(app, deployment, pg_connection.as_deref(), slot.as_deref()).await
-        }
+        Command::Wal(WalCommand::Preflight {
+            deployment,
+            pg_connection,
+            slot,
+        }) => preflight::run(app, deployment, pg_connection.as_deref(), slot.as_deref()).await,
         Command::Wal(WalCommand::Stream(args)) => stream::run(app, *args).await,
+        Command::Wal(WalCommand::Fetch(args)) => fetch::run(app, args).await,
+        Command::Wal(WalCommand::Prefetch(args)) => fetch::run_ahead(app, args).await,
+        Command::Verify(args) => verify::run(app, args).await,
         _ => 2,
     }
 }

@@ -35,19 +35,31 @@ impl Report for PreflightResult {
             self.slot,
             if self.slot_exists { "exists" } else { "will be created" },
         );
-        let width = self.findings.iter().map(|finding| finding.code.len()).max().unwrap_or(0);
+        let width = self
+            .findings
+            .iter()
+            .map(|finding| finding.code.len())
+            .max()
+            .unwrap_or(0);
         for finding in &self.findings {
             let severity = match finding.severity {
                 FindingSeverity::Info => "info",
                 FindingSeverity::Warning => "warning",
                 FindingSeverity::Fatal => "FATAL",
             };
-            out.push_str(&format!("{severity:<8} {:<width$}  {}\n", finding.code, finding.message));
+            out.push_str(&format!(
+                "{severity:<8} {:<width$}  {}\n",
+                finding.code, finding.message
+            ));
             if let Some(suggestion) = &finding.suggestion {
                 out.push_str(&format!("{:9}{:width$}  hint: {suggestion}\n", "", ""));
             }
         }
-        out.push_str(if self.ready { "\n✓ ready for streaming\n" } else { "\n✗ not ready\n" });
+        out.push_str(if self.ready {
+            "\n✓ ready for streaming\n"
+        } else {
+            "\n✗ not ready\n"
+        });
         out
     }
 }
@@ -57,7 +69,10 @@ pub(crate) async fn run(app: &App, deployment: DeploymentName, given: Option<&st
     match look(app, deployment, given, slot).await {
         Ok(result) => {
             app.printer.result("wal preflight", &result);
-            let fatal = result.findings.iter().find(|finding| finding.severity == FindingSeverity::Fatal);
+            let fatal = result
+                .findings
+                .iter()
+                .find(|finding| finding.severity == FindingSeverity::Fatal);
             fatal.map_or(0, |finding| failure(finding).exit_code())
         }
         Err(error) => {
@@ -67,7 +82,12 @@ pub(crate) async fn run(app: &App, deployment: DeploymentName, given: Option<&st
     }
 }
 
-async fn look(app: &App, deployment: DeploymentName, given: Option<&str>, slot: Option<&str>) -> Result<PreflightResult> {
+async fn look(
+    app: &App,
+    deployment: DeploymentName,
+    given: Option<&str>,
+    slot: Option<&str>,
+) -> Result<PreflightResult> {
     let source = app.source_from(given, &deployment)?;
     let slot = app.slot(slot, &deployment)?;
     let mut connection = source.connect().await?;

@@ -6,7 +6,7 @@ use hardstorage_engine::restore::{
     RecoveryTarget, RestoreOptions, RestorePlan, RestoreRequest, RestoreResult, StopAt, TargetAction, both_zones,
     parse_owner, parse_time, plan_restore, restore_command, run_restore,
 };
-use hardstorage_report::{ByteSize, Error, Event, Result, Severity, code};
+use hardstorage_report::{ByteSize, DeploymentName, Error, Event, Result, Severity, code};
 use hardstorage_repository::Mode;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -107,7 +107,10 @@ impl Preview {
         } else {
             out.push_str(&format!("Pre-flight:       ✗ {} issue(s)\n", plan.problems.len()));
             for problem in &plan.problems {
-                out.push_str(&format!("  {}: {}\n    hint: {}\n", problem.code, problem.message, problem.hint));
+                out.push_str(&format!(
+                    "  {}: {}\n    hint: {}\n",
+                    problem.code, problem.message, problem.hint
+                ));
             }
         }
         out
@@ -140,7 +143,10 @@ fn restored(result: &RestoreResult) -> String {
     for note in &result.notes {
         out.push_str(&format!("Note:             {note}\n"));
     }
-    out.push_str(&format!("\nStart it:  pg_ctl -D {} start\n", result.target_dir.display()));
+    out.push_str(&format!(
+        "\nStart it:  pg_ctl -D {} start\n",
+        result.target_dir.display()
+    ));
     out
 }
 
@@ -160,18 +166,23 @@ pub(crate) async fn run(app: &App, args: RestoreArgs) -> u8 {
 }
 
 fn goal(app: &App, args: &RestoreArgs) -> Result<RecoveryTarget> {
-    Ok(match (&args.to_time, args.to_lsn, &args.to_name, args.to_xid, args.to_latest) {
-        // Once, here: a relative time that is computed again later is another time.
-        (Some(text), ..) => RecoveryTarget::Time(parse_time(text, Timestamp::now(), app.printer.zone())?),
-        (_, Some(lsn), ..) => RecoveryTarget::Lsn(lsn),
-        (_, _, Some(name), ..) if name.is_empty() || name.len() > 63 => {
-            return Err(Error::new(code::usage::INVALID, "a restore point's name has 1 to 63 bytes"));
-        }
-        (_, _, Some(name), ..) => RecoveryTarget::Name(name.clone()),
-        (_, _, _, Some(xid), _) => RecoveryTarget::Xid(xid),
-        (.., true) => RecoveryTarget::Latest,
-        _ => RecoveryTarget::Immediate,
-    })
+    Ok(
+        match (&args.to_time, args.to_lsn, &args.to_name, args.to_xid, args.to_latest) {
+            // Once, here: a relative time that is computed again later is another time.
+            (Some(text), ..) => RecoveryTarget::Time(parse_time(text, Timestamp::now(), app.printer.zone())?),
+            (_, Some(lsn), ..) => RecoveryTarget::Lsn(lsn),
+            (_, _, Some(name), ..) if name.is_empty() || name.len() > 63 => {
+                return Err(Error::new(
+                    code::usage::INVALID,
+                    "a restore point's name has 1 to 63 bytes",
+                ));
+            }
+            (_, _, Some(name), ..) => RecoveryTarget::Name(name.clone()),
+            (_, _, _, Some(xid), _) => RecoveryTarget::Xid(xid),
+            (.., true) => RecoveryTarget::Latest,
+            _ => RecoveryTarget::Immediate,
+        },
+    )
 }
 
 async fn restore(app: &App, args: &RestoreArgs, running: Running) -> Result<Outcome> {
@@ -179,7 +190,8 @@ async fn restore(app: &App, args: &RestoreArgs, running: Running) -> Result<Outc
     let url = app.repo_url(&args.repo, Some(&args.deployment))?;
     let owner = args.owner.as_deref().map(|text| {
         let table = |path: &str| {
-            std::fs::read_to_string(path).map_err(|error| Error::new(code::cli::IO, format!("read {path}")).source(error))
+            std::fs::read_to_string(path)
+                .map_err(|error| Error::new(code::cli::IO, format!("read {path}")).source(error))
         };
         parse_owner(text, &table("/etc/passwd")?, &table("/etc/group")?)
     });
@@ -207,12 +219,15 @@ async fn restore(app: &App, args: &RestoreArgs, running: Running) -> Result<Outc
     let deployment = repository.deployment(&args.deployment).await?;
     let mut plan = plan_restore(&deployment, &request).await?;
     running.sink.emit(
-        Event::new(Severity::Info, "restore.manifest_loaded").deployment(&args.deployment).backup(&plan.backup_id).body(json!({
-            "file_count": plan.file_count,
-            "pg_version": plan.pg_version,
-            "stop_lsn": plan.stop_lsn,
-            "tablespaces": plan.tablespaces.len() + 1,
-        })),
+        Event::new(Severity::Info, "restore.manifest_loaded")
+            .deployment(&args.deployment)
+            .backup(&plan.backup_id)
+            .body(json!({
+                "file_count": plan.file_count,
+                "pg_version": plan.pg_version,
+                "stop_lsn": plan.stop_lsn,
+                "tablespaces": plan.tablespaces.len() + 1,
+            })),
     );
     if url.starts_with("s3:") && app.credentials_dir().is_none() && std::env::var_os("AWS_ACCESS_KEY_ID").is_some() {
         plan.notes.push(
@@ -220,12 +235,16 @@ async fn restore(app: &App, args: &RestoreArgs, running: Running) -> Result<Outc
         );
     }
     if args.preview {
-        let preview = Preview { preflight_ok: plan.problems.is_empty(), plan, zone: app.printer.zone().clone() };
+        let preview = Preview {
+            preflight_ok: plan.problems.is_empty(),
+            plan,
+            zone: app.printer.zone().clone(),
+        };
         return Ok(Outcome::Preview(Box::new(preview)));
     }
     let options = RestoreOptions {
         jobs: args.jobs.map_or_else(default_jobs, usize::from),
-        restore_command: fetch_command(app, args, &url, &plan)?,
+        restore_command: fetch_command(app, &args.deployment, &url, &plan)?,
         run_id: args.run.run_id.clone(),
     };
     let stop = app.stop()?;
@@ -241,14 +260,15 @@ fn repository_path(url: &str) -> Option<PathBuf> {
 }
 
 /// The restore_command: absolute paths only, and nothing that relies on HOME.
-fn fetch_command(app: &App, args: &RestoreArgs, url: &str, plan: &RestorePlan) -> Result<String> {
+pub(crate) fn fetch_command(app: &App, deployment: &DeploymentName, url: &str, plan: &RestorePlan) -> Result<String> {
     let program = match std::env::var_os("PG_HARDSTORAGE_RESTORE_BIN") {
         Some(path) => PathBuf::from(path),
-        None => std::env::current_exe()
-            .map_err(|error| Error::new(code::cli::IO, "find this program").source(error))?,
+        None => {
+            std::env::current_exe().map_err(|error| Error::new(code::cli::IO, "find this program").source(error))?
+        }
     };
     let text = |path: &Path| path.to_string_lossy().into_owned();
-    let before = [text(&program), "wal".into(), "fetch".into(), args.deployment.to_string()];
+    let before = [text(&program), "wal".into(), "fetch".into(), deployment.to_string()];
     let mut after = vec!["--repo".to_owned(), url.to_owned()];
     if app.config_file.exists() {
         after.extend(["--config".to_owned(), text(&app.config_file)]);
@@ -258,6 +278,11 @@ fn fetch_command(app: &App, args: &RestoreArgs, url: &str, plan: &RestorePlan) -
         None => after.extend(["--keyring".to_owned(), text(app.keyring_dir())]),
     }
     after.extend(["--lineage".to_owned(), plan.lineage().to_string()]);
-    after.extend(["--timeline".to_owned(), plan.target_timeline.to_string(), "--quiet".to_owned()]);
+    after.extend(["--wal-segment-size".to_owned(), plan.segment_size().bytes().to_string()]);
+    after.extend([
+        "--timeline".to_owned(),
+        plan.target_timeline.to_string(),
+        "--quiet".to_owned(),
+    ]);
     Ok(restore_command(&before, &after))
 }

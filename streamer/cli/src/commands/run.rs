@@ -42,13 +42,28 @@ where
     W: FnOnce(Running) -> F,
 {
     let live = Live::new(name, args.run_id.clone());
-    let sink = Arc::new(Tee { printer: app.printer.clone(), live: live.clone() });
+    let sink = Arc::new(Tee {
+        printer: app.printer.clone(),
+        live: live.clone(),
+    });
     let outcome = match args.report_listen {
         Some(address) => match serve(address, live.clone()).await {
-            Ok(_) => work(Running { live: live.clone(), sink }).await,
+            Ok(_) => {
+                work(Running {
+                    live: live.clone(),
+                    sink,
+                })
+                .await
+            }
             Err(error) => Err(error),
         },
-        None => work(Running { live: live.clone(), sink }).await,
+        None => {
+            work(Running {
+                live: live.clone(),
+                sink,
+            })
+            .await
+        }
     };
     let code = match &outcome {
         Ok(result) => {

@@ -35,7 +35,11 @@ pub(crate) async fn run(app: &App, args: StreamArgs) -> u8 {
         let stop = app.stop()?;
         let plan = StreamPlan {
             source,
-            slot: if args.no_slot { None } else { Some(app.slot(args.slot.as_deref(), &args.deployment)?) },
+            slot: if args.no_slot {
+                None
+            } else {
+                Some(app.slot(args.slot.as_deref(), &args.deployment)?)
+            },
             flush_interval: args.flush_interval,
             status_interval: args.status_interval,
             receive_timeout: args.receive_timeout,
@@ -49,7 +53,10 @@ pub(crate) async fn run(app: &App, args: StreamArgs) -> u8 {
         let now = deployment.surroundings().now();
         let monitor = Arc::new(Monitor::new(StreamStatus::new(args.deployment.clone(), now)));
         running.live.follow(monitor.subscribe());
-        let stop = StopSignal { drain: stop.drain, kill: stop.kill };
+        let stop = StopSignal {
+            drain: stop.drain,
+            kill: stop.kill,
+        };
         run_stream(&deployment, &plan, &stop, running.sink, monitor).await
     };
     reported(app, "wal stream", &run_args, work, zero).await

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use hardstorage_report::{BackupId, DeploymentName, Error, ErrorReport, Lsn, Result, SystemId, Timeline, code};
+use hardstorage_report::{BackupId, DeploymentName, Error, ErrorReport, Lsn, Result, SegmentSize, SystemId, Timeline, code};
 use hardstorage_repository::wal::{Coverage, ServerTime, TimeAnswer, WalArchive};
 use hardstorage_repository::{Catalog, CatalogEntry, Deployment, Lineage, Manifest, VerifiedManifest};
 use jiff::Timestamp;
@@ -104,6 +104,11 @@ impl RestorePlan {
     /// The life of the cluster that the backup belongs to.
     pub fn lineage(&self) -> Lineage {
         self.manifest.lineage
+    }
+
+    /// The size of the cluster's WAL segments.
+    pub fn segment_size(&self) -> SegmentSize {
+        self.manifest.server.wal_segment_size
     }
 
     /// The first thing in the way, as the error of a run.

@@ -58,6 +58,8 @@ pub fn auto_conf(source: &str, settings: &RecoverySettings) -> String {
     out.push_str("\n# Remove this block when the restored server is to archive or replicate again.\n");
     let mut put = |name: &str, value: &str| out.push_str(&format!("{name} = {}\n", quote_conf(value)));
     put("restore_command", &settings.restore_command);
+    // Segments that were fetched ahead and are not needed any more; the command runs in the data directory.
+    put("recovery_end_command", "rm -rf pg_wal/.pg_hardstorage");
     put("recovery_target_timeline", &settings.timeline.to_string());
     // Targets of an earlier recovery would be a second target, which PostgreSQL refuses.
     let own = settings.stop.settings(settings.inclusive, settings.action);

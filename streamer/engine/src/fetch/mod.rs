@@ -1,0 +1,128 @@
+//! Giving WAL back to a recovering PostgreSQL, one file at a time, with the next ones fetched ahead.
+//!
+//! The answer is a type: `Absent` can only be made from the repository's own proof. Everything else that goes wrong is
+//! an error, which the command line turns into an exit code that PostgreSQL does not take for the end of the archive.
+
+mod spool;
+
+use std::path::{Path, PathBuf};
+
+use hardstorage_report::{Error, Result, SegmentName, Timeline, code};
+use hardstorage_repository::wal::{Fetched, FetchedFile, ProvenAbsent, WalArchive};
+use tokio::io::AsyncWriteExt;
+
+pub use spool::Spool;
+
+/// What became of a request.
+#[derive(Debug)]
+pub enum Answer {
+    /// The file lies at its destination.
+    Found,
+    /// It is not in the archive, and that is proven.
+    Absent(ProvenAbsent),
+}
+
+/// Segments that are fetched ahead at a time.
+const AT_ONCE: usize = 2;
+
+fn failed(doing: &str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
+    let message = format!("{doing} {}", path.display());
+    move |error| Error::new(code::cli::IO, message).source(error)
+}
+
+/// A name beside a destination that PostgreSQL does not look for.
+fn beside(destination: &Path) -> PathBuf {
+    let name = destination.file_name().unwrap_or_default().to_string_lossy();
+    destination.with_file_name(format!("{name}.pg_hardstorage.{}", std::process::id()))
+}
+
+/// Brings one file to its destination: whole and checked, or not at all.
+pub async fn fetch_file(
+    archive: &WalArchive,
+    name: &str,
+    follow: Option<Timeline>,
+    destination: &Path,
+) -> Result<Answer> {
+    let file = match archive.fetch(name, follow).await? {
+        Fetched::Found(file) => file,
+        Fetched::Absent(proof) => return Ok(Answer::Absent(proof)),
+    };
+    let temporary = beside(destination);
+    let written = write(file, &temporary).await;
+    if let Err(error) = written {
+        // What is left behind has a name that PostgreSQL never asks for.
+        let _ = std::fs::remove_file(&temporary);
+        return Err(error);
+    }
+    std::fs::rename(&temporary, destination).map_err(failed("rename to", destination))?;
+    Ok(Answer::Found)
+}
+
+async fn write(file: FetchedFile, path: &Path) -> Result<()> {
+    let expected = file.length();
+    let mut out = tokio::fs::File::create(path).await.map_err(failed("create", path))?;
+    let length = file.copy_to(&mut out).await?;
+    out.shutdown().await.map_err(failed("write", path))?;
+    if length == expected {
+        Ok(())
+    } else {
+        Err(Error::new(
+            code::repository::OBJECT_CORRUPT,
+            format!("{} bytes came instead of {expected}", length),
+        ))
+    }
+}
+
+/// Fetches the segments after `asked` into the spool, until it is full or the archive has no more. A failure here is
+/// nobody's answer: the segment is fetched again when it is asked for.
+pub async fn fetch_ahead(
+    archive: &WalArchive,
+    asked: SegmentName,
+    follow: Option<Timeline>,
+    spool: &Spool,
+) -> Result<()> {
+    let Some(_lock) = spool.lock()? else { return Ok(()) };
+    spool.drop_before(asked)?;
+    let mut next = asked;
+    let mut wanted = Vec::new();
+    for _ in 0..spool.capacity() {
+        next = next.next(archive.segment_size());
+        if !spool.has(next)? {
+            wanted.push(next);
+        }
+    }
+    for group in wanted.chunks(AT_ONCE) {
+        let fetched =
+            futures::future::join_all(group.iter().map(|segment| spool_one(archive, *segment, follow, spool))).await;
+        for outcome in fetched {
+            if !outcome? {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// True when the segment is in the spool now. Only finished segments go there.
+async fn spool_one(
+    archive: &WalArchive,
+    segment: SegmentName,
+    follow: Option<Timeline>,
+    spool: &Spool,
+) -> Result<bool> {
+    if !archive.has_segment(segment).await? {
+        return Ok(false);
+    }
+    let Fetched::Found(mut file) = archive.fetch(&segment.to_string(), follow).await? else {
+        return Ok(false);
+    };
+    if file.is_assembled() {
+        return Ok(false);
+    }
+    let mut entry = spool.begin(segment)?;
+    while let Some(bytes) = file.next().await? {
+        entry.write(&bytes)?;
+    }
+    entry.finish()?;
+    Ok(true)
+}
