@@ -83,6 +83,8 @@
 //!  140 116 zero
 //! ```
 //!
+//! The key of a keyed hash is HKDF-SHA256 of the data key with the salt `hs1` and the info that is named with it.
+//!
 //! Sealing is AES-256-GCM. Keys: HKDF-SHA256 of the data key with the header's salt and the info `wal frames`,
 //! `wal directory` or `wal metadata`. Nonce: four zero bytes, then the frame's number (else 0) as eight big-endian
 //! bytes. Associated data: the 64 bytes of the header, then the 16 bytes of the frame's or directory's header; for the

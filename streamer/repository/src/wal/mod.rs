@@ -32,6 +32,7 @@ mod object_writer;
 mod seal;
 mod segments;
 mod tails;
+mod trailer;
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -184,7 +184,11 @@ impl WalArchive {
         while index < walk.pieces.len() {
             // Pieces behind the first later one are read in groups: most hold a commit, a bulk load may not.
             let group: Vec<usize> = (index..walk.pieces.len().min(index + READS)).collect();
-            let missing: Vec<usize> = group.iter().copied().filter(|at| !walk.known.contains_key(at)).collect();
+            let missing: Vec<usize> = group
+                .iter()
+                .copied()
+                .filter(|at| !walk.known.contains_key(at))
+                .collect();
             let read = stream::iter(missing).map(|at| {
                 let piece = walk.pieces.get(at).copied();
                 let last = at + 1 == walk.pieces.len();

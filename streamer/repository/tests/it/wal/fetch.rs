@@ -146,9 +146,6 @@ async fn a_streamer_that_goes_on_during_the_fetch_is_seen() {
         let size = bench.archive.segment_size();
         let segment = name(1, 3, size);
         tail(&bench, segment, Lsn(3 * MIB), 40_000).await;
-        // The streamer works below the faults.
-        let writing = Deployment::for_tests(bench.memory.clone() as DynStore, "db1");
-        drop(writing);
         let gate = Gate::new();
         let calls = bench.faults.calls();
         bench.faults.at(calls + number, Fault::HoldBefore(gate.clone()));
