@@ -99,6 +99,24 @@ impl AncestorReader {
         })
     }
 
+    /// The same, or nothing when its file table or pack list cannot be read because it is damaged: then all is stored
+    /// anew, which heals. A store that fails is an error.
+    pub async fn open_unless_damaged(
+        deployment: &Deployment,
+        file_table: &Root,
+        pack_list: &Root,
+        damaged: HashSet<(PackId, u32)>,
+    ) -> Result<Option<AncestorReader>> {
+        match AncestorReader::open(deployment, file_table, pack_list, damaged).await {
+            Ok(reader) => Ok(Some(reader)),
+            Err(error) if is_damage(&error) => {
+                tracing::warn!(%error, "the earlier backup cannot be compared with: everything is stored anew");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// The name that the ancestor's tablespaces have for their version directory (`PG_17_202406281`), when the server
     /// was upgraded since.
     #[must_use]
@@ -178,7 +196,7 @@ impl AncestorReader {
         let Some(layers) = file.sections.get(number) else {
             return Ok(None);
         };
-        match self.load(layers).await {
+        match self.load(layers, file.block_size).await {
             Ok(section) => Ok(Some(Arc::new(section))),
             Err(error) if is_damage(&error) => {
                 tracing::warn!(%error, "a map of the earlier backup is damaged: its pages are stored anew");
@@ -202,11 +220,12 @@ impl AncestorReader {
         }
     }
 
-    async fn load(&mut self, layers: &[LayerRefs]) -> Result<AncestorSection> {
-        let mut values = Vec::with_capacity(layers.len());
-        for layer in layers {
-            values.push((self.value(&layer.map).await?, self.value(&layer.column).await?));
-        }
+    async fn load(&mut self, layers: &[LayerRefs], block_size: u32) -> Result<AncestorSection> {
+        // A stack is a handful of layers: all of it is asked for at once, which is one round trip instead of sixteen.
+        let values = layers
+            .iter()
+            .map(|layer| async { tokio::try_join!(self.value(&layer.map), self.value(&layer.column)) });
+        let values: Vec<(Vec<u8>, Vec<u8>)> = futures::future::try_join_all(values).await?;
         let resolve = move || {
             let decoded = values.into_iter().map(|(map, column)| {
                 let map = LayerMap::decode(&map)?;
@@ -216,7 +235,14 @@ impl AncestorReader {
             let decoded: Vec<_> = decoded.collect::<Result<_>>()?;
             let above = decoded.iter().skip(1).flat_map(|(map, _)| &map.runs);
             let delta_pages = above.map(|run| u64::from(run.pages)).sum();
-            Ok((PageMap::resolve(&decoded)?, delta_pages))
+            let map = PageMap::resolve(&decoded)?;
+            if map.block_size() != block_size {
+                return Err(Error::new(
+                    code::repository::OBJECT_CORRUPT,
+                    "a layer has another block size than its file",
+                ));
+            }
+            Ok((map, delta_pages))
         };
         let in_frames = layers.iter().all(|layer| matches!(layer.map, Value::Frames(_)));
         let resolved: Result<(PageMap, u64)> = if in_frames {
@@ -228,11 +254,17 @@ impl AncestorReader {
         };
         let (map, delta_pages) = resolved?;
         let usable = self.usable_frames(&map);
-        let mut meta_packs = layers
+        let mut meta_frames = layers
             .iter()
-            .flat_map(|layer| layer.map.frames().iter().chain(layer.column.frames()))
-            .map(|at| self.packs.by_number(at.pack));
-        let rewrite = meta_packs.any(|pack| pack.is_ok_and(|pack| self.sparse.contains(&pack.id)));
+            .flat_map(|layer| layer.map.frames().iter().chain(layer.column.frames()));
+        // What can be read today but should not be referred to any more.
+        let rewrite = meta_frames.any(|at| {
+            self.packs.by_number(at.pack).is_ok_and(|pack| {
+                self.sparse.contains(&pack.id)
+                    || self.packs.missing.contains(&pack.id)
+                    || self.damaged.contains(&(pack.id, at.number))
+            })
+        });
         Ok(AncestorSection {
             map,
             layers: layers.to_vec(),

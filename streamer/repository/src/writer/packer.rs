@@ -11,9 +11,10 @@ use std::sync::mpsc::Receiver;
 use hardstorage_codec::BlockCrc;
 use hardstorage_report::{Error, Result, code};
 
-use super::Finished;
 use super::batch::{Batch, Fate, FileHead, FreeBatches, Gathered, Item, Page, Payload, Piece};
+use super::crew::interrupted;
 use super::entries::{Entries, INLINE_LEN};
+use super::options::Finished;
 use super::section::Section;
 use super::stream::PackStream;
 use super::workers::{Job, Jobs, Told};
@@ -64,10 +65,6 @@ pub(super) struct Packer {
     section: Section,
     totals: Totals,
     changed_pages: u64,
-}
-
-fn died() -> Error {
-    Error::new(code::cli::INTERRUPTED, "the backup was given up")
 }
 
 fn disorder() -> Error {
@@ -121,7 +118,7 @@ impl Packer {
                     self.ready.insert(gathered.turn, Ready::Gathered(gathered));
                 }
                 Ok(Told::End(batches)) => end = Some(batches),
-                Ok(Told::Died) | Err(_) => return Err(died()),
+                Ok(Told::Died) | Err(_) => return Err(interrupted()),
             }
             while let Some(batch) = self.waiting.remove(&self.next_batch) {
                 self.next_batch += 1;

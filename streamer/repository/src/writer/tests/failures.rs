@@ -166,3 +166,37 @@ async fn cancelling_ends_a_backup_that_waits_for_the_store() {
     let error = stuck.await.unwrap().unwrap_err();
     assert!(error.is(code::cli::INTERRUPTED), "{error:?}");
 }
+
+/// A pack that changed its length is not referred to any more, though what lies in it can still be read: a commit would
+/// refuse it.
+#[tokio::test(flavor = "multi_thread")]
+async fn packs_of_another_length_are_left() {
+    let store = Arc::new(MemoryStore::new());
+    let deployment = small(store.clone(), true);
+    let tree = Tree::from([("base/1".to_owned(), Some(noise(1, 6 << 20)))]);
+    let first = backup(&deployment, 1, &tree, None, 32 << 10).await.unwrap();
+    for pack in first.packs.iter().filter(|pack| pack.kind == PackKind::Meta) {
+        let name = layout::pack(deployment.name(), &pack.id.writer, pack.id.sequence);
+        assert!(store.corrupt(&name, |bytes| bytes.push(0)));
+    }
+    let ancestor = open(&deployment, &first).await.unwrap();
+    let second = backup(&deployment, 2, &tree, Some(ancestor), 32 << 10).await.unwrap();
+    must_equal(&deployment, &second, &tree).await;
+    assert_eq!(second.totals.new_pages, 0, "the pages themselves are sound");
+    let old = |pack: &&crate::PackRecord| pack.kind == PackKind::Meta && pack.id.writer == WriterId::new([1; 16]);
+    assert_eq!(second.packs.iter().find(old), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ancestor_whose_roots_are_damaged_is_none() {
+    let store = Arc::new(MemoryStore::new());
+    let deployment = small(store.clone(), true);
+    let tree = Tree::from([("base/1".to_owned(), Some(noise(1, 100_000)))]);
+    let first = backup(&deployment, 1, &tree, None, 32 << 10).await.unwrap();
+    let open = || AncestorReader::open_unless_damaged(&deployment, &first.file_table, &first.pack_list, HashSet::new());
+    assert!(open().await.unwrap().is_some());
+    let at = first.file_table.frames[0];
+    let name = layout::pack(deployment.name(), &at.pack.writer, at.pack.sequence);
+    assert!(store.corrupt(&name, |bytes| bytes[at.offset as usize + 20] ^= 1));
+    assert!(open().await.unwrap().is_none());
+}

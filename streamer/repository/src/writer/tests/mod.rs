@@ -12,10 +12,14 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use hardstorage_codec::Secret;
+use hardstorage_report::{Error, Result, code};
 use hardstorage_storage::{DynStore, MemoryStore};
+use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::{DataKey, RepoConfig, Surroundings, WriterId};
+use crate::layer::SECTION_LEN;
+use crate::table::{Entry, EntryKey, EntryKind};
+use crate::{DataKey, Deployment, PackKind, RepoConfig, Surroundings, WriterId};
 
 const BLOCK: u32 = 8192;
 
