@@ -83,7 +83,10 @@ impl Source {
 
     /// The user, where it can be known.
     pub fn user(&self) -> Option<String> {
-        self.conninfo.settings(&self.environment).ok().map(|settings| settings.user().to_owned())
+        self.conninfo
+            .settings(&self.environment)
+            .ok()
+            .map(|settings| settings.user().to_owned())
     }
 
     /// The application name that the server sees.

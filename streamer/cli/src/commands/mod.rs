@@ -1,27 +1,49 @@
 //! One file for each command: it resolves what it needs, calls the engine, prints the report.
 
 pub(crate) mod backup_take;
+pub(crate) mod catalogue;
 pub(crate) mod fetch;
 pub(crate) mod init;
+pub(crate) mod keys;
+pub(crate) mod meta;
 pub(crate) mod preflight;
+pub(crate) mod repo;
 pub(crate) mod restore;
+pub(crate) mod retention;
 pub(crate) mod run;
 pub(crate) mod stream;
 pub(crate) mod verify;
+pub(crate) mod wal;
 
 use std::future::Future;
 
 use hardstorage_report::Result;
 
 use crate::app::App;
-use crate::args::{Command, WalCommand};
+use crate::args::{BackupCommand, BackupVerb, Command, SelfCommand, SlotCommand, WalCommand};
 use crate::printer::Report;
 
 /// The name of a command in documents and messages.
 pub(crate) fn name(command: &Command) -> &'static str {
     match command {
+        Command::Init(_) => "init",
+        Command::Backup(_) => "backup",
+        Command::Restore(_) => "restore",
+        Command::Wal(_) => "wal",
+        Command::Status(_) => "status",
+        Command::List(_) => "list",
+        Command::Show(_) => "show",
+        Command::Verify(_) => "verify",
+        Command::Rotate(_) => "rotate",
+        Command::Hold(_) => "hold",
+        Command::Repo(_) => "repo",
+        Command::Keyring(_) => "keyring",
+        Command::Slot(_) => "slot",
+        Command::Own(_) => "self",
         Command::Version => "version",
-        _ => "pg_hardstorage",
+        Command::Completion { .. } => "completion",
+        Command::Man { .. } => "man",
+        Command::Reference { .. } => "reference",
     }
 }
 
@@ -32,20 +54,62 @@ pub(crate) fn version_line() -> String {
 
 /// Runs a command and gives the exit code.
 pub(crate) async fn dispatch(app: &App, command: Command) -> u8 {
+    let name = name(&command);
     match command {
         Command::Init(args) => init::run(app, args).await,
-        Command::Backup(args) => backup_take::run(app, args.take).await,
+        Command::Backup(BackupCommand { verb: None, take }) => backup_take::run(app, take).await,
+        Command::Backup(BackupCommand {
+            verb: Some(BackupVerb::Delete(args)),
+            ..
+        }) => answer(app, "backup delete", retention::delete(app, args)).await,
+        Command::Backup(BackupCommand {
+            verb: Some(BackupVerb::Undelete(args)),
+            ..
+        }) => answer(app, "backup undelete", retention::undelete(app, args)).await,
         Command::Restore(args) => restore::run(app, *args).await,
-        Command::Wal(WalCommand::Preflight {
+        Command::Wal(command) => dispatch_wal(app, command).await,
+        Command::Status(args) => answer(app, name, catalogue::status(app, args)).await,
+        Command::List(args) => match args.deployment.clone() {
+            Some(deployment) => answer(app, name, catalogue::list(app, &args, deployment)).await,
+            None => answer(app, name, catalogue::list_deployments(app, &args)).await,
+        },
+        Command::Show(args) => answer(app, name, catalogue::show(app, args)).await,
+        Command::Verify(args) => verify::run(app, args).await,
+        Command::Rotate(args) => retention::rotate(app, args).await,
+        Command::Hold(args) => answer(app, name, retention::hold(app, args)).await,
+        Command::Repo(command) => repo::run(app, command).await,
+        Command::Keyring(command) => answer(app, name, async { keys::keyring(app, command) }).await,
+        Command::Slot(SlotCommand::Drop {
             deployment,
             pg_connection,
             slot,
-        }) => preflight::run(app, deployment, pg_connection.as_deref(), slot.as_deref()).await,
-        Command::Wal(WalCommand::Stream(args)) => stream::run(app, *args).await,
-        Command::Wal(WalCommand::Fetch(args)) => fetch::run(app, args).await,
-        Command::Wal(WalCommand::Prefetch(args)) => fetch::run_ahead(app, args).await,
-        Command::Verify(args) => verify::run(app, args).await,
-        _ => 2,
+            run,
+        }) => {
+            let work = |_: run::Running| async move {
+                keys::drop_slot(app, deployment, pg_connection.as_deref(), slot.as_deref()).await
+            };
+            run::reported(app, "slot drop", &run, work, run::zero).await
+        }
+        Command::Own(SelfCommand::Install { dir }) => answer(app, "self install", async { keys::install(&dir) }).await,
+        Command::Version => answer(app, name, async { Ok(meta::version()) }).await,
+        Command::Completion { shell } => answer(app, name, async { Ok(meta::completion(shell)) }).await,
+        Command::Man { dir } => answer(app, name, async { meta::man(dir.as_deref()) }).await,
+        Command::Reference { what } => answer(app, name, async { Ok(meta::reference(what)) }).await,
+    }
+}
+
+async fn dispatch_wal(app: &App, command: WalCommand) -> u8 {
+    match command {
+        WalCommand::Preflight {
+            deployment,
+            pg_connection,
+            slot,
+        } => preflight::run(app, deployment, pg_connection.as_deref(), slot.as_deref()).await,
+        WalCommand::Stream(args) => stream::run(app, *args).await,
+        WalCommand::Fetch(args) => fetch::run(app, args).await,
+        WalCommand::Prefetch(args) => fetch::run_ahead(app, args).await,
+        WalCommand::List { deployment, repo } => answer(app, "wal list", wal::list(app, deployment, &repo)).await,
+        WalCommand::Audit { deployment, repo } => wal::audit(app, deployment, &repo).await,
     }
 }
 

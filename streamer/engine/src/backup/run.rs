@@ -235,11 +235,13 @@ impl Run<'_> {
                 }),
             );
         }
+        let compared = match &ancestor {
+            Some(stored) => self.open_ancestor(&stored.manifest).await?,
+            None => None,
+        };
+        let ancestor = ancestor.filter(|_| compared.is_some());
         let options = WriterOptions {
-            ancestor: match &ancestor {
-                Some(stored) => Some(self.open_ancestor(&stored.manifest).await?),
-                None => None,
-            },
+            ancestor: compared,
             jobs: self.plan.jobs,
             ..WriterOptions::new(self.session.writer(), self.server.block_size)
         };
@@ -324,10 +326,12 @@ impl Run<'_> {
         Ok(None)
     }
 
-    async fn open_ancestor(&self, manifest: &Manifest) -> Result<AncestorReader> {
+    /// Nothing when the earlier backup is itself damaged: then everything is stored anew, which heals.
+    async fn open_ancestor(&self, manifest: &Manifest) -> Result<Option<AncestorReader>> {
         let damage = Damage::load(self.deployment).await?;
         let damaged: HashSet<_> = damage.iter().map(|(pack, frame, _)| (pack, frame)).collect();
-        let reader = AncestorReader::open(self.deployment, &manifest.file_table, &manifest.pack_list, damaged).await;
+        let roots = (&manifest.file_table, &manifest.pack_list);
+        let reader = AncestorReader::open_unless_damaged(self.deployment, roots.0, roots.1, damaged).await;
         reader.map_err(|error| error.context(format!("compare with backup {}", manifest.backup_id)))
     }
 
@@ -558,7 +562,9 @@ impl Run<'_> {
     /// Whether the WAL right before the backup's is archived: only a stream brings that.
     async fn archive_was_continuous(&self, archive: &WalArchive, need: &Need) -> Result<bool> {
         let first = need.start.segment_start(archive.segment_size());
-        let Some(before) = first.0.checked_sub(1).map(Lsn) else { return Ok(false) };
+        let Some(before) = first.0.checked_sub(1).map(Lsn) else {
+            return Ok(false);
+        };
         archive.is_covered(need.timeline, before, first).await
     }
 

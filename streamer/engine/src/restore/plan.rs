@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use hardstorage_report::{BackupId, DeploymentName, Error, ErrorReport, Lsn, Result, SegmentSize, SystemId, Timeline, code};
+use hardstorage_report::{
+    BackupId, DeploymentName, Error, ErrorReport, Lsn, Result, SegmentSize, SystemId, Timeline, code,
+};
 use hardstorage_repository::wal::{Coverage, ServerTime, TimeAnswer, WalArchive};
 use hardstorage_repository::{Catalog, CatalogEntry, Deployment, Lineage, Manifest, VerifiedManifest};
 use jiff::Timestamp;

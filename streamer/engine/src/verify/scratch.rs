@@ -57,7 +57,9 @@ pub struct RestoreProof {
 }
 
 /// How long recovery to the backup's end may take.
-const RECOVERY: Duration = Duration::from_mins(60);
+const RECOVERY: Duration = Duration::from_hours(1);
+/// Only part of the socket's name here; the source's own port means nothing in the scratch directory.
+const PORT: &str = "5432";
 /// How often the server is asked whether it is ready.
 const POLL: Duration = Duration::from_millis(200);
 
@@ -199,6 +201,7 @@ fn start(programs: &Programs, data: &Path, scratch: &Path) -> Result<Server> {
     fs::set_permissions(&hba, fs::Permissions::from_mode(0o644)).map_err(failed("set the mode of", &hba))?;
     let settings = [
         "listen_addresses=".to_owned(),
+        format!("port={PORT}"),
         format!("unix_socket_directories={}", scratch.display()),
         format!("hba_file={}", hba.display()),
         "ssl=off".to_owned(),
@@ -280,6 +283,8 @@ fn psql(
             database,
             "-c",
             query,
+            "-p",
+            PORT,
             "-h",
         ])
         .arg(socket)

@@ -14,6 +14,7 @@ use hardstorage_report::{Error, Lsn, Result, SegmentName, SegmentSize, Timeline,
 use hardstorage_repository::wal::{RecordFacts, SegmentBuilder, ServerTime, TailWriter, WalArchive};
 use hardstorage_repository::{WriterId, layout};
 use hardstorage_storage::Key;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::assembler::{Assembler, Piece};
@@ -55,6 +56,8 @@ pub struct Recorder {
     collector: FactsCollector,
     open: Option<OpenSegment>,
     finishing: VecDeque<(SegmentName, Lsn, JoinHandle<Result<()>>)>,
+    /// Told when the segment that was sent last is stored.
+    last_finished: Option<oneshot::Receiver<()>>,
     durable: Lsn,
     stored: Stored,
     /// The last bytes received, for an idle mark.
@@ -88,6 +91,7 @@ impl Recorder {
             collector: FactsCollector::new(start, size),
             open: None,
             finishing: VecDeque::new(),
+            last_finished: None,
             durable: durable.max(start),
             stored: Stored::default(),
             last_bytes: Vec::new(),
@@ -218,7 +222,23 @@ impl Recorder {
         }
         let end = self.assembler_boundary(open.name)?;
         let (builder, facts) = (open.builder, open.facts);
-        let task = tokio::spawn(async move { builder.finish(facts).await.map(drop) });
+        // One after the other: a later segment in the archive without the one before would look like a hole to readers.
+        let (done, next) = oneshot::channel();
+        let before = self.last_finished.replace(next);
+        let task = tokio::spawn(async move {
+            if let Some(before) = before
+                && before.await.is_err()
+            {
+                return Err(Error::new(
+                    code::cli::INTERNAL,
+                    "the segment before this one was not stored",
+                ));
+            }
+            builder.finish(facts).await?;
+            // Nobody waits when this is the last segment.
+            let _ = done.send(());
+            Ok(())
+        });
         self.finishing.push_back((open.name, end, task));
         Ok(())
     }

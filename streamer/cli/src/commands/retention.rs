@@ -1,0 +1,267 @@
+//! `rotate`, `hold`, `backup delete` and `backup undelete`: which backups stay.
+
+use std::io::IsTerminal;
+
+use hardstorage_engine::retention::{Action as Verdict, Candidate, Decision, GfsPolicy, decide};
+use hardstorage_report::{BackupId, DeploymentName, Error, Result, code};
+use hardstorage_repository::wal::WalArchive;
+use hardstorage_repository::{Action, BackupState, CatalogEntry, Deployment, Mode};
+use serde::Serialize;
+
+use super::catalogue::known_deployments;
+use super::run::{Running, reported, zero};
+use crate::app::App;
+use crate::args::{HoldArgs, MarkArgs, RepoArg, RotateArgs};
+use crate::printer::Report;
+
+/// What becomes of the backups of one deployment.
+#[derive(Debug, Serialize)]
+pub(crate) struct Rotation {
+    deployment: DeploymentName,
+    policy: GfsPolicy,
+    kept: usize,
+    deleted: usize,
+    held: usize,
+    decisions: Vec<Decision>,
+}
+
+/// The plan, or what was done.
+#[derive(Debug, Serialize)]
+pub(crate) struct RotateResult {
+    dry_run: bool,
+    policy_name: &'static str,
+    deployments: Vec<Rotation>,
+}
+
+impl Report for RotateResult {
+    fn text(&self) -> String {
+        let mut out = if self.dry_run {
+            "Rotation plan (dry-run — nothing was marked deleted; --apply does it)\n".to_owned()
+        } else {
+            "Rotation applied: what was marked deleted can be undeleted until its space is collected\n".to_owned()
+        };
+        for rotation in &self.deployments {
+            let GfsPolicy {
+                keep_last,
+                keep_daily,
+                keep_weekly,
+                keep_monthly,
+                keep_yearly,
+            } = rotation.policy;
+            out.push_str(&format!(
+                "Policy: gfs (last {keep_last}, daily {keep_daily}, weekly {keep_weekly}, monthly {keep_monthly}, yearly {keep_yearly})\n\
+                 {}  keep: {}  delete: {}  held: {}\n",
+                rotation.deployment, rotation.kept, rotation.deleted, rotation.held
+            ));
+            for decision in &rotation.decisions {
+                let word = match decision.action {
+                    Verdict::Keep => "keep",
+                    Verdict::Held => "held",
+                    Verdict::Delete => "del ",
+                };
+                let reasons = decision.reasons.join(",");
+                let reasons = if reasons.is_empty() {
+                    reasons
+                } else {
+                    format!(" ({reasons})")
+                };
+                out.push_str(&format!(
+                    "[{word}] {}  {}{reasons}\n",
+                    decision.backup_id, decision.stopped_at
+                ));
+            }
+        }
+        out
+    }
+}
+
+/// `rotate [DEPLOYMENT]`.
+pub(crate) async fn rotate(app: &App, args: RotateArgs) -> u8 {
+    let run_args = args.run.clone();
+    let work = |_: Running| async move { run_rotate(app, &args).await };
+    reported(app, "rotate", &run_args, work, zero).await
+}
+
+async fn run_rotate(app: &App, args: &RotateArgs) -> Result<RotateResult> {
+    let url = app.repo_url(&args.repo, args.deployment.as_ref())?;
+    let mode = if args.apply { Mode::Write } else { Mode::Read };
+    let repository = app.repository(&url, mode).await?;
+    let names = match &args.deployment {
+        Some(name) => vec![name.clone()],
+        None => known_deployments(app, &repository).await?.into_iter().collect(),
+    };
+    let mut deployments = Vec::with_capacity(names.len());
+    for name in names {
+        let deployment = repository.deployment(&name).await?;
+        let policy = policy(app, args, &name);
+        let decisions = decide(candidates(&deployment).await?, &policy);
+        if args.apply {
+            for decision in decisions.iter().filter(|decision| decision.action == Verdict::Delete) {
+                // A hold that came in between wins: the state's own rules refuse the deletion.
+                let action = Action::Delete {
+                    reason: "retention gfs".to_owned(),
+                };
+                match BackupState::change(&deployment, &decision.backup_id, action).await {
+                    Ok(_) => {}
+                    Err(error) if error.is(code::repository::HELD) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        let count = |action: Verdict| decisions.iter().filter(|decision| decision.action == action).count();
+        deployments.push(Rotation {
+            deployment: name,
+            policy,
+            kept: count(Verdict::Keep),
+            deleted: count(Verdict::Delete),
+            held: count(Verdict::Held),
+            decisions,
+        });
+    }
+    Ok(RotateResult {
+        dry_run: !args.apply,
+        policy_name: "gfs",
+        deployments,
+    })
+}
+
+fn policy(app: &App, args: &RotateArgs, name: &DeploymentName) -> GfsPolicy {
+    let configured = app.deployment(name).retention.unwrap_or_default().gfs();
+    GfsPolicy {
+        keep_last: args.keep_last.unwrap_or(configured.keep_last),
+        keep_daily: args.keep_daily.unwrap_or(configured.keep_daily),
+        keep_weekly: args.keep_weekly.unwrap_or(configured.keep_weekly),
+        keep_monthly: args.keep_monthly.unwrap_or(configured.keep_monthly),
+        keep_yearly: args.keep_yearly.unwrap_or(configured.keep_yearly),
+    }
+}
+
+/// The backups that retention decides about. One whose state cannot be read is not among them: it stays.
+async fn candidates(deployment: &Deployment) -> Result<Vec<Candidate>> {
+    let catalog = deployment.backups().await?;
+    let mut found = Vec::new();
+    for entry in catalog.entries.iter().filter(|entry| entry.is_usable()) {
+        let (Some(stored), Ok(state)) = (entry.manifest(), &entry.state) else {
+            continue;
+        };
+        let m = &stored.manifest;
+        let archive = WalArchive::new(deployment.clone(), m.lineage, m.server.wal_segment_size);
+        let whole = archive
+            .is_covered(m.wal.timeline, m.wal.start_lsn, m.wal.stop_lsn)
+            .await?;
+        found.push(Candidate {
+            backup_id: entry.backup_id.clone(),
+            stopped_at: m.times.stopped_at,
+            held: state.held.is_some(),
+            restorable: whole && entry.damage.is_empty(),
+        });
+    }
+    Ok(found)
+}
+
+/// A backup whose state was changed.
+#[derive(Debug, Serialize)]
+pub(crate) struct StateResult {
+    backup_id: BackupId,
+    done: &'static str,
+    #[serde(flatten)]
+    state: BackupState,
+}
+
+impl Report for StateResult {
+    fn text(&self) -> String {
+        format!("✓ {} {}\n", self.backup_id, self.done)
+    }
+}
+
+async fn change(
+    app: &App,
+    repo: &RepoArg,
+    name: &DeploymentName,
+    id: &BackupId,
+    action: Action,
+    done: &'static str,
+) -> Result<StateResult> {
+    if id.deployment() != name.as_str() {
+        return Err(Error::new(
+            code::repository::BACKUP_MISSING,
+            format!("{id} is a backup of {}, not of {name}", id.deployment()),
+        ));
+    }
+    let url = app.repo_url(repo, Some(name))?;
+    let deployment = app.repository(&url, Mode::Write).await?.deployment(name).await?;
+    let catalog = deployment.backups().await?;
+    let known = catalog.get(id).is_some_and(|entry| entry.manifest().is_some());
+    if !known {
+        return Err(Error::new(
+            code::repository::BACKUP_MISSING,
+            format!("there is no backup {id}"),
+        ));
+    }
+    if matches!(action, Action::Delete { .. }) {
+        refuse_the_last(&catalog.entries, id)?;
+    }
+    let state = BackupState::change(&deployment, id, action).await?;
+    Ok(StateResult {
+        backup_id: id.clone(),
+        done,
+        state,
+    })
+}
+
+/// The last backup is what stands between its owner and nothing.
+fn refuse_the_last(entries: &[CatalogEntry], id: &BackupId) -> Result<()> {
+    let others = entries
+        .iter()
+        .filter(|entry| entry.is_usable() && entry.backup_id != *id)
+        .count();
+    if others == 0 {
+        return Err(Error::new(
+            code::repository::HELD,
+            format!("{id} is the last backup of its deployment"),
+        )
+        .hint("take a new backup first"));
+    }
+    Ok(())
+}
+
+/// `hold DEPLOYMENT BACKUP`.
+pub(crate) async fn hold(app: &App, args: HoldArgs) -> Result<StateResult> {
+    let reason = args.reason.unwrap_or_else(|| "held by hand".to_owned());
+    let (action, done) = if args.release {
+        (Action::Release, "is released")
+    } else {
+        (Action::Hold { reason }, "is held")
+    };
+    change(app, &args.repo, &args.deployment, &args.backup, action, done).await
+}
+
+/// `backup delete DEPLOYMENT BACKUP`.
+pub(crate) async fn delete(app: &App, args: MarkArgs) -> Result<StateResult> {
+    if !args.yes && !std::io::stdin().is_terminal() {
+        return Err(Error::new(code::usage::INVALID, "deleting a backup asks for a word").hint("say --yes"));
+    }
+    let reason = args.reason.unwrap_or_else(|| "deleted by hand".to_owned());
+    change(
+        app,
+        &args.repo,
+        &args.deployment,
+        &args.backup,
+        Action::Delete { reason },
+        "is marked deleted",
+    )
+    .await
+}
+
+/// `backup undelete DEPLOYMENT BACKUP`.
+pub(crate) async fn undelete(app: &App, args: MarkArgs) -> Result<StateResult> {
+    change(
+        app,
+        &args.repo,
+        &args.deployment,
+        &args.backup,
+        Action::Undelete,
+        "is back",
+    )
+    .await
+}

@@ -1,0 +1,197 @@
+//! `wal list` and `wal audit`: what the archive has, and where it has holes.
+
+use hardstorage_engine::wal::lineages;
+use hardstorage_report::{DeploymentName, Lsn, Result, SegmentSize, Timeline, code};
+use hardstorage_repository::wal::WalArchive;
+use hardstorage_repository::{CatalogEntry, Deployment, Lineage};
+use serde::Serialize;
+
+use super::catalogue::open;
+use crate::app::App;
+use crate::args::RepoArg;
+use crate::printer::Report;
+
+#[derive(Debug, Serialize)]
+struct Range {
+    from: Lsn,
+    to: Lsn,
+}
+
+#[derive(Debug, Serialize)]
+struct TimelineWal {
+    timeline: Timeline,
+    segments: usize,
+    /// Covered along the timeline's own history.
+    ranges: Vec<Range>,
+}
+
+#[derive(Debug, Serialize)]
+struct LineageWal {
+    lineage: String,
+    segment_size: SegmentSize,
+    timelines: Vec<TimelineWal>,
+    histories: Vec<Timeline>,
+}
+
+/// What the archive has.
+#[derive(Debug, Serialize)]
+pub(crate) struct WalListResult {
+    deployment: DeploymentName,
+    lineages: Vec<LineageWal>,
+}
+
+impl Report for WalListResult {
+    fn text(&self) -> String {
+        let mut out = format!("WAL of {}\n", self.deployment);
+        for lineage in &self.lineages {
+            out.push_str(&format!("Lineage {}\n", lineage.lineage));
+            for timeline in &lineage.timelines {
+                out.push_str(&format!(
+                    "  timeline {}: {} finished segments\n",
+                    timeline.timeline, timeline.segments
+                ));
+                for range in &timeline.ranges {
+                    out.push_str(&format!("    {} to {}\n", range.from, range.to));
+                }
+            }
+        }
+        out
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Hole {
+    lineage: String,
+    timeline: Timeline,
+    from: Lsn,
+    to: Lsn,
+    /// Whether the stream recorded it when it happened.
+    recorded: bool,
+}
+
+/// The verdict.
+#[derive(Debug, Serialize)]
+pub(crate) struct AuditResult {
+    deployment: DeploymentName,
+    ok: bool,
+    holes: Vec<Hole>,
+}
+
+impl Report for AuditResult {
+    fn text(&self) -> String {
+        if self.ok {
+            return format!("✓ the WAL of {} is continuous\n", self.deployment);
+        }
+        let mut out = format!("✗ the WAL of {} has {} hole(s)\n", self.deployment, self.holes.len());
+        for hole in &self.holes {
+            let word = if hole.recorded { "recorded" } else { "not recorded" };
+            out.push_str(&format!(
+                "  timeline {}: {} to {} ({word})\n",
+                hole.timeline, hole.from, hole.to
+            ));
+        }
+        out
+    }
+}
+
+/// The archives of a deployment. The segment size is that of the lineage's newest backup, else PostgreSQL's default.
+async fn archives(deployment: &Deployment) -> Result<Vec<(Lineage, WalArchive)>> {
+    let catalog = deployment.backups().await?;
+    let manifests: Vec<_> = catalog
+        .entries
+        .iter()
+        .rev()
+        .filter_map(CatalogEntry::manifest)
+        .collect();
+    let size = |lineage: Lineage| {
+        let of_lineage = manifests.iter().find(|stored| stored.manifest.lineage == lineage);
+        of_lineage.map_or(SegmentSize::DEFAULT, |stored| stored.manifest.server.wal_segment_size)
+    };
+    let found = lineages(deployment).await?;
+    Ok(found
+        .into_iter()
+        .map(|lineage| (lineage, WalArchive::new(deployment.clone(), lineage, size(lineage))))
+        .collect())
+}
+
+/// `wal list DEPLOYMENT`.
+pub(crate) async fn list(app: &App, name: DeploymentName, repo: &RepoArg) -> Result<WalListResult> {
+    let deployment = open(app, repo, &name).await?;
+    let mut lineages = Vec::new();
+    for (lineage, archive) in archives(&deployment).await? {
+        let mut timelines = Vec::new();
+        for timeline in archive.timelines().await? {
+            let coverage = archive.coverage(timeline, Lsn::INVALID).await?;
+            timelines.push(TimelineWal {
+                timeline,
+                segments: archive.list_segments(timeline, None).await?.len(),
+                ranges: coverage
+                    .ranges()
+                    .into_iter()
+                    .map(|range| Range {
+                        from: range.from,
+                        to: range.to,
+                    })
+                    .collect(),
+            });
+        }
+        lineages.push(LineageWal {
+            lineage: lineage.to_string(),
+            segment_size: archive.segment_size(),
+            timelines,
+            histories: archive.list_histories().await?,
+        });
+    }
+    Ok(WalListResult {
+        deployment: name,
+        lineages,
+    })
+}
+
+/// `wal audit DEPLOYMENT`: a hole is an answer, printed, with the exit code of a failed verification.
+pub(crate) async fn audit(app: &App, name: DeploymentName, repo: &RepoArg) -> u8 {
+    match look(app, name, repo).await {
+        Ok(result) => {
+            app.printer.result("wal audit", &result);
+            if result.ok {
+                0
+            } else {
+                code::repository::WAL_GAP.info().exit
+            }
+        }
+        Err(error) => {
+            app.printer.error("wal audit", &error);
+            error.exit_code()
+        }
+    }
+}
+
+async fn look(app: &App, name: DeploymentName, repo: &RepoArg) -> Result<AuditResult> {
+    let deployment = open(app, repo, &name).await?;
+    let mut holes = Vec::new();
+    for (lineage, archive) in archives(&deployment).await? {
+        let gaps = archive.gaps().await?;
+        // Along the history of the newest timeline: this crosses every switch that leads to it.
+        let Some(newest) = archive.timelines().await?.into_iter().max() else {
+            continue;
+        };
+        let coverage = archive.coverage(newest, Lsn::INVALID).await?;
+        let ranges = coverage.ranges();
+        for pair in ranges.windows(2) {
+            let [before, after] = pair else { continue };
+            let recorded = gaps.iter().any(|gap| gap.from < after.from && before.to < gap.to);
+            holes.push(Hole {
+                lineage: lineage.to_string(),
+                timeline: newest,
+                from: before.to,
+                to: after.from,
+                recorded,
+            });
+        }
+    }
+    Ok(AuditResult {
+        deployment: name,
+        ok: holes.is_empty(),
+        holes,
+    })
+}
