@@ -11,7 +11,8 @@ fn git(arguments: &[&str]) -> Option<String> {
 fn main() {
     let commit = git(&["rev-parse", "--short=7", "HEAD"]).unwrap_or_else(|| "source archive".to_owned());
     // The commit's time, not the clock's: the same source gives the same bytes.
-    let built = git(&["log", "-1", "--format=%cd", "--date=format-local:%Y-%m-%dT%H:%M:%SZ"]).unwrap_or_else(|| "unknown".to_owned());
+    let built = git(&["log", "-1", "--format=%cd", "--date=format-local:%Y-%m-%dT%H:%M:%SZ"])
+        .unwrap_or_else(|| "unknown".to_owned());
     println!("cargo:rustc-env=HARDSTORAGE_COMMIT={commit}");
     println!("cargo:rustc-env=HARDSTORAGE_BUILT={built}");
     if let Some(head) = git(&["rev-parse", "--git-path", "logs/HEAD"]) {

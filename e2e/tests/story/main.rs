@@ -5,3 +5,4 @@
 mod harness;
 mod introduction;
 mod ledger;
+mod promotion;

@@ -72,7 +72,7 @@ impl App {
     }
 
     /// The signals of this process.
-    pub(crate) fn stop(&self) -> Result<Stop> {
+    pub(crate) fn stop() -> Result<Stop> {
         Stop::on_signals().map_err(|error| Error::new(code::cli::INTERNAL, "follow signals").source(error))
     }
 

@@ -81,18 +81,18 @@ impl Printer {
         let text = match self.format {
             Format::Text => result.text(),
             _ => match serde_json::to_value(result) {
-                Ok(value) => self.document(command, "result", value),
+                Ok(value) => self.document(command, "result", &value),
                 Err(error) => format!("{error}\n"),
             },
         };
-        self.out(&text);
+        Self::out(&text);
     }
 
     /// Prints an error: a line, a hint, and nothing half done. In the other formats it is the document.
     pub(crate) fn error(&self, command: &str, error: &Error) {
         self.clear_live();
         if self.format == Format::Text {
-            return self.err(&format!(
+            return Self::err(&format!(
                 "ERROR {}: {error}\n  hint: {}\n",
                 error.code(),
                 error.hint_text()
@@ -104,11 +104,11 @@ impl Printer {
             "hint": error.hint_text(),
             "exit_code": error.exit_code(),
         });
-        let text = self.document(command, "error", value);
-        self.out(&text);
+        let text = self.document(command, "error", &value);
+        Self::out(&text);
     }
 
-    fn document(&self, command: &str, member: &str, value: Value) -> String {
+    fn document(&self, command: &str, member: &str, value: &Value) -> String {
         let document = json!({
             "schema": SCHEMA,
             "command": command,
@@ -122,13 +122,13 @@ impl Printer {
         }
     }
 
-    fn out(&self, text: &str) {
+    fn out(text: &str) {
         let mut stdout = std::io::stdout().lock();
         // A reader that went away (`| head`) has what it wanted.
         let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
     }
 
-    fn err(&self, text: &str) {
+    fn err(text: &str) {
         let _ = std::io::stderr().lock().write_all(text.as_bytes());
     }
 
@@ -157,20 +157,19 @@ impl Printer {
     }
 
     fn line(&self, event: &Event) {
-        let text = match self.format {
-            Format::Text => text_event(event, &Timestamp::now(), &self.zone),
-            _ => {
-                let mut value = serde_json::to_value(event).unwrap_or(Value::Null);
-                if let Value::Object(fields) = &mut value {
-                    fields.insert("schema".into(), SCHEMA.into());
-                    fields.insert("generated_at".into(), Timestamp::now().to_string().into());
-                }
-                format!("{value}\n")
+        let text = if self.format == Format::Text {
+            text_event(event, &Timestamp::now(), &self.zone)
+        } else {
+            let mut value = serde_json::to_value(event).unwrap_or(Value::Null);
+            if let Value::Object(fields) = &mut value {
+                fields.insert("schema".into(), SCHEMA.into());
+                fields.insert("generated_at".into(), Timestamp::now().to_string().into());
             }
+            format!("{value}\n")
         };
         match &self.live {
-            Some(bar) => bar.suspend(|| self.err(&text)),
-            None => self.err(&text),
+            Some(bar) => bar.suspend(|| Self::err(&text)),
+            None => Self::err(&text),
         }
     }
 }

@@ -261,7 +261,7 @@ mod tests {
         assert_eq!(ask("run-2").await, StatusCode::NOT_FOUND);
         assert_eq!(ask("run-1").await, StatusCode::NO_CONTENT);
         // Only the word that it was heard can end this wait.
-        tokio::time::timeout(Duration::from_secs(60), live.linger(Duration::from_secs(3600)))
+        tokio::time::timeout(Duration::from_mins(1), live.linger(Duration::from_hours(1)))
             .await
             .unwrap();
     }

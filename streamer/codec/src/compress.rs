@@ -43,16 +43,12 @@ impl Compressor {
         // One byte less than the input: what does not fit has not shrunk.
         let room = raw.len().saturating_sub(1);
         out.resize(start + room, 0);
-        match self.context.compress2(&mut out[start..], raw) {
-            Ok(length) => {
-                out.truncate(start + length);
-                true
-            }
-            Err(_) => {
-                out.truncate(start);
-                false
-            }
-        }
+        let Ok(length) = self.context.compress2(&mut out[start..], raw) else {
+            out.truncate(start);
+            return false;
+        };
+        out.truncate(start + length);
+        true
     }
 }
 

@@ -55,10 +55,11 @@ impl PublicKey {
 
 /// Sixteen hex digits that name a public key for people.
 pub fn fingerprint(key: &PublicKey) -> String {
-    plain_hash(&key.to_bytes())[..8]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    let hash = plain_hash(&key.to_bytes());
+    format!(
+        "{:016x}",
+        u64::from_be_bytes([hash[0], hash[1], hash[2], hash[3], hash[4], hash[5], hash[6], hash[7]])
+    )
 }
 
 #[cfg(test)]

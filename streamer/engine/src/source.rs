@@ -185,7 +185,7 @@ pub fn slot_name(deployment: &DeploymentName) -> String {
         return format!("{PREFIX}{name}");
     }
     let hash = hardstorage_codec::plain_hash(name.as_bytes());
-    let suffix: String = hash[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+    let suffix = format!("{:08x}", u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]]));
     let room = MAX - PREFIX.len() - suffix.len() - 1;
     let replaced: String = name
         .chars()

@@ -22,6 +22,10 @@ impl Lsn {
 
     /// The position `bytes` further on; saturates at the end of the address space.
     #[must_use]
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "it saturates, which an operator would hide"
+    )]
     pub fn add(self, bytes: u64) -> Lsn {
         Lsn(self.0.saturating_add(bytes))
     }

@@ -183,7 +183,7 @@ async fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     let directory = PathBuf::from(&arguments[2]);
     let number = arguments.get(3).map_or(2, |text| text.parse().unwrap());
-    let in_flight = arguments.get(4).map_or(32, |text| text.parse().unwrap());
+    let in_flight = arguments.get(4).map_or(16, |text| text.parse().unwrap());
     match arguments[1].as_str() {
         "write" => write(&directory, number).await,
         "decode" => read(&directory, None, number as usize, in_flight).await,

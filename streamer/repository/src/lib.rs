@@ -40,18 +40,17 @@ pub use data_key::{DataKey, PackKind};
 pub use deployment::Deployment;
 pub use descriptor::{Descriptor, Encryption, REPOSITORY_FORMAT};
 pub use envelope::{EnvelopeKind, open_envelope, seal_envelope, split_envelope};
+pub use init::InitOptions;
+pub use keys::{KeyFiles, Keyring, Signers, kek_fingerprint};
 pub use layer::{
     COLUMN_ENTRY_LEN, LayerMap, MapFrame, MapRun, PageFacts, PageMap, PagePlace, PageRun, SECTION_LEN, decode_column,
     encode_column, page_count, page_len,
 };
-pub use init::InitOptions;
-pub use keys::{KeyFiles, Keyring, Signers, kek_fingerprint};
 pub use layout::{Lineage, WriterId};
 pub use manifest::{
-    ATTACHMENTS,
-    Ancestor, BackupKind, Committed, DamagedPage, DataChecksums, ExpectedPack, ExternalFile, FrameAt, HistoryHash,
-    MANIFEST_FORMAT, Manifest, PackId, Root, ServerFacts, StoredManifest, Tablespace, Times, Totals, VerifiedManifest,
-    VoidRecord, Voided, WalFacts, WalRange, WriterFacts, void_backup,
+    ATTACHMENTS, Ancestor, BackupKind, Committed, DamagedPage, DataChecksums, ExpectedPack, ExternalFile, FrameAt,
+    HistoryHash, MANIFEST_FORMAT, Manifest, PackId, Root, ServerFacts, StoredManifest, Tablespace, Times, Totals,
+    VerifiedManifest, VoidRecord, Voided, WalFacts, WalRange, WriterFacts, void_backup,
 };
 pub use pack::{
     Codec, DIRECTORY_ENTRY_LEN, DirectoryEntry, FOOTER_LEN, FOOTER_MAGIC, FRAME_HEADER_LEN, FRAME_POS_LEN, Footer,

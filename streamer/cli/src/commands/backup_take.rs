@@ -143,7 +143,7 @@ pub(crate) async fn take(
         host: host_name(),
     };
     // A half backup is worth nothing: the first signal ends it.
-    let stop = app.stop()?;
+    let stop = App::stop()?;
     run_backup(&deployment, &plan, &signer, running.sink, stop.drain).await
 }
 

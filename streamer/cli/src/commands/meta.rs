@@ -54,18 +54,15 @@ pub(crate) fn completion(shell: clap_complete::Shell) -> TextResult {
 /// `man [--dir DIR]`.
 pub(crate) fn man(dir: Option<&Path>) -> Result<TextResult> {
     let failed = |error: std::io::Error| Error::new(code::cli::IO, "write the manual pages").source(error);
-    match dir {
-        Some(dir) => {
-            clap_mangen::generate_to(Cli::command(), dir).map_err(failed)?;
-            Ok(TextResult { text: String::new() })
-        }
-        None => {
-            let mut out = Vec::new();
-            clap_mangen::Man::new(Cli::command()).render(&mut out).map_err(failed)?;
-            Ok(TextResult {
-                text: String::from_utf8_lossy(&out).into_owned(),
-            })
-        }
+    if let Some(dir) = dir {
+        clap_mangen::generate_to(Cli::command(), dir).map_err(failed)?;
+        Ok(TextResult { text: String::new() })
+    } else {
+        let mut out = Vec::new();
+        clap_mangen::Man::new(Cli::command()).render(&mut out).map_err(failed)?;
+        Ok(TextResult {
+            text: String::from_utf8_lossy(&out).into_owned(),
+        })
     }
 }
 
@@ -114,6 +111,14 @@ fn commands(command: &mut clap::Command, parent: &str, out: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_book_says_what_the_program_says() {
+        let hint = "run scripts/reference";
+        assert_eq!(reference(ReferencePart::Codes).text, include_str!("../../../../docs/reference/codes.md"), "{hint}");
+        let commands = include_str!("../../../../docs/reference/commands.md");
+        assert_eq!(reference(ReferencePart::Commands).text, commands, "{hint}");
+    }
 
     #[test]
     fn the_reference_names_every_code_and_every_command() {

@@ -326,7 +326,7 @@ async fn check(
         Some(name) => vec![name],
         None => repository.deployments().await?,
     };
-    let stop = app.stop()?;
+    let stop = App::stop()?;
     let mut result = CheckResult {
         url: url.to_owned(),
         ok: true,

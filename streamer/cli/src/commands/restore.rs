@@ -247,7 +247,7 @@ async fn restore(app: &App, args: &RestoreArgs, running: Running) -> Result<Outc
         restore_command: fetch_command(app, &args.deployment, &url, &plan)?,
         run_id: args.run.run_id.clone(),
     };
-    let stop = app.stop()?;
+    let stop = App::stop()?;
     let mut result = run_restore(&deployment, &plan, &options, running.sink, stop.drain).await?;
     result.verifybackup = super::verify::verifybackup(args.verify, args.pg_bin.as_deref(), &result.target_dir).await?;
     Ok(Outcome::Restored(Box::new(result)))

@@ -32,7 +32,7 @@ pub(crate) async fn run(app: &App, args: StreamArgs) -> u8 {
         let url = app.repo_url(&args.source.repo, Some(&args.deployment))?;
         let repository = app.repository(&url, Mode::Write).await?;
         let deployment = repository.deployment_or_create(&args.deployment).await?;
-        let stop = app.stop()?;
+        let stop = App::stop()?;
         let plan = StreamPlan {
             source,
             slot: if args.no_slot {

@@ -83,7 +83,7 @@ async fn verify(app: &App, args: &VerifyArgs, running: Running) -> Result<Verify
     let url = app.repo_url(&args.repo, Some(&args.deployment))?;
     let repository = app.repository(&url, Mode::Read).await?;
     let deployment = repository.deployment(&args.deployment).await?;
-    let stop = app.stop()?;
+    let stop = App::stop()?;
     let jobs = args.jobs.map_or_else(default_jobs, usize::from);
     let plan = VerifyPlan {
         backup: match &args.backup {

@@ -170,7 +170,7 @@ impl ManifestParser {
 }
 
 fn file_line(text: &str) -> Result<ManifestFile> {
-    let line: FileLine = serde_json::from_str(text).map_err(|error| malformed(error))?;
+    let line: FileLine = serde_json::from_str(text).map_err(malformed)?;
     let path = match (line.path, line.encoded_path) {
         (Some(path), None) => path.into_bytes(),
         (None, Some(hex)) => hex::decode(hex).map_err(|_| malformed("an encoded path is not hexadecimal"))?,
@@ -193,8 +193,8 @@ fn file_line(text: &str) -> Result<ManifestFile> {
 }
 
 fn wal_line(text: &str) -> Result<WalRange> {
-    let line: WalLine = serde_json::from_str(text).map_err(|error| malformed(error))?;
-    let lsn = |text: &str| text.parse::<Lsn>().map_err(|error| malformed(error));
+    let line: WalLine = serde_json::from_str(text).map_err(malformed)?;
+    let lsn = |text: &str| text.parse::<Lsn>().map_err(malformed);
     Ok(WalRange {
         timeline: Timeline(line.timeline),
         from: lsn(&line.start)?,

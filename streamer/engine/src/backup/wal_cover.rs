@@ -75,15 +75,16 @@ impl WalCover {
                 format!("the server did not send its WAL up to {} in {LIMIT:?}", need.stop),
             ))
         })?;
-        match archive.is_covered(need.timeline, need.start, need.stop).await? {
-            true => Ok(covered),
-            false => Err(Error::new(
+        if archive.is_covered(need.timeline, need.start, need.stop).await? {
+            Ok(covered)
+        } else {
+            Err(Error::new(
                 code::engine::BACKUP_INCOMPLETE,
                 format!(
                     "the WAL from {} to {} is not whole in the repository",
                     need.start, need.stop
                 ),
-            )),
+            ))
         }
     }
 

@@ -68,7 +68,7 @@ async fn write(file: FetchedFile, path: &Path) -> Result<()> {
     } else {
         Err(Error::new(
             code::repository::OBJECT_CORRUPT,
-            format!("{} bytes came instead of {expected}", length),
+            format!("{length} bytes came instead of {expected}"),
         ))
     }
 }

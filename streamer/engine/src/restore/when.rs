@@ -52,6 +52,10 @@ fn ago_duration(text: &str) -> Option<SignedDuration> {
     number.checked_mul(seconds).map(SignedDuration::from_secs)
 }
 
+#[expect(
+    clippy::option_option,
+    reason = "not a day word at all, or one with nonsense behind it"
+)]
 /// `Some(None)` when it begins with a day word and the rest makes no sense.
 fn relative_day(lower: &str, now: Timestamp, local: &TimeZone) -> Option<Option<Timestamp>> {
     let (word, rest) = lower.split_once(' ').unwrap_or((lower, ""));

@@ -76,6 +76,9 @@ pub struct Decision {
     pub reasons: Vec<String>,
 }
 
+/// Names the bucket that a moment falls into.
+type BucketOf = fn(Timestamp) -> (i16, i16);
+
 /// Decides for every backup; newest first.
 pub fn decide(mut backups: Vec<Candidate>, policy: &GfsPolicy) -> Vec<Decision> {
     backups.sort_by(|a, b| {
@@ -87,7 +90,7 @@ pub fn decide(mut backups: Vec<Candidate>, policy: &GfsPolicy) -> Vec<Decision> 
     for (index, slot) in reasons.iter_mut().enumerate().take(policy.keep_last as usize) {
         slot.push(format!("last-{}", index + 1));
     }
-    let buckets: [(&str, u32, fn(Timestamp) -> (i16, i16)); 4] = [
+    let buckets: [(&str, u32, BucketOf); 4] = [
         ("daily", policy.keep_daily, |t| {
             let day = t.to_zoned(TimeZone::UTC).date();
             (day.year(), day.day_of_year())

@@ -39,11 +39,7 @@ pub async fn lineages(deployment: &Deployment) -> Result<BTreeSet<Lineage>> {
 /// The life to go on with: the newest of this cluster. A deployment that knows only other clusters refuses, unless the
 /// new one is accepted.
 pub fn choose_lineage(known: &BTreeSet<Lineage>, system_id: SystemId, accept_new: bool) -> Result<Lineage> {
-    if let Some(ours) = known
-        .iter()
-        .filter(|lineage| lineage.system_id == system_id)
-        .next_back()
-    {
+    if let Some(ours) = known.iter().rfind(|lineage| lineage.system_id == system_id) {
         return Ok(*ours);
     }
     let first = Lineage {

@@ -160,21 +160,20 @@ impl Recorder {
         }
         self.remember(&piece.bytes);
         let durable = self.durable;
-        let open = match &mut self.open {
-            Some(open) => open,
-            None => {
-                let mut unflushed = std::mem::take(&mut self.buffer);
-                unflushed.clear();
-                self.open.insert(OpenSegment {
-                    builder: self.archive.segment_builder(piece.segment, Some(self.streamer))?,
-                    tails: self.archive.tail_writer(piece.segment, self.streamer)?,
-                    name: piece.segment,
-                    facts: RecordFacts::default(),
-                    unflushed,
-                    unflushed_from: piece.lsn.max(durable),
-                    unflushed_facts: RecordFacts::default(),
-                })
-            }
+        let open = if let Some(open) = &mut self.open {
+            open
+        } else {
+            let mut unflushed = std::mem::take(&mut self.buffer);
+            unflushed.clear();
+            self.open.insert(OpenSegment {
+                builder: self.archive.segment_builder(piece.segment, Some(self.streamer))?,
+                tails: self.archive.tail_writer(piece.segment, self.streamer)?,
+                name: piece.segment,
+                facts: RecordFacts::default(),
+                unflushed,
+                unflushed_from: piece.lsn.max(durable),
+                unflushed_facts: RecordFacts::default(),
+            })
         };
         open.builder.append(piece.lsn, &piece.bytes).await?;
         open.facts.join(&facts);

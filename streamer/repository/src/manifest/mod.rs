@@ -15,9 +15,8 @@ mod void;
 pub use commit::{Committed, ExpectedPack};
 pub use load::StoredManifest;
 pub use model::{
-    ATTACHMENTS,
-    Ancestor, BackupKind, DamagedPage, DataChecksums, ExternalFile, FrameAt, HistoryHash, MANIFEST_FORMAT, Manifest,
-    PackId, Root, ServerFacts, Tablespace, Times, Totals, WalFacts, WalRange, WriterFacts,
+    ATTACHMENTS, Ancestor, BackupKind, DamagedPage, DataChecksums, ExternalFile, FrameAt, HistoryHash, MANIFEST_FORMAT,
+    Manifest, PackId, Root, ServerFacts, Tablespace, Times, Totals, WalFacts, WalRange, WriterFacts,
 };
 pub use signed::VerifiedManifest;
 pub use void::{VoidRecord, Voided, void_backup};

@@ -6,7 +6,8 @@ use hardstorage_report::{BackupId, Result};
 use tokio::sync::mpsc;
 
 use super::backup::BackupReader;
-use super::plan::{Planned, Planner, Selection};
+use super::plan::{Planner, Selection};
+use super::resolve::Planned;
 use super::window::WindowLimits;
 use crate::{Catalog, Damage, Deployment, PackId};
 

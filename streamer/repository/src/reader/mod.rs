@@ -7,6 +7,7 @@
 mod backup;
 mod checksum;
 mod fetch;
+mod file;
 mod impact;
 mod meta;
 mod pack_check;
@@ -14,6 +15,7 @@ mod plan;
 mod pool;
 mod ranges;
 mod report;
+mod resolve;
 mod run;
 mod sink;
 #[cfg(test)]

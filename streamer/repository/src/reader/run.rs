@@ -11,15 +11,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use hardstorage_report::{BackupId, Error, Result, code};
+use hardstorage_storage::DynStore;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::fetch::{self, Fault};
-use super::plan::{Planned, Planner};
+use super::plan::Planner;
 use super::pool::Pool;
 use super::ranges::{self, Read};
 use super::report::ContentReport;
+use super::resolve::Planned;
 use super::sink::FileSink;
 use super::transfer::{Chunk, Job, Loss, Outcome, Progress, Shared, Ticket, Worker};
 use super::window::{Window, WindowLimits};
@@ -44,11 +46,28 @@ pub struct ReadOptions {
     pub progress: Option<Progress>,
 }
 
+impl ReadOptions {
+    /// What suits a store: behind a network more and larger reads are on their way at the same time.
+    pub fn for_store(store: &DynStore) -> ReadOptions {
+        let local = ReadOptions::default();
+        if store.caps().remote {
+            ReadOptions {
+                in_flight: 32 << 20,
+                read_size: 8 << 20,
+                ..local
+            }
+        } else {
+            local
+        }
+    }
+}
+
 impl Default for ReadOptions {
+    /// What suits a local store, where more in flight was not faster.
     fn default() -> Self {
         ReadOptions {
             jobs: std::thread::available_parallelism().map_or(2, usize::from),
-            in_flight: 32 << 20,
+            in_flight: 16 << 20,
             read_size: 4 << 20,
             windows: (WindowLimits::LARGE, WindowLimits::SMALL),
             backup_id: None,

@@ -14,9 +14,10 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::checksum::Combiner;
+use super::file::{FilePart, OpenFile};
 use super::report::ContentDamage;
 use super::sink::FileSink;
-use super::window::{FilePart, OpenFile, Window};
+use super::window::Window;
 use crate::pack::FrameReader;
 use crate::{Deployment, PackKind};
 

@@ -7,14 +7,14 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use hardstorage_report::{Error, Result, code};
 
 use super::checksum::Combiner;
+use super::file::{FilePart, OpenFile, Piece};
 use super::ranges::Place;
-use super::sink::FileInfo;
 use crate::PackId;
 use crate::pack::FramePos;
 
@@ -62,124 +62,6 @@ pub(super) struct Extent {
 pub(super) struct FrameUse {
     pub(super) pos: FramePos,
     pub(super) extents: Range<u32>,
-}
-
-#[derive(Debug)]
-struct Piece {
-    length: u64,
-    crc: AtomicU32,
-}
-
-/// A file on its way, in one window or in several.
-#[derive(Debug)]
-pub(super) struct OpenFile<H> {
-    pub(super) info: Arc<FileInfo>,
-    /// Parts that were not dealt with yet; the last part is counted from the start, the others when they are planned.
-    left: AtomicU32,
-    damaged: AtomicBool,
-    handle: Mutex<Option<Arc<H>>>,
-    /// Length and checksum of each part.
-    parts: Mutex<Vec<(u64, u32)>>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl<H> OpenFile<H> {
-    /// A file of which nothing is planned.
-    pub(super) fn new(info: Arc<FileInfo>) -> Arc<OpenFile<H>> {
-        Arc::new(OpenFile {
-            info,
-            left: AtomicU32::new(1),
-            damaged: AtomicBool::new(false),
-            handle: Mutex::new(None),
-            parts: Mutex::new(Vec::new()),
-        })
-    }
-
-    /// Its handle; `create` makes it on the first call.
-    pub(super) fn handle(&self, create: impl FnOnce() -> Result<H>) -> Result<Arc<H>> {
-        let mut slot = lock(&self.handle);
-        if let Some(handle) = slot.as_ref() {
-            return Ok(Arc::clone(handle));
-        }
-        let handle = Arc::new(create()?);
-        *slot = Some(Arc::clone(&handle));
-        Ok(handle)
-    }
-
-    /// Lets go of the handle: the file is done.
-    pub(super) fn close(&self) {
-        let handle = lock(&self.handle).take();
-        drop(handle);
-    }
-
-    /// Says that a piece will never come.
-    pub(super) fn set_damaged(&self) {
-        self.damaged.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether a piece will never come. Final once [`OpenFile::part_done`] said true.
-    pub(super) fn is_damaged(&self) -> bool {
-        self.damaged.load(Ordering::Relaxed)
-    }
-
-    /// One part less to wait for; true to exactly one caller, when it was the last.
-    pub(super) fn part_done(&self, part: usize, length: u64, crc: u32) -> bool {
-        let mut parts = lock(&self.parts);
-        if parts.len() <= part {
-            parts.resize(part + 1, (0, 0));
-        }
-        if let Some(slot) = parts.get_mut(part) {
-            *slot = (length, crc);
-        }
-        drop(parts);
-        self.left.fetch_sub(1, Ordering::AcqRel) == 1
-    }
-
-    /// Length and checksum of the file, once every part is there.
-    pub(super) fn sum(&self, combiner: &mut Combiner) -> (u64, u32) {
-        let parts = lock(&self.parts);
-        parts.iter().fold((0, 0), |(length, crc), (part, part_crc)| {
-            (length + part, combiner.append(crc, *part_crc, *part))
-        })
-    }
-}
-
-/// What of a file lies in one window: filled by worker threads in any order.
-#[derive(Debug)]
-pub(super) struct FilePart<H> {
-    pub(super) file: Arc<OpenFile<H>>,
-    /// Which part of it.
-    pub(super) number: usize,
-    pub(super) zeros: Vec<Range<u64>>,
-    pieces: Vec<Piece>,
-    /// Pieces in frames that were not dealt with yet.
-    left: AtomicU32,
-}
-
-impl<H> FilePart<H> {
-    /// Records the checksum of a piece that was written.
-    pub(super) fn set_piece(&self, piece: u32, crc: u32) {
-        if let Some(piece) = self.pieces.get(piece as usize) {
-            piece.crc.store(crc, Ordering::Relaxed);
-        }
-    }
-
-    /// One piece less to wait for; true to exactly one caller, when it was the last.
-    pub(super) fn piece_done(&self) -> bool {
-        // Acquire and release: who sees zero sees every piece's checksum.
-        self.left.fetch_sub(1, Ordering::AcqRel) == 1
-    }
-
-    /// Length and checksum of the part, once every piece is there.
-    pub(super) fn sum(&self, combiner: &mut Combiner) -> (u64, u32) {
-        self.pieces.iter().fold((0, 0), |(length, crc), piece| {
-            let own = piece.crc.load(Ordering::Relaxed);
-            (length + piece.length, combiner.append(crc, own, piece.length))
-        })
-    }
 }
 
 /// Files and the frames that they need, in the order in which the frames lie in their packs.
@@ -297,7 +179,7 @@ impl<H> WindowBuilder<H> {
     /// The file of the part last begun goes on in another window.
     pub(super) fn goes_on(&mut self) {
         if let Some(part) = self.files.last() {
-            part.file.left.fetch_add(1, Ordering::Relaxed);
+            part.file.expect_another();
         }
     }
 
@@ -456,4 +338,120 @@ fn damaged(problem: &str) -> Error {
         code::repository::OBJECT_CORRUPT,
         format!("damaged map of a file: {problem}"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::WriterId;
+    use crate::pack::Codec;
+    use crate::reader::sink::FileInfo;
+    use crate::table::EntryKey;
+
+    fn pack(number: u8) -> PackId {
+        PackId {
+            writer: WriterId::new([number; 16]),
+            sequence: 0,
+        }
+    }
+
+    fn pos(number: u32) -> FramePos {
+        FramePos {
+            pack: 9,
+            number,
+            offset: 64 + u64::from(number) * 1000,
+            stored_len: 900,
+            raw_len: 4 * 8192,
+            codec: Codec::Zstd,
+            hash: [number as u8; 16],
+        }
+    }
+
+    fn file(size: u64) -> Arc<OpenFile<()>> {
+        OpenFile::new(Arc::new(FileInfo {
+            key: EntryKey {
+                tablespace: 0,
+                path: b"f".to_vec(),
+            },
+            mode: 0,
+            mtime: 0,
+            size,
+            crc32c: 0,
+        }))
+    }
+
+    #[test]
+    fn frames_come_in_pack_order_with_the_pieces_of_all_files() {
+        let mut builder = WindowBuilder::new(WindowLimits::LARGE);
+        builder.part(file(4 * 8192), 0, 0);
+        builder.piece(pack(2), &pos(5), 0, 8192).unwrap();
+        builder.piece(pack(2), &pos(5), 8192, 8192).unwrap();
+        builder.zeros(8192);
+        builder.piece(pack(1), &pos(7), 8192, 8192).unwrap();
+        builder.part(file(8192), 0, 0);
+        builder.piece(pack(2), &pos(5), 3 * 8192, 8192).unwrap();
+        builder.part(file(0), 0, 0);
+        let window = builder.finish();
+        let numbers: Vec<u32> = window.frames.iter().map(|frame| frame.pos.number).collect();
+        assert_eq!(numbers, [7, 5]);
+        let extents: Vec<_> = window
+            .extents_of(1)
+            .iter()
+            .map(|e| (e.file, e.offset, e.frame_at, e.length))
+            .collect();
+        assert_eq!(
+            extents,
+            [(0, 0, 0, 16384), (1, 0, 3 * 8192, 8192)],
+            "neighbours are one write"
+        );
+        let after_zeros = window.extents_of(0)[0];
+        assert_eq!((after_zeros.offset, after_zeros.piece), (3 * 8192, 2));
+        assert_eq!(
+            window.files[0].zeros,
+            vec![std::ops::Range {
+                start: 2 * 8192,
+                end: 3 * 8192
+            }]
+        );
+        assert_eq!(window.bare, [2]);
+        assert_eq!(window.pack_of(&window.frames[0].pos), Some(pack(1)));
+    }
+
+    #[test]
+    fn a_map_that_contradicts_itself_is_refused() {
+        let mut builder = WindowBuilder::new(WindowLimits::LARGE);
+        builder.part(file(8192), 0, 0);
+        builder.piece(pack(1), &pos(0), 0, 8192).unwrap();
+        let elsewhere = FramePos { offset: 65, ..pos(0) };
+        assert!(builder.piece(pack(1), &elsewhere, 0, 8192).is_err());
+        assert!(
+            builder.piece(pack(1), &pos(0), 4 * 8192, 1).is_err(),
+            "behind the end of the frame"
+        );
+        assert!(builder.piece(pack(1), &pos(0), u32::MAX, u32::MAX).is_err());
+    }
+
+    #[test]
+    fn a_window_is_full_by_any_of_its_limits() {
+        let limits = WindowLimits {
+            wide_files: 1,
+            files: 3,
+            pieces: 4,
+        };
+        let mut builder = WindowBuilder::new(limits);
+        for _ in 0..2 {
+            builder.part(file(8192), 0, 0);
+            builder.piece(pack(1), &pos(0), 0, 8192).unwrap();
+        }
+        assert!(!builder.is_full());
+        builder.piece(pack(1), &pos(1), 0, 8192).unwrap();
+        assert!(builder.is_full(), "a wide file");
+        let mut builder = WindowBuilder::new(limits);
+        for _ in 0..3 {
+            assert!(!builder.is_full());
+            builder.part(file(0), 0, 0);
+        }
+        assert!(builder.is_full(), "three files");
+    }
 }

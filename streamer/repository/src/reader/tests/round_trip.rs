@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use proptest::prelude::*;
 
-use super::scenario::{Collect, Files, Scenario, key, noise, samples, tiny};
+use super::scenario::{Collect, Files, Scenario, key, meta, noise, samples, tiny};
+use crate::layer::SECTION_LEN;
 use crate::reader::{ReadOptions, Selection, VerifyDepth};
 use crate::table::EntryKind;
 
@@ -196,4 +197,45 @@ proptest! {
             }
         });
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_longer_than_a_section_goes_on_in_the_next_window() {
+    let scenario = Scenario::new();
+    let size = SECTION_LEN + 3 * 8192 + 5;
+    let mut writer = scenario.writer(1, None).await;
+    writer.start_file(meta("base/5/16384.long", size)).await.unwrap();
+    let mut at = 0u64;
+    while at < size {
+        let length = (size - at).min(1 << 20) as usize;
+        let mut piece = vec![0; length];
+        // Something at the start of the file, around the border of the sections, and at the end.
+        if at == 0 || at + (1 << 20) >= SECTION_LEN {
+            piece = noise(at + 1, length);
+        }
+        writer.write(&piece).await.unwrap();
+        at += length as u64;
+    }
+    writer.end_file().await.unwrap();
+    let finished = writer.finish().await.unwrap();
+    let backup = scenario.open(&finished).await;
+    for options in [small(), tiny()] {
+        let report = backup.verify(VerifyDepth::Content, &options).await.unwrap();
+        assert!(report.content.failure().is_none(), "{report:?}");
+        assert_eq!((report.content.files, report.content.bytes), (1, size));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repository_without_encryption_is_read_the_same_way() {
+    let scenario = Scenario::unsealed();
+    let files = samples();
+    let finished = scenario.back_up(1, &files, None).await;
+    let backup = scenario.open(&finished).await;
+    let sink = Arc::new(Collect::default());
+    let report = backup.restore(Arc::clone(&sink), None, &tiny()).await.unwrap();
+    assert!(report.failure().is_none(), "{report:?}");
+    assert_eq!(sink.whole(), files);
+    let report = backup.verify(VerifyDepth::Content, &small()).await.unwrap();
+    assert!(report.content.failure().is_none(), "{report:?}");
 }

@@ -57,10 +57,19 @@ impl Scenario {
     }
 
     pub(super) fn with_keys(seed: u8) -> Scenario {
+        Scenario::make(seed, true)
+    }
+
+    /// Of a repository without encryption.
+    pub(super) fn unsealed() -> Scenario {
+        Scenario::make(7, false)
+    }
+
+    fn make(seed: u8, seals: bool) -> Scenario {
         let memory = Arc::new(MemoryStore::new().with_page(3));
         let store: DynStore = memory.clone();
         Scenario {
-            deployment: deployment(store, seed),
+            deployment: deployment(store, seed, seals),
             memory,
             seed,
         }
@@ -68,7 +77,7 @@ impl Scenario {
 
     /// Another way to the same objects, with the same key.
     pub(super) fn through(&self, store: DynStore) -> Deployment {
-        deployment(store, self.seed)
+        deployment(store, self.seed, self.deployment.key().seals())
     }
 
     pub(super) async fn back_up(&self, number: u8, files: &Files, ancestor: Option<&Finished>) -> Finished {
@@ -90,22 +99,19 @@ impl Scenario {
         self.write(number, files, Some(opened.await.unwrap())).await
     }
 
-    async fn write(&self, number: u8, files: &Files, ancestor: Option<AncestorReader>) -> Finished {
+    /// A writer for a backup.
+    pub(super) async fn writer(&self, number: u8, ancestor: Option<AncestorReader>) -> BackupWriter {
         let mut options = WriterOptions::new(WriterId::new([number; 16]), 8192);
         options.memory = 1 << 20;
         options.ancestor = ancestor;
-        let mut writer = BackupWriter::begin(&self.deployment, options).await.unwrap();
+        BackupWriter::begin(&self.deployment, options).await.unwrap()
+    }
+
+    async fn write(&self, number: u8, files: &Files, ancestor: Option<AncestorReader>) -> Finished {
+        let mut writer = self.writer(number, ancestor).await;
         writer.add_directory(key("base"), 0o700, 1).await.unwrap();
         for (name, bytes) in files {
-            writer
-                .start_file(FileMeta {
-                    key: key(name),
-                    size: bytes.len() as u64,
-                    mode: 0o600,
-                    mtime: 12,
-                })
-                .await
-                .unwrap();
+            writer.start_file(meta(name, bytes.len() as u64)).await.unwrap();
             writer.write(bytes).await.unwrap();
             writer.end_file().await.unwrap();
         }
@@ -122,7 +128,7 @@ pub(super) async fn open(deployment: &Deployment, backup: &Finished) -> Result<B
 }
 
 /// Small frames and packs, so that little data makes many of them.
-fn deployment(store: DynStore, seed: u8) -> Deployment {
+fn deployment(store: DynStore, seed: u8, seals: bool) -> Deployment {
     let config = RepoConfig {
         frame_size: 32 << 10,
         changed_frame_size: 64 << 10,
@@ -131,8 +137,17 @@ fn deployment(store: DynStore, seed: u8) -> Deployment {
     };
     assert_eq!(config.problem(), None);
     let surroundings = Surroundings::default();
-    let data_key = DataKey::new(Secret::new([seed; 32]), [seed; 16], 1, true);
+    let data_key = DataKey::new(Secret::new([seed; 32]), [seed; 16], 1, seals);
     Deployment::for_tests_with(store, "db1", surroundings, data_key, config)
+}
+
+pub(super) fn meta(name: &str, size: u64) -> FileMeta {
+    FileMeta {
+        key: key(name),
+        size,
+        mode: 0o600,
+        mtime: 12,
+    }
 }
 
 pub(super) fn key(name: &str) -> EntryKey {
