@@ -25,7 +25,14 @@ pub(crate) struct Cli {
 #[command(next_help_heading = "Global options")]
 pub(crate) struct GlobalArgs {
     /// Configuration file [default: pg_hardstorage.yaml in the user's or the service's configuration directory]
-    #[arg(short = 'c', long, global = true, env = "PG_HARDSTORAGE_CONFIG", hide_env_values = true, value_name = "FILE")]
+    #[arg(
+        short = 'c',
+        long,
+        global = true,
+        env = "PG_HARDSTORAGE_CONFIG",
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
     pub(crate) config: Option<PathBuf>,
     /// How the result is written; events always go to stderr
     #[arg(short = 'o', long, global = true, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]

@@ -115,9 +115,12 @@ mod tests {
     #[test]
     fn the_book_says_what_the_program_says() {
         let hint = "run scripts/reference";
-        assert_eq!(reference(ReferencePart::Codes).text, include_str!("../../../../docs/reference/codes.md"), "{hint}");
+        assert!(
+            reference(ReferencePart::Codes).text == include_str!("../../../../docs/reference/codes.md"),
+            "{hint}"
+        );
         let commands = include_str!("../../../../docs/reference/commands.md");
-        assert_eq!(reference(ReferencePart::Commands).text, commands, "{hint}");
+        assert!(reference(ReferencePart::Commands).text == commands, "{hint}");
     }
 
     #[test]
@@ -138,6 +141,9 @@ mod tests {
         ] {
             assert!(book.contains(&format!("## {command}\n")), "{command}");
         }
-        assert!(!book.contains("prefetch"));
+        assert!(
+            !book.contains("## pg_hardstorage wal prefetch"),
+            "hidden commands are not in the book"
+        );
     }
 }
