@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use hardstorage_report::{BackupId, Result};
+use hardstorage_report::{BackupId, Error, Kind, Result, code};
 use tokio::sync::mpsc;
 
 use super::backup::BackupReader;
@@ -43,7 +43,7 @@ pub async fn damage_impact(deployment: &Deployment, catalog: &Catalog, damage: &
                 files,
                 unreadable: None,
             }),
-            Err(error) if error.kind() == hardstorage_report::Kind::Verify => hurt.push(HurtBackup {
+            Err(error) if error.kind() == Kind::Verify => hurt.push(HurtBackup {
                 backup_id: entry.backup_id.clone(),
                 files: BTreeSet::new(),
                 unreadable: Some(error.to_string()),
@@ -63,10 +63,12 @@ pub(super) async fn files_in(
     let planner = Planner::<()>::new(backup, Some(select), false);
     let (plan, mut windows) = mpsc::channel(1);
     let planning = planner.run((WindowLimits::LARGE, WindowLimits::SMALL), plan);
-    let mut files = BTreeSet::new();
+    let (mut files, mut lost) = (BTreeSet::new(), None);
     let looking = async {
         while let Some(planned) = windows.recv().await {
             match planned {
+                // Which files a lost part of the table names cannot be said: the backup as a whole is hurt.
+                Planned::Damaged(damage) if damage.files.is_empty() => lost = Some(damage.to_string()),
                 Planned::Damaged(damage) => files.extend(damage.files),
                 Planned::Window(window) => {
                     for (index, frame) in window.frames.iter().enumerate() {
@@ -84,5 +86,8 @@ pub(super) async fn files_in(
     };
     let (planned, ()) = tokio::join!(planning, looking);
     planned?;
-    Ok(files)
+    match lost {
+        None => Ok(files),
+        Some(damage) => Err(Error::new(code::repository::OBJECT_CORRUPT, damage)),
+    }
 }

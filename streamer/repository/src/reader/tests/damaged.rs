@@ -3,16 +3,18 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use hardstorage_codec::{Secret, SigningKey};
 use hardstorage_report::{Kind, Result, code};
 use hardstorage_storage::Store as _;
 use tokio_util::sync::CancellationToken;
 
-use super::scenario::{Collect, Scenario, noise, open, samples, tiny};
+use super::scenario::{Collect, Scenario, noise, open, samples as sample_files, tiny};
+use crate::manifest::samples;
 use crate::pack::{FOOTER_LEN, Footer, PACK_HEADER_LEN};
-use crate::reader::{CheckedPack, ReadOptions, VerifyDepth, check_pack_bytes};
+use crate::reader::{CheckedPack, ReadOptions, VerifyDepth, check_pack_bytes, damage_impact};
 use crate::table::PackRecord;
 use crate::writer::Finished;
-use crate::{Damage, PackKind, layout};
+use crate::{BackupState, Catalog, CatalogEntry, Content, Damage, PackKind, VerifiedManifest, layout};
 
 fn key_of(scenario: &Scenario, record: &PackRecord) -> hardstorage_storage::Key {
     layout::pack(scenario.deployment.name(), &record.id.writer, record.id.sequence)
@@ -49,7 +51,7 @@ fn regions(pack: &[u8]) -> Vec<usize> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flipped_byte_in_any_region_names_the_pack() {
     let scenario = Scenario::new();
-    let files = samples();
+    let files = sample_files();
     let finished = scenario.back_up(1, &files, None).await;
     let first = |kind| {
         finished
@@ -97,7 +99,7 @@ async fn a_flipped_byte_in_any_region_names_the_pack() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bad_frame_hurts_its_files_only_and_is_recorded() {
     let scenario = Scenario::new();
-    let files = samples();
+    let files = sample_files();
     let finished = scenario.back_up(1, &files, None).await;
     let backup = scenario.open(&finished).await;
     for (number, record) in finished
@@ -132,7 +134,7 @@ async fn a_bad_frame_hurts_its_files_only_and_is_recorded() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_next_backup_heals_what_was_recorded() {
     let scenario = Scenario::new();
-    let files = samples();
+    let files = sample_files();
     let first = scenario.back_up(1, &files, None).await;
     let record = first.packs.iter().find(|pack| pack.kind == PackKind::Data).unwrap();
     let key = key_of(&scenario, record);
@@ -165,7 +167,7 @@ async fn without(scenario: &Scenario, finished: &Finished, record: &PackRecord, 
         None => assert!(scenario.memory.delete(&key).await.unwrap()),
         Some(length) => assert!(scenario.memory.corrupt(&key, |bytes| bytes.truncate(length))),
     }
-    let files = samples();
+    let files = sample_files();
     match open(&scenario.deployment, finished).await {
         Err(error) => {
             assert_eq!(error.kind(), Kind::Verify);
@@ -209,7 +211,7 @@ async fn without(scenario: &Scenario, finished: &Finished, record: &PackRecord, 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_missing_or_short_pack_is_named() {
     let scenario = Scenario::new();
-    let finished = scenario.back_up(1, &samples(), None).await;
+    let finished = scenario.back_up(1, &sample_files(), None).await;
     for record in &finished.packs {
         let length = stored(&scenario, record).await.len();
         for cut in [None, Some(length / 2), Some(length - 1), Some(10), Some(0)] {
@@ -224,8 +226,8 @@ async fn a_missing_or_short_pack_is_named() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn roots_of_another_backup_or_key_are_refused() {
     let scenario = Scenario::new();
-    let first = scenario.back_up(1, &samples(), None).await;
-    let mut other = samples();
+    let first = scenario.back_up(1, &sample_files(), None).await;
+    let mut other = sample_files();
     other.insert("more".into(), noise(1, 100));
     let second = scenario.back_up(2, &other, None).await;
     let mut mixed = first.file_table.clone();
@@ -242,4 +244,80 @@ async fn roots_of_another_backup_or_key_are_refused() {
     assert_eq!(error.kind(), Kind::Verify);
     let foreign = Scenario::with_keys(8).through(scenario.deployment.store().clone());
     assert_eq!(open(&foreign, &first).await.unwrap_err().kind(), Kind::Verify);
+}
+
+fn entry(scenario: &Scenario, id: &str, finished: &Finished) -> CatalogEntry {
+    let mut manifest = samples::of(&scenario.deployment, &SigningKey::new(&Secret::new([1; 32])), id, 0);
+    manifest.file_table = finished.file_table.clone();
+    manifest.pack_list = finished.pack_list.clone();
+    CatalogEntry {
+        backup_id: id.parse().unwrap(),
+        content: Content::Committed(Box::new(VerifiedManifest {
+            manifest,
+            hash: [0; 32],
+            stored_bytes: 0,
+        })),
+        state: Ok(BackupState::default()),
+        damage: Vec::new(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bad_frame_names_every_backup_that_needs_it() {
+    let scenario = Scenario::new();
+    let mut files = sample_files();
+    let first = scenario.back_up(1, &files, None).await;
+    files.insert("base/6/large".into(), noise(1234, 2_500_000));
+    let second = scenario.back_up(2, &files, Some(&first)).await;
+    let third = scenario.back_up(3, &sample_files(), None).await;
+    let ids = [
+        "db1.full.20260625T083040Z.0001",
+        "db1.full.20260625T083040Z.0002",
+        "db1.full.20260625T083040Z.0003",
+    ];
+    let entries = ids.iter().zip([&first, &second, &third]);
+    let catalog = Catalog {
+        entries: entries.map(|(id, finished)| entry(&scenario, id, finished)).collect(),
+        strange: Vec::new(),
+    };
+    let damage = Damage::load(&scenario.deployment).await.unwrap();
+    assert_eq!(
+        damage_impact(&scenario.deployment, &catalog, &damage).await.unwrap(),
+        []
+    );
+
+    // The first frame holds small files, which the second backup took over; the last frames hold the large one.
+    let pack = first.packs.iter().rfind(|pack| pack.kind == PackKind::Data).unwrap();
+    for (pack, hurt) in [(first.packs[0].id, vec![ids[0], ids[1]]), (pack.id, vec![ids[0]])] {
+        Damage::record(&scenario.deployment, pack, 0, "test", None)
+            .await
+            .unwrap();
+        let damage = Damage::load(&scenario.deployment).await.unwrap();
+        let found = damage_impact(&scenario.deployment, &catalog, &damage).await.unwrap();
+        let names: Vec<_> = found.iter().map(|backup| backup.backup_id.as_str()).collect();
+        assert_eq!(names, hurt);
+        assert!(
+            found
+                .iter()
+                .all(|backup| !backup.files.is_empty() && backup.unreadable.is_none())
+        );
+        let key = layout::damage(scenario.deployment.name(), &pack.writer, pack.sequence, 0);
+        assert!(scenario.memory.delete(&key).await.unwrap());
+    }
+
+    // A file table that is lost hurts its backup as a whole.
+    let table = first.file_table.frames[0];
+    Damage::record(&scenario.deployment, first.packs[0].id, 0, "test", None)
+        .await
+        .unwrap();
+    let damage = Damage::load(&scenario.deployment).await.unwrap();
+    let key = layout::pack(scenario.deployment.name(), &table.pack.writer, table.pack.sequence);
+    assert!(scenario.memory.delete(&key).await.unwrap());
+    let found = damage_impact(&scenario.deployment, &catalog, &damage).await.unwrap();
+    assert!(
+        found[0]
+            .unreadable
+            .as_ref()
+            .is_some_and(|reason| reason.contains(key.as_str()))
+    );
 }
