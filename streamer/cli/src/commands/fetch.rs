@@ -10,11 +10,13 @@ use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use hardstorage_engine::fetch::{Answer, Spool, fetch_ahead, fetch_file};
 use hardstorage_engine::restore::TargetTimeline;
-use hardstorage_report::{Error, Result, SegmentName, SegmentSize, Timeline, code};
+use hardstorage_report::{Error, Result, SegmentName, SegmentSize, Severity, Timeline, code};
 use hardstorage_repository::wal::WalArchive;
 use hardstorage_repository::{CatalogEntry, Lineage, Mode};
+use serde_json::json;
 
 use crate::app::App;
 use crate::args::FetchArgs;
@@ -25,6 +27,8 @@ pub(crate) const FAILED: u8 = 126;
 const AHEAD: &str = "prefetch";
 /// How long fetching ahead may take.
 const AHEAD_LIMIT: Duration = Duration::from_mins(1);
+/// How long to wait for a segment that is being fetched ahead, before it is fetched again.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Whether these words are a `wal fetch`, however malformed the rest of them is.
 pub(crate) fn is_meant(arguments: &[OsString]) -> bool {
@@ -82,29 +86,76 @@ fn spool(args: &FetchArgs, lineage: Lineage) -> Spool {
 }
 
 async fn fetch(app: &App, args: &FetchArgs) -> Result<Answer> {
-    let segment = args.file.parse::<SegmentName>().ok();
-    let ahead = segment.filter(|_| args.prefetch > 0);
+    let ahead = args.file.parse::<SegmentName>().ok().filter(|_| args.prefetch > 0);
+    let known = lineage(args)?;
     // A hit needs no repository at all.
-    if let (Some(segment), Some(lineage)) = (ahead, lineage(args)?) {
-        let spool = spool(args, lineage);
-        if spool.take(segment, &args.destination)? {
-            refill(args, &spool, segment)?;
-            return Ok(Answer::Found);
-        }
+    if let (Some(segment), Some(lineage)) = (ahead, known)
+        && from_spool(app, args, &spool(args, lineage), segment).await
+    {
+        return Ok(Answer::Found);
     }
     let archive = archive(app, args).await?;
+    if let (Some(segment), None) = (ahead, known)
+        && from_spool(app, args, &spool(args, archive.lineage()), segment).await
+    {
+        return Ok(Answer::Found);
+    }
     let answer = fetch_file(&archive, &args.file, follow(args.timeline), &args.destination).await?;
     if let (Some(segment), Answer::Found) = (ahead, &answer) {
-        refill(args, &spool(args, archive.lineage()), segment)?;
+        refill(app, &spool(args, archive.lineage()), segment, archive.segment_size());
     }
     Ok(answer)
 }
 
-/// Starts fetching ahead when half of the spool is used up. The child lives on after we have answered.
-fn refill(args: &FetchArgs, spool: &Spool, segment: SegmentName) -> Result<()> {
-    if spool.ahead(segment)? * 2 > usize::from(args.prefetch) {
-        return Ok(());
+/// Serves a segment that was fetched ahead. Whatever is wrong with the spool, the repository still has the segment.
+async fn from_spool(app: &App, args: &FetchArgs, spool: &Spool, segment: SegmentName) -> bool {
+    let taken = async {
+        if let Some(size) = spool.take(segment, &args.destination)? {
+            return Ok(Some(size));
+        }
+        let waiting = tokio::task::spawn_blocking({
+            let spool = spool.clone();
+            move || spool.wait_for(segment)
+        });
+        match tokio::time::timeout(PATIENCE, waiting).await {
+            Ok(Ok(waited)) => waited?,
+            Ok(Err(_)) | Err(_) => return Ok(None),
+        }
+        spool.take(segment, &args.destination)
+    };
+    match taken.await {
+        Ok(Some(size)) => {
+            refill(app, spool, segment, size);
+            true
+        }
+        Ok(None) => false,
+        Err(error) => {
+            spool_trouble(app, &error);
+            false
+        }
     }
+}
+
+fn spool_trouble(app: &App, error: &Error) {
+    app.tell(
+        Severity::Warning,
+        "wal.prefetch_failed",
+        json!({"message": format!("segments cannot be fetched ahead: {error}")}),
+    );
+}
+
+/// Fetches ahead when less than half is left; a segment that was served stays served, whatever becomes of this.
+fn refill(app: &App, spool: &Spool, segment: SegmentName, size: SegmentSize) {
+    let started = spool
+        .is_low(segment, size)
+        .and_then(|low| if low { start_ahead() } else { Ok(()) });
+    if let Err(error) = started {
+        spool_trouble(app, &error);
+    }
+}
+
+/// Starts the hidden command with our own words. It lives on after we have answered.
+fn start_ahead() -> Result<()> {
     let failed = |error: std::io::Error| Error::new(code::cli::IO, "fetch ahead").source(error);
     let program = std::env::current_exe().map_err(failed)?;
     let mut words: Vec<OsString> = std::env::args_os().skip(1).collect();
@@ -138,13 +189,13 @@ pub(crate) async fn run_ahead(app: &App, args: FetchArgs) -> u8 {
         )
         .await
     };
-    match tokio::time::timeout(AHEAD_LIMIT, work).await {
-        Ok(Ok(())) | Err(_) => 0,
-        Ok(Err(error)) => {
-            app.printer.error("wal prefetch", &error);
-            error.exit_code()
-        }
+    let limited = AssertUnwindSafe(tokio::time::timeout(AHEAD_LIMIT, work));
+    if let Ok(Ok(Err(error))) = limited.catch_unwind().await {
+        app.printer.error("wal prefetch", &error);
     }
+    // In a container the orphan becomes a child of the postmaster, if that is the first process there; and a postmaster
+    // takes an unknown child that ends with more than 1 for a crashed backend, and restarts.
+    0
 }
 
 /// The archive to read from: the lineage and segment size that `restore` wrote down, else those of the newest backup.

@@ -8,7 +8,6 @@ use hardstorage_report::{ByteSize, Error, Result, code};
 use hardstorage_repository::Mode;
 
 use super::backup_take::default_jobs;
-use super::restore::fetch_command;
 use super::run::{Running, reported};
 use crate::app::App;
 use crate::args::{BackupChoice, VerifyArgs, VerifyMode};
@@ -44,7 +43,11 @@ impl Report for VerifyResult {
             self.duration_ms as f64 / 1000.0,
         );
         if let Some(hole) = &self.wal_hole {
-            out.push_str(&format!("✗ hole in the WAL from {} to {}\n", hole.from, hole.to));
+            let why = hole
+                .recorded
+                .as_ref()
+                .map_or_else(String::new, |why| format!(": {why}"));
+            out.push_str(&format!("✗ hole in the WAL from {} to {}{why}\n", hole.from, hole.to));
         }
         for damage in &self.damage {
             let frame = damage.frame.map_or_else(String::new, |frame| format!(" frame {frame}"));
@@ -55,6 +58,12 @@ impl Report for VerifyResult {
         }
         for backup in &self.also_hurt {
             out.push_str(&format!("✗ also hurt: {backup}\n"));
+        }
+        if self.postgres_files > 0 {
+            out.push_str(&format!(
+                "Manifest:   {} files as PostgreSQL listed them\n",
+                self.postgres_files
+            ));
         }
         if let Some(proof) = &self.restore {
             out.push_str(&format!(
@@ -105,8 +114,7 @@ async fn verify(app: &App, args: &VerifyArgs, running: Running) -> Result<Verify
             jobs,
             owner: unprivileged()?,
         };
-        let command = |plan: &_| fetch_command(app, &args.deployment, &url, plan);
-        result.restore = Some(prove_by_restore(&deployment, &scratch, command, running.sink, stop.drain).await?);
+        result.restore = Some(prove_by_restore(&deployment, &scratch, running.sink, stop.drain).await?);
         result.level = "restore";
     }
     Ok(result)

@@ -6,12 +6,15 @@
 mod spool;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use futures::{StreamExt as _, stream};
 use hardstorage_report::{Error, Result, SegmentName, Timeline, code};
 use hardstorage_repository::wal::{Fetched, FetchedFile, ProvenAbsent, WalArchive};
 use tokio::io::AsyncWriteExt;
+use tokio_util::task::AbortOnDropHandle;
 
-pub use spool::Spool;
+pub use spool::{Spool, SpoolLock};
 
 /// What became of a request.
 #[derive(Debug)]
@@ -23,7 +26,7 @@ pub enum Answer {
 }
 
 /// Segments that are fetched ahead at a time.
-const AT_ONCE: usize = 2;
+const AT_ONCE: usize = 3;
 
 fn failed(doing: &str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
     let message = format!("{doing} {}", path.display());
@@ -81,23 +84,21 @@ pub async fn fetch_ahead(
     follow: Option<Timeline>,
     spool: &Spool,
 ) -> Result<()> {
-    let Some(_lock) = spool.lock()? else { return Ok(()) };
-    spool.drop_before(asked)?;
-    let mut next = asked;
-    let mut wanted = Vec::new();
-    for _ in 0..spool.capacity() {
-        next = next.next(archive.segment_size());
-        if !spool.has(next)? {
-            wanted.push(next);
-        }
-    }
-    for group in wanted.chunks(AT_ONCE) {
-        let fetched =
-            futures::future::join_all(group.iter().map(|segment| spool_one(archive, *segment, follow, spool))).await;
-        for outcome in fetched {
-            if !outcome? {
-                return Ok(());
-            }
+    let Some(lock) = spool.lock()? else { return Ok(()) };
+    let window = spool.window(asked, archive.segment_size());
+    spool.keep_only(&lock, &window)?;
+    let lock = Arc::new(lock);
+    // Tasks of their own: opening and unpacking takes more time than reading. The first one that is not there ends it.
+    let mut fetched = stream::iter(spool.missing(window)?)
+        .map(|segment| {
+            let work = spool_one(archive.clone(), segment, follow, spool.clone(), lock.clone());
+            AbortOnDropHandle::new(tokio::spawn(work))
+        })
+        .buffered(AT_ONCE);
+    while let Some(outcome) = fetched.next().await {
+        let there = outcome.map_err(|error| Error::new(code::cli::INTERNAL, "fetch a segment ahead").source(error))?;
+        if !there? {
+            break;
         }
     }
     Ok(())
@@ -105,21 +106,22 @@ pub async fn fetch_ahead(
 
 /// True when the segment is in the spool now. Only finished segments go there.
 async fn spool_one(
-    archive: &WalArchive,
+    archive: WalArchive,
     segment: SegmentName,
     follow: Option<Timeline>,
-    spool: &Spool,
+    spool: Spool,
+    lock: Arc<SpoolLock>,
 ) -> Result<bool> {
     if !archive.has_segment(segment).await? {
         return Ok(false);
     }
+    let mut entry = spool.begin(&lock, segment)?;
     let Fetched::Found(mut file) = archive.fetch(&segment.to_string(), follow).await? else {
         return Ok(false);
     };
     if file.is_assembled() {
         return Ok(false);
     }
-    let mut entry = spool.begin(segment)?;
     while let Some(bytes) = file.next().await? {
         entry.write(&bytes)?;
     }

@@ -1,7 +1,9 @@
 //! Proving a backup: its structure, its signature, every frame, every file, and the WAL from its start to now.
 
+mod postgres_manifest;
 mod programs;
 mod scratch;
+mod server;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -50,12 +52,15 @@ pub struct VerifyDamage {
 }
 
 /// A hole in the WAL behind a backup.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct WalHole {
     /// First missing byte.
     pub from: Lsn,
     /// First byte behind it.
     pub to: Lsn,
+    /// What the stream recorded about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recorded: Option<String>,
 }
 
 /// The verdict.
@@ -79,6 +84,8 @@ pub struct VerifyResult {
     pub bytes: u64,
     /// Frames decoded.
     pub frames: u64,
+    /// Files that are as PostgreSQL's own manifest says; not looked at on the level `structure`.
+    pub postgres_files: u64,
     /// Damage.
     pub damage: Vec<VerifyDamage>,
     /// Other backups that the same damage hurts.
@@ -122,11 +129,15 @@ impl VerifyResult {
                 ),
             ));
         }
-        self.wal_hole.map(|hole| {
+        self.wal_hole.as_ref().map(|hole| {
+            let why = hole
+                .recorded
+                .as_ref()
+                .map_or_else(String::new, |why| format!(": {why}"));
             Error::new(
                 code::repository::WAL_GAP,
                 format!(
-                    "the WAL behind backup {} has a hole from {} to {}",
+                    "the WAL behind backup {} has a hole from {} to {}{why}",
                     self.backup_id, hole.from, hole.to
                 ),
             )
@@ -175,7 +186,7 @@ pub async fn run_verify(
         Err(error) if error.is(code::storage::DENIED) || error.is(code::storage::READ_ONLY) => None,
         Err(error) => return Err(error),
     };
-    let outcome = look(deployment, plan, &manifest, sink, cancel).await;
+    let outcome = look(deployment, plan, &manifest, sink.clone(), cancel).await;
     if let Some(session) = session
         && let Err(error) = session.close().await
     {
@@ -183,6 +194,13 @@ pub async fn run_verify(
     }
     let mut result = outcome?;
     result.duration_ms = began.elapsed().as_millis() as u64;
+    let event = match result.failure() {
+        None => Event::new(Severity::Notice, "verify.completed")
+            .body(json!({"level": result.level, "duration_ms": result.duration_ms})),
+        Some(error) => Event::new(Severity::Error, "verify.failed")
+            .body(json!({"code": error.code().as_str(), "message": error.to_string()})),
+    };
+    sink.emit(event.deployment(deployment.name()).backup(&result.backup_id));
     Ok(result)
 }
 
@@ -214,7 +232,11 @@ async fn look(
         VerifyDepth::Content
     };
     let report = reader.verify(depth, &options).await?;
-    let damage: Vec<VerifyDamage> = report
+    let postgres = match depth {
+        VerifyDepth::Structure => postgres_manifest::Comparison::default(),
+        VerifyDepth::Content => postgres_manifest::compare(&reader, &options).await?,
+    };
+    let mut damage: Vec<VerifyDamage> = report
         .content
         .damages
         .named
@@ -226,6 +248,7 @@ async fn look(
             reason: damage.reason.clone(),
         })
         .collect();
+    damage.extend(postgres.damage);
     let also_hurt = if damage.is_empty() {
         Vec::new()
     } else {
@@ -242,6 +265,7 @@ async fn look(
         files: report.content.files,
         bytes: report.content.bytes,
         frames: report.content.frames,
+        postgres_files: postgres.equal,
         damage,
         also_hurt,
         wal_complete: wal.complete,
@@ -282,12 +306,22 @@ async fn wal_state(deployment: &Deployment, manifest: &Manifest) -> Result<WalSt
     // A backup of a branch that died leads nowhere but to that branch's end.
     let timeline = if passes { newest } else { manifest.wal.timeline };
     let coverage = archive.coverage(timeline, manifest.wal.start_lsn).await?;
+    let hole = match coverage.first_hole(manifest.wal.start_lsn) {
+        Some(LsnRange { from, to }) => {
+            let mut gaps = archive.gaps().await?.into_iter();
+            let known = gaps.find(|gap| gap.timeline <= timeline && gap.from < to && gap.to > from);
+            Some(WalHole {
+                from,
+                to,
+                recorded: known.map(|gap| gap.reason),
+            })
+        }
+        None => None,
+    };
     Ok(WalState {
         complete: coverage.is_covered(manifest.wal.start_lsn, manifest.wal.stop_lsn),
         timeline,
         until: coverage.recoverable_until(manifest.wal.start_lsn),
-        hole: coverage
-            .first_hole(manifest.wal.start_lsn)
-            .map(|LsnRange { from, to }| WalHole { from, to }),
+        hole,
     })
 }

@@ -44,6 +44,11 @@ impl Programs {
         Ok(None)
     }
 
+    /// Whether a program is there.
+    pub(super) fn have(&self, program: &str) -> bool {
+        self.directory.join(program).is_file()
+    }
+
     /// The major version that a program tells of itself: the first number in the last word of `--version`.
     fn major(&self, program: &str) -> Option<String> {
         let output = self.command(program, None).ok()?.arg("--version").output().ok()?;

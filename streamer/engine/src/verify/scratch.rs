@@ -1,24 +1,27 @@
 //! The best proof: restore into a scratch directory, start PostgreSQL on it, ask it something, throw it away.
 //!
-//! The server listens on a Unix socket in a private directory only, and follows nobody: the restore has neutralised
-//! every setting that reaches out.
+//! Recovery goes to the end of the backup only, so the WAL that it needs is known; it is fetched into the scratch
+//! directory by this process, with the keys and credentials that this process has. As root, PostgreSQL runs as an
+//! unprivileged user, who can read neither the keyring nor the environment of whoever called us.
 
 use std::fs;
-use std::io::Read;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use hardstorage_report::{BackupId, Error, EventSink, Result, code};
-use hardstorage_repository::Deployment;
+use hardstorage_report::{BackupId, Error, Event, EventSink, Lsn, Result, SegmentName, Severity, Timeline, code};
+use hardstorage_repository::wal::WalArchive;
+use hardstorage_repository::{Deployment, Manifest};
 use serde::Serialize;
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::programs::{Programs, major_of, verifybackup};
+use super::programs::{Programs, verifybackup};
+use super::server::{Place, ask};
+use crate::fetch::{Answer, fetch_file};
 use crate::restore::{
-    Owner, RecoveryTarget, RestoreOptions, RestorePlan, RestoreRequest, TargetAction, TargetTimeline, plan_restore,
+    Owner, RecoveryTarget, RestoreOptions, RestoreRequest, TargetAction, TargetTimeline, plan_restore, quote_shell,
     run_restore,
 };
 
@@ -52,18 +55,14 @@ pub struct RestoreProof {
     pub verifybackup: Option<String>,
     /// Milliseconds for the restore of the files.
     pub restore_ms: u64,
-    /// Milliseconds until the server had recovered.
+    /// Milliseconds until the server had recovered and answered.
     pub recovery_ms: u64,
 }
 
-/// How long recovery to the backup's end may take.
-const RECOVERY: Duration = Duration::from_hours(1);
-/// Only part of the socket's name here; the source's own port means nothing in the scratch directory.
-const PORT: &str = "5432";
-/// How often the server is asked whether it is ready.
-const POLL: Duration = Duration::from_millis(200);
+/// The longest path that leaves room for the name of a Unix socket.
+const LONGEST: usize = 85;
 
-fn failed(doing: &str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
+pub(super) fn failed(doing: &str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
     let message = format!("{doing} {}", path.display());
     move |error| Error::new(code::cli::IO, message).source(error)
 }
@@ -79,91 +78,81 @@ impl Drop for Scratch {
     }
 }
 
-/// Stops the server, whatever happens.
-struct Server {
-    child: Child,
-    log: PathBuf,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        if matches!(self.child.try_wait(), Ok(None)) {
-            // SIGQUIT is PostgreSQL's immediate shutdown; what it leaves is thrown away.
-            if let Some(pid) = rustix::process::Pid::from_raw(self.child.id().cast_signed()) {
-                let _ = rustix::process::kill_process(pid, rustix::process::Signal::QUIT);
-            }
-            let _ = self.child.wait();
+/// Makes a directory that only its owner can enter.
+fn private(path: &Path, owner: Option<Owner>) -> Result<()> {
+    fs::DirBuilder::new()
+        .mode(0o700)
+        .create(path)
+        .map_err(failed("make", path))?;
+    // The umask may have taken something away.
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(failed("set the mode of", path))?;
+    match owner {
+        Some(owner) => {
+            std::os::unix::fs::chown(path, Some(owner.uid), Some(owner.gid)).map_err(failed("give away", path))
         }
+        None => Ok(()),
     }
 }
 
-impl Server {
-    fn last_words(&self) -> String {
-        let mut text = String::new();
-        if let Ok(mut file) = fs::File::open(&self.log) {
-            // A log that cannot be read leaves the message without it.
-            let _ = file.read_to_string(&mut text);
-        }
-        let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(5)..].join(" | ")
-    }
-}
-
-/// Restores, starts, asks, and throws away. `command` gives the restore_command for the plan.
+/// Restores, starts, asks, and throws away.
 pub async fn prove_by_restore(
     deployment: &Deployment,
     plan: &ScratchPlan,
-    command: impl Fn(&RestorePlan) -> Result<String>,
     sink: Arc<dyn EventSink>,
     cancel: CancellationToken,
 ) -> Result<RestoreProof> {
+    let manifest = super::choose(deployment, Some(&plan.backup)).await?;
+    let programs = programs_for(plan, &manifest)?;
     let random: [u8; 6] = deployment.surroundings().random()?;
-    let root = plan.parent.join(format!("hsverify-{}", hex::encode(random)));
-    fs::DirBuilder::new()
-        .mode(0o700)
-        .create(&root)
-        .map_err(failed("make", &root))?;
-    let scratch = Scratch(root);
-    if let Some(owner) = plan.owner {
-        std::os::unix::fs::chown(&scratch.0, Some(owner.uid), Some(owner.gid))
-            .map_err(failed("give away", &scratch.0))?;
+    let root = std::path::absolute(&plan.parent).map_err(failed("resolve", &plan.parent))?;
+    let root = root.join(format!("hsverify-{}", hex::encode(random)));
+    if root.as_os_str().len() > LONGEST {
+        return Err(Error::new(
+            code::usage::INVALID,
+            format!("{} is too long for a Unix socket in it", root.display()),
+        )
+        .hint("choose a shorter directory with --scratch"));
     }
-    fs::set_permissions(&scratch.0, fs::Permissions::from_mode(0o700))
-        .map_err(failed("set the mode of", &scratch.0))?;
+    private(&root, plan.owner)?;
+    let scratch = Scratch(root);
+    sink.emit(
+        Event::new(Severity::Info, "verify.restore_started")
+            .deployment(deployment.name())
+            .backup(&plan.backup)
+            .body(json!({"scratch": scratch.0, "owner_uid": plan.owner.map(|owner| owner.uid)})),
+    );
+    let wal = scratch.0.join("wal");
+    private(&wal, plan.owner)?;
     let data = scratch.0.join("data");
-    let request = RestoreRequest {
-        backup: Some(plan.backup.clone()),
-        target: data.clone(),
-        goal: RecoveryTarget::Immediate,
-        inclusive: true,
-        action: Some(TargetAction::Promote),
-        timeline: TargetTimeline::Latest,
-        tablespace_mapping: Vec::new(),
-        owner: plan.owner,
-        running_as_root: rustix::process::geteuid().is_root(),
-        repository_path: None,
-    };
-    let request = map_into(deployment, request, &scratch.0).await?;
-    let restore = plan_restore(deployment, &request).await?;
+    let restore = plan_restore(deployment, &request(plan, &manifest, &scratch.0)).await?;
     let options = RestoreOptions {
         jobs: plan.jobs,
-        restore_command: command(&restore)?,
+        // Like PostgreSQL's own example: `cp` ends with 1 when there is no such file.
+        restore_command: format!(
+            "cp {}/\"%f\" \"%p\"",
+            quote_shell(&wal.to_string_lossy()).replace('%', "%%")
+        ),
         run_id: None,
     };
     let restored = run_restore(deployment, &restore, &options, sink, cancel.clone()).await?;
-    let verdict = verifybackup(plan.pg_bin.as_deref(), &data)?;
-    let programs = Programs::find(plan.pg_bin.as_deref(), &major_of(&data)?, "postgres")?.ok_or_else(|| {
-        Error::new(
-            code::engine::PROGRAMS,
-            format!(
-                "PostgreSQL {} was not found on this machine",
-                major_of(&data).unwrap_or_default()
-            ),
-        )
-    })?;
+    tokio::select! {
+        biased;
+        () = cancel.cancelled() => return Err(interrupted()),
+        staged = stage_wal(deployment, &manifest, &wal) => staged?,
+    }
+    let named = plan.pg_bin.clone();
+    let verdict = off_thread({
+        let data = data.clone();
+        move || verifybackup(named.as_deref(), &data)
+    });
+    let verdict = verdict.await?;
     let began = Instant::now();
-    let mut server = start(&programs, &data, &scratch.0)?;
-    let answer = ask_when_ready(&programs, &data, &scratch.0, plan, &mut server, &cancel).await?;
+    let place = Place {
+        programs,
+        data,
+        scratch: scratch.0.clone(),
+    };
+    let answer = ask(place, &plan.database, &plan.query, &cancel).await?;
     Ok(RestoreProof {
         query: plan.query.clone(),
         answer,
@@ -173,127 +162,91 @@ pub async fn prove_by_restore(
     })
 }
 
-/// Sends every tablespace into the scratch directory.
-async fn map_into(deployment: &Deployment, mut request: RestoreRequest, scratch: &Path) -> Result<RestoreRequest> {
-    let manifest = super::choose(deployment, request.backup.as_ref()).await?;
-    request.tablespace_mapping = manifest
-        .tablespaces
-        .iter()
-        .filter(|space| Path::new(&space.location).is_absolute())
-        .map(|space| {
-            (
-                PathBuf::from(&space.location),
-                scratch.join(format!("tablespace-{}", space.oid)),
-            )
-        })
-        .collect();
-    Ok(request)
+pub(super) fn interrupted() -> Error {
+    Error::new(code::cli::INTERRUPTED, "the verification was interrupted")
 }
 
-fn start(programs: &Programs, data: &Path, scratch: &Path) -> Result<Server> {
-    let log = scratch.join("server.log");
-    let file = fs::File::create(&log).map_err(failed("create", &log))?;
-    let other = file.try_clone().map_err(failed("open", &log))?;
-    let mut command: Command = programs.command("postgres", Some(data))?;
-    // Whoever asks comes through this socket, in a directory that only the owner can enter.
-    let hba = scratch.join("hba.conf");
-    fs::write(&hba, "local all all trust\n").map_err(failed("write", &hba))?;
-    fs::set_permissions(&hba, fs::Permissions::from_mode(0o644)).map_err(failed("set the mode of", &hba))?;
-    let settings = [
-        "listen_addresses=".to_owned(),
-        format!("port={PORT}"),
-        format!("unix_socket_directories={}", scratch.display()),
-        format!("hba_file={}", hba.display()),
-        "ssl=off".to_owned(),
-        "logging_collector=off".to_owned(),
-        "log_destination=stderr".to_owned(),
-        "shared_preload_libraries=".to_owned(),
-        "max_logical_replication_workers=0".to_owned(),
-        "autovacuum=off".to_owned(),
-    ];
-    command
-        .arg("-D")
-        .arg(data)
-        .args(settings.iter().flat_map(|setting| ["-c", setting.as_str()]));
-    let child = command.stdin(Stdio::null()).stdout(file).stderr(other).spawn();
-    let child = child.map_err(|error| Error::new(code::engine::PROGRAMS, "start postgres").source(error))?;
-    Ok(Server { child, log })
+/// Runs what waits for another program where nothing else waits.
+pub(super) async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| Error::new(code::cli::INTERNAL, "wait for PostgreSQL's programs").source(error))?
 }
 
-async fn ask_when_ready(
-    programs: &Programs,
-    data: &Path,
-    socket: &Path,
-    plan: &ScratchPlan,
-    server: &mut Server,
-    cancel: &CancellationToken,
-) -> Result<String> {
-    let deadline = Instant::now() + RECOVERY;
-    let refused = |server: &Server, what: &str| {
+/// The server's and the client's programs: looked for before anything is restored.
+fn programs_for(plan: &ScratchPlan, manifest: &Manifest) -> Result<Programs> {
+    let major = (manifest.server.version_num / 10_000).to_string();
+    let missing = |program: &str| {
         Error::new(
-            code::engine::RESTORE_TEST,
-            format!("{what}; the server's last words: {}", server.last_words()),
+            code::engine::PROGRAMS,
+            format!("{program} of PostgreSQL {major} was not found on this machine"),
         )
     };
-    loop {
-        if cancel.is_cancelled() {
-            return Err(Error::new(code::cli::INTERRUPTED, "the verification was interrupted"));
+    let programs = Programs::find(plan.pg_bin.as_deref(), &major, "postgres")?.ok_or_else(|| missing("postgres"))?;
+    for program in ["psql", "pg_controldata"] {
+        if !programs.have(program) {
+            return Err(missing(program));
         }
-        let ended = server
-            .child
-            .try_wait()
-            .map_err(|error| Error::new(code::cli::IO, "look at postgres").source(error))?;
-        if let Some(status) = ended {
-            return Err(refused(server, &format!("PostgreSQL ended with {status}")));
-        }
-        if psql(programs, data, socket, "template1", "SELECT NOT pg_is_in_recovery()")?.as_deref() == Ok("t") {
-            return match psql(programs, data, socket, &plan.database, &plan.query)? {
-                Ok(answer) => Ok(answer),
-                Err(words) => Err(refused(server, &format!("the query failed: {words}"))),
-            };
-        }
-        if Instant::now() > deadline {
-            return Err(refused(server, "recovery did not end"));
-        }
-        tokio::time::sleep(POLL).await;
+    }
+    Ok(programs)
+}
+
+/// To the end of the backup, along its own timeline, with every tablespace in the scratch directory.
+fn request(plan: &ScratchPlan, manifest: &Manifest, scratch: &Path) -> RestoreRequest {
+    let outside = |location: &str| Path::new(location).is_absolute();
+    RestoreRequest {
+        backup: Some(plan.backup.clone()),
+        target: scratch.join("data"),
+        goal: RecoveryTarget::Immediate,
+        inclusive: true,
+        action: Some(TargetAction::Promote),
+        timeline: TargetTimeline::Number(manifest.wal.timeline),
+        tablespace_mapping: manifest
+            .tablespaces
+            .iter()
+            .filter(|space| outside(&space.location))
+            .map(|space| {
+                let place = scratch.join(format!("tablespace-{}", space.oid));
+                (PathBuf::from(&space.location), place)
+            })
+            .collect(),
+        owner: plan.owner,
+        running_as_root: rustix::process::geteuid().is_root(),
+        repository_path: None,
     }
 }
 
-/// Asks through PostgreSQL's own client; the inner error is the client's words.
-fn psql(
-    programs: &Programs,
-    data: &Path,
-    socket: &Path,
-    database: &str,
-    query: &str,
-) -> Result<Result<String, String>> {
-    let user = "postgres";
-    let output = programs
-        .command("psql", Some(data))?
-        .args([
-            "-X",
-            "-A",
-            "-t",
-            "-q",
-            "-v",
-            "ON_ERROR_STOP=1",
-            "-U",
-            user,
-            "-d",
-            database,
-            "-c",
-            query,
-            "-p",
-            PORT,
-            "-h",
-        ])
-        .arg(socket)
-        .output()
-        .map_err(|error| Error::new(code::engine::PROGRAMS, "run psql").source(error))?;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-    Ok(if output.status.success() {
-        Ok(text(&output.stdout))
-    } else {
-        Err(text(&output.stderr))
-    })
+/// Fetches everything that recovery to the end of the backup asks for.
+async fn stage_wal(deployment: &Deployment, manifest: &Manifest, folder: &Path) -> Result<()> {
+    let size = manifest.server.wal_segment_size;
+    let timeline = manifest.wal.timeline;
+    let archive = WalArchive::new(deployment.clone(), manifest.lineage, size);
+    let mut names = Vec::new();
+    if timeline != Timeline(1) {
+        names.push(timeline.history_name());
+    }
+    for range in &manifest.wal.needed {
+        let last = SegmentName::containing(range.timeline, Lsn(range.to.0.saturating_sub(1)), size);
+        let mut segment = SegmentName::containing(range.timeline, range.from, size);
+        while segment <= last {
+            names.push(segment.to_string());
+            segment = segment.next(size);
+        }
+    }
+    for name in names {
+        let destination = folder.join(&name);
+        if let Answer::Absent(proof) = fetch_file(&archive, &name, Some(timeline), &destination).await? {
+            return Err(Error::new(
+                code::repository::WAL_GAP,
+                format!(
+                    "recovery of {} needs {}, which is not in the archive",
+                    manifest.backup_id,
+                    proof.name()
+                ),
+            ));
+        }
+        // The folder is private; in it the owner may be another than ours.
+        fs::set_permissions(&destination, fs::Permissions::from_mode(0o644))
+            .map_err(failed("set the mode of", &destination))?;
+    }
+    Ok(())
 }
