@@ -27,6 +27,7 @@ test: ## Everything: unit, property, conformance and snapshot tests, PostgreSQL 
 	@scripts/check-prerequisites --install test
 	@scripts/fetch-postgres
 	@scripts/fetch-servers
+	@scripts/fetch-reader
 	cargo build -p pg_hardstorage
 	CI=true cargo test --workspace --no-fail-fast -- --test-threads=2
 
