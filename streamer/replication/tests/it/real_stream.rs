@@ -275,6 +275,11 @@ async fn a_terminated_or_crashed_server_is_unreachable() {
     let terminated = failure(stream).await;
     assert!(terminated.is(code::replication::UNREACHABLE), "{terminated:?}");
     assert_ne!(terminated.retry_advice(), Retry::Never);
+    // A terminated walsender says so before it lets its slot go.
+    cluster.until("the slot is free", |c| {
+        let active = c.try_value("SELECT active FROM pg_replication_slots WHERE slot_name = 'db1'");
+        active.is_ok_and(|active| active == "f").then_some(())
+    });
     let again = connection(&cluster).await;
     let stream = again
         .start_replication(Some("db1"), from, Timeline(1), StreamOptions::default())
