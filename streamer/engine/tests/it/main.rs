@@ -2,3 +2,4 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
 
 mod records;
+mod verify;
