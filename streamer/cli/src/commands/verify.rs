@@ -47,7 +47,10 @@ impl Report for VerifyResult {
                 .recorded
                 .as_ref()
                 .map_or_else(String::new, |why| format!(": {why}"));
-            out.push_str(&format!("✗ hole in the WAL from {} to {}{why}\n", hole.from, hole.to));
+            out.push_str(&format!(
+                "! Behind it the WAL has a hole from {} to {}{why}: recovery from this backup ends there\n",
+                hole.from, hole.to
+            ));
         }
         for damage in &self.damage {
             let frame = damage.frame.map_or_else(String::new, |frame| format!(" frame {frame}"));

@@ -113,6 +113,14 @@ impl RestorePlan {
         self.manifest.server.wal_segment_size
     }
 
+    /// Where the WAL that leads to the target ends; nothing when there is no target before the end of the archive.
+    pub fn needs_wal_until(&self) -> Option<Lsn> {
+        match self.stop_at {
+            StopAt::EndOfArchive => None,
+            _ => self.archive_end,
+        }
+    }
+
     /// The first thing in the way, as the error of a run.
     pub fn blocker(&self) -> Option<Error> {
         self.blockers.first().map(|error| {
@@ -418,6 +426,12 @@ struct Context<'a> {
 }
 
 impl Context<'_> {
+    /// A time, not a position: PostgreSQL stops only at a record that is there, and the plan finds the last commit.
+    fn before_the_hole(&self) -> String {
+        let latest = self.latest.unwrap_or(self.manifest.times.stopped_at);
+        format!("--to {latest} recovers everything before the hole; a backup taken after it leads to what lies behind")
+    }
+
     fn unreachable(&self, what: String) -> Error {
         let latest = self.latest.map_or_else(|| "-".to_owned(), |time| time.to_string());
         let end = self.end.map_or_else(|| "-".to_owned(), |end| end.to_string());
@@ -436,7 +450,6 @@ impl Context<'_> {
                 format!("the end of the backup, {} ({stop_lsn})", self.manifest.times.stopped_at),
             )),
             RecoveryTarget::Latest => {
-                let end = self.end.unwrap_or(stop_lsn);
                 let hole = self.coverage.first_hole(self.manifest.wal.start_lsn);
                 if let Some(hole) = hole {
                     return Err(Error::new(
@@ -446,10 +459,9 @@ impl Context<'_> {
                             hole.from, hole.to
                         ),
                     )
-                    .hint(format!(
-                        "--to-lsn {end} recovers everything before the hole; a newer backup lies behind it"
-                    )));
+                    .hint(self.before_the_hole()));
                 }
+                let end = self.end.unwrap_or(stop_lsn);
                 let latest = self.latest.map_or_else(|| "-".to_owned(), |time| time.to_string());
                 Ok((
                     StopAt::EndOfArchive,

@@ -3,7 +3,7 @@
 //! A segment counts on the timeline from which recovery reads it: the newest one that began in or before it. So the copy
 //! of a switch segment that lies on the old timeline proves nothing once the new one has written (PostgreSQL would read
 //! the old copy only where the new one is absent, and then replay a branch that is dead). Tails count where `fetch` would
-//! assemble them: at the end of what a timeline has, or where they hold a whole segment.
+//! assemble them: at the end of what a timeline has, up to a recorded gap, or where they hold a whole segment.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -57,6 +57,8 @@ pub(super) struct Inventory {
     pub segments: BTreeSet<Lsn>,
     /// By segment: what its tails hold without a hole from its first byte on, and the first byte behind a hole.
     pub tails: BTreeMap<Lsn, (LsnRange, Option<Lsn>)>,
+    /// The first lost byte of every recorded gap.
+    pub lost: BTreeSet<Lsn>,
 }
 
 impl Inventory {
@@ -95,7 +97,8 @@ impl Inventory {
                 add(start, LsnRange { from: start, to: end }, PieceSource::Segment);
             } else if let Some((range, beyond)) = self.tails.get(&start) {
                 let whole = range.from == start && range.to == end;
-                let last = range.from == start && beyond.is_none() && !self.has_from(end);
+                let ends = !self.has_from(end) || self.lost.contains(&range.to);
+                let last = range.from == start && beyond.is_none() && ends;
                 if whole || last {
                     add(start, *range, PieceSource::Tails);
                 }
@@ -235,7 +238,13 @@ impl WalArchive {
         }
         let names = self.list_segments(timeline, before).await?;
         let segments = names.iter().filter_map(|name| name.start(size)).collect();
-        Ok(Inventory { segments, tails })
+        // A gap makes a difference only to tails.
+        let lost = if tails.is_empty() {
+            BTreeSet::new()
+        } else {
+            self.lost_from(timeline).await?
+        };
+        Ok(Inventory { segments, tails, lost })
     }
 
     /// Whether every byte from `from` to before `to` is archived on the way to a timeline.

@@ -22,6 +22,7 @@ fn inventory(segments: &[u64], tails: &[(u64, u64)]) -> Inventory {
                 (from, (range, None))
             })
             .collect(),
+        lost: BTreeSet::new(),
     }
 }
 
@@ -78,6 +79,23 @@ fn tails_in_the_middle_count_only_when_they_hold_the_whole_segment() {
     assert_eq!(ranges(&part), [(3 * MIB, 4 * MIB), (5 * MIB, 6 * MIB)]);
     let whole = compute(&[branch(1, 0, None)], vec![(1, inventory(&[3, 5], &[(4, MIB)]))]);
     assert_eq!(ranges(&whole), [(3 * MIB, 6 * MIB)]);
+}
+
+#[test]
+fn tails_in_the_middle_count_up_to_a_recorded_gap() {
+    let mut stored = inventory(&[3, 6], &[(4, 1000)]);
+    stored.lost.insert(Lsn(4 * MIB + 1000));
+    let chain = [branch(1, 0, None)];
+    let coverage = compute(&chain, vec![(1, stored.clone())]);
+    assert_eq!(ranges(&coverage), [(3 * MIB, 4 * MIB + 1000), (6 * MIB, 7 * MIB)]);
+    let hole = coverage.first_hole(Lsn(3 * MIB)).unwrap();
+    assert_eq!((hole.from, hole.to), (Lsn(4 * MIB + 1000), Lsn(6 * MIB)));
+    // Tails that go on behind the record of a gap, or end before it, are no end.
+    for bytes in [999, 1001] {
+        stored.tails = inventory(&[], &[(4, bytes)]).tails;
+        let coverage = compute(&chain, vec![(1, stored.clone())]);
+        assert_eq!(ranges(&coverage), [(3 * MIB, 4 * MIB), (6 * MIB, 7 * MIB)]);
+    }
 }
 
 #[test]

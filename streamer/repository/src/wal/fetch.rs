@@ -6,8 +6,9 @@
 //! `verify.wal_gap`.
 //!
 //! A segment is put together from its tails only when a second look, after the tails were listed, finds neither the
-//! finished segment nor anything later on the timeline (or when the tails hold all of it). The second look reads what is
-//! later first and the segment last: a streamer finishes segments in order, so one that was finished in between is found.
+//! finished segment nor anything later on the timeline (or when the tails hold all of it, or end where a recorded gap
+//! begins). The second look reads what is later first and the segment last: a streamer finishes segments in order, so one
+//! that was finished in between is found.
 
 use bytes::Bytes;
 use hardstorage_report::{Error, Result, Retry, SegmentName, Timeline, code};
@@ -210,7 +211,9 @@ impl WalArchive {
             let whole = assembled
                 .as_ref()
                 .is_some_and(|tails| tails.range().from == start && tails.range().to == end);
-            if let Some(later) = later.filter(|_| !whole) {
+            if let Some(later) = later.filter(|_| !whole)
+                && !self.ends_at_a_gap(segment, assembled.as_ref()).await?
+            {
                 return Err(gap(format!(
                     "segment {segment} is not in the archive, and {later} behind it is"
                 )));
@@ -248,6 +251,14 @@ impl WalArchive {
             format!("the tails of segment {segment} changed again and again while they were read"),
         )
         .retry(Retry::Later))
+    }
+
+    /// Whether it is recorded that nothing follows on these tails: what they hold can be recovered, the rest is lost.
+    async fn ends_at_a_gap(&self, segment: SegmentName, tails: Option<&Assembled>) -> Result<bool> {
+        match tails {
+            Some(tails) => Ok(self.lost_from(segment.timeline).await?.contains(&tails.range().to)),
+            None => Ok(false),
+        }
     }
 
     fn finished(&self, object: WalObject, limit: u64) -> FetchedFile {

@@ -1,5 +1,8 @@
 //! Gap records: WAL that is known to be lost, with the evidence. They explain a hole; that there is one is always
-//! computed from what is stored.
+//! computed from what is stored. Where a gap begins in the middle of a segment, its record is also the proof that the
+//! tails before it will never go on: recovery may end there.
+
+use std::collections::BTreeSet;
 
 use hardstorage_report::{DeploymentName, Error, Lsn, Result, Timeline, code};
 use hardstorage_storage::{Created, Key};
@@ -82,6 +85,15 @@ impl WalArchive {
             }
         }
         Ok(gaps)
+    }
+
+    /// The first lost byte of every gap of a timeline.
+    pub(super) async fn lost_from(&self, timeline: Timeline) -> Result<BTreeSet<Lsn>> {
+        let gaps = self.gaps().await?.into_iter();
+        Ok(gaps
+            .filter(|gap| gap.timeline == timeline)
+            .map(|gap| gap.from)
+            .collect())
     }
 
     async fn gap(&self, key: &Key) -> Result<Option<GapRecord>> {
