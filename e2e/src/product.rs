@@ -63,7 +63,17 @@ impl Hardstorage {
 
     /// The command, ready to be changed before it is run.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = unprivileged(&self.binary);
+        self.prepared(unprivileged(&self.binary), args)
+    }
+
+    /// The same as whoever runs the test: as root, when that is root.
+    pub fn command_as_caller(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.binary);
+        command.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin");
+        self.prepared(command, args)
+    }
+
+    fn prepared(&self, mut command: Command, args: &[&str]) -> Command {
         // No HOME-less corner: every XDG directory follows from it. Without the last one, the AWS SDK would ask an
         // address that does not answer on a machine outside a cloud.
         command

@@ -2,9 +2,7 @@
 
 use std::path::PathBuf;
 
-use hardstorage_e2e::{Cluster, ObjectStore, get, run, unprivileged};
-
-use crate::ledger::Ledger;
+use hardstorage_e2e::{Cluster, Ledger, ObjectStore, get, run, unprivileged};
 
 /// The introduction's role gets in as its single line allows, and in no other way.
 #[test]

@@ -3,10 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use hardstorage_e2e::{Background, Cluster, Hardstorage, ObjectStore, Scratch, free_loopback, get, until};
+use hardstorage_e2e::{Background, Cluster, Hardstorage, Ledger, ObjectStore, Scratch, free_loopback, get, until};
 use serde_json::Value;
-
-use crate::ledger::Ledger;
 
 #[test]
 fn on_postgresql_15() {

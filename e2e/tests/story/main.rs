@@ -4,5 +4,3 @@
 
 mod harness;
 mod introduction;
-mod ledger;
-mod promotion;

@@ -1,0 +1,176 @@
+//! Backups without a stream, after kills, with tablespaces, of a damaged server, and two at once.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::thread;
+use std::time::Duration;
+
+use hardstorage_e2e::{Cluster, Ledger, Scratch};
+use rustix::process::Signal;
+
+use crate::site::{PATIENCE, Site, id, step};
+
+/// Kills at different moments leave nothing that is listed, nothing that is in the way, and pages that are used again.
+#[test]
+fn kills_leave_nothing_behind() {
+    let source = Cluster::builder(18).start();
+    let site = Site::new();
+    Ledger::create(&source);
+    let wanted = Ledger::add(&source, "alone", 20_000);
+    let first = site.backup(&source);
+    assert_eq!(first["pitr_covered"], false, "{first}");
+    let mut committed = 1;
+    let mut killed = 0;
+    for millis in [80, 160, 320, 640, 1280] {
+        step(&format!("kill a backup after {millis} ms"));
+        let connection = source.connection();
+        let words = ["backup", "db1", "--pg-connection", &connection, "--repo", &site.repo];
+        let mut backup = site.product.start(&format!("backup-{millis}"), &words);
+        // Not a wait for anything: this is the moment of the kill.
+        thread::sleep(Duration::from_millis(millis));
+        match backup.kill().code {
+            Some(0) => committed += 1,
+            Some(code) => panic!("ended with {code}\n{}", backup.answer()),
+            None => {
+                killed += 1;
+                assert_eq!(site.backups().len(), committed);
+            }
+        }
+    }
+    assert!(killed > 0, "every backup was faster than its kill");
+    step("the next one works at once");
+    let last = site.backup(&source);
+    assert!(last["reused_pages"].as_u64() > last["new_pages"].as_u64(), "{last}");
+    let listed = site.backups();
+    assert_eq!(listed.len(), committed + 1, "{listed:?}");
+    assert_eq!(listed.first(), Some(&id(&last)));
+    site.run(&["repo", "check"]).ok();
+    site.run(&["verify", "db1"]).ok();
+
+    step("without any stream, each restores by itself");
+    assert_eq!(site.all("newest", &["latest"]), wanted);
+    assert_eq!(site.all("oldest", &[&id(&first)]), wanted);
+}
+
+#[test]
+fn two_at_once() {
+    let source = Cluster::builder(18).start();
+    let site = Site::new();
+    let connection = source.connection();
+    step("a slow backup");
+    let words = ["backup", "db1", "--pg-connection", &connection, "--repo", &site.repo];
+    let mut slow = site
+        .product
+        .start("slow", &[&words[..], &["--max-rate", "64kB", "-o", "json"]].concat());
+    slow.until("the copy began", PATIENCE, || {
+        source
+            .try_value("SELECT 1 FROM pg_stat_progress_basebackup WHERE phase LIKE 'streaming%'")
+            .ok()
+    });
+    let before = site.content();
+    let second = site.run(&["backup", "db1", "--pg-connection", &connection]).exits(7);
+    assert!(
+        second.stderr.contains("ERROR conflict.backup_in_progress: "),
+        "{second}"
+    );
+    assert!(second.stderr.contains(&format!("(process {})", slow.pid())), "{second}");
+    assert!(
+        site.content()
+            .keys()
+            .filter(|path| !before.contains_key(*path))
+            .all(|path| !is_pack(path))
+    );
+
+    step("a signal ends it with nothing committed");
+    slow.signal(Signal::TERM);
+    let ended = slow.wait(PATIENCE).exits(5);
+    assert!(ended.to_string().contains("aborted.interrupted"), "{ended}");
+    assert_eq!(site.backups(), Vec::<String>::new());
+    site.backup(&source);
+    assert_eq!(site.backups().len(), 1);
+}
+
+fn is_pack(path: &std::path::Path) -> bool {
+    path.components().any(|part| part.as_os_str() == "packs")
+}
+
+#[test]
+fn tablespaces_go_where_they_are_mapped() {
+    let source = Cluster::builder(18).start();
+    let site = Site::new();
+    let outside = Scratch::new();
+    let old = outside.dir("space");
+    source.sql(&format!("CREATE TABLESPACE space LOCATION '{}'", old.display()));
+    Ledger::create(&source);
+    source.sql("ALTER TABLE ledger SET TABLESPACE space");
+    let wanted = Ledger::add(&source, "elsewhere", 3000);
+    let backup = site.backup(&source);
+    assert_eq!(backup["tablespace_count"], 2, "{backup}");
+    let id = id(&backup);
+
+    step("its own place is in use");
+    site.refused("unmapped", &[&id], 7, "conflict.target_not_empty");
+
+    let new = site.place("mapped-space");
+    let mapping = format!("{}={}", old.display(), new.display());
+    let (_, target) = site.restore_files("mapped", &[&id, "--tablespace-mapping", &mapping]);
+    source
+        .tool("pg_verifybackup", &["--no-parse-wal", target.to_str().unwrap()])
+        .ok();
+    let mut restored = Cluster::builder(18).over(&target).start();
+    restored.until_promoted();
+    let location = restored.value("SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE spcname = 'space'");
+    assert_eq!(location, new.to_str().unwrap());
+    assert_eq!(Ledger::read(&restored), wanted);
+    let written = Ledger::add(&restored, "and on", 10);
+    restored.restart();
+    assert_eq!(Ledger::read(&restored), written);
+    assert_eq!(Ledger::read(&source), wanted);
+}
+
+/// The backup is worth having, and it is not a success.
+#[test]
+fn damaged_pages_are_named_and_the_backup_is_kept() {
+    let mut source = Cluster::builder(18).start();
+    let site = Site::new();
+    Ledger::create(&source);
+    Ledger::add(&source, "to be hurt", 3000);
+    source.sql("CREATE TABLE whole AS SELECT generate_series(1, 1000) AS n");
+    let file = source.value("SELECT pg_relation_filepath('ledger')");
+    source.stop();
+    let damaged = File::options().write(true).open(source.data().join(&file)).unwrap();
+    damaged.write_all_at(&[0xA5; 16], 2 * 8192 + 5000).unwrap();
+    drop(damaged);
+    source.start();
+
+    let connection = source.connection();
+    let answer = site
+        .run(&["backup", "db1", "--pg-connection", &connection, "-o", "json"])
+        .exits(9);
+    assert!(answer.stderr.contains("backup.page_damaged"), "{answer}");
+    let result = answer.result();
+    let pages = result["damaged_pages"].as_array().unwrap_or_else(|| panic!("{answer}"));
+    assert_eq!(pages.len(), 1, "{answer}");
+    assert!(
+        pages[0]["path"].as_str().is_some_and(|path| path.ends_with(&file)),
+        "{answer}"
+    );
+    assert_eq!(pages[0]["block"], 2, "{answer}");
+    let list = site.ask(&["list", "db1"]);
+    assert_eq!(list["backups"][0]["damaged"], true, "{list}");
+    let shown = site.run(&["show", "db1", &id(&result)]).ok();
+    assert!(shown.stdout.contains(&file), "{shown}");
+
+    step("what is whole comes back");
+    let restored = {
+        let mut restored = site.restore(18, "restored", &["latest"]);
+        restored.until_promoted();
+        restored
+    };
+    assert_eq!(restored.value("SELECT sum(n) FROM whole"), "500500");
+    let hurt = restored.try_value("SELECT count(note) FROM ledger").unwrap_err();
+    assert!(hurt.contains("invalid page in block 2"), "{hurt}");
+    // The page is as it was on the server, byte for byte.
+    let bytes = |cluster: &Cluster| fs::read(cluster.data().join(&file)).unwrap()[2 * 8192..3 * 8192].to_vec();
+    assert_eq!(bytes(&restored), bytes(&source));
+}

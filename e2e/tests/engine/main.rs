@@ -1,0 +1,12 @@
+//! What the engine does on the days that nobody wishes for: promotions, kills, gaps, damaged pages, wrong input. Each
+//! test has servers and a repository of its own and speaks to the product through the command line alone.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
+
+mod backup;
+mod bad_input;
+mod failover;
+mod idle;
+mod refusals;
+mod restore;
+mod site;
+mod stream;
