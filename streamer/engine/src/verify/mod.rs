@@ -213,6 +213,7 @@ async fn look(
         jobs: plan.jobs,
         cancel,
         progress: Some(progress),
+        backup_id: Some(manifest.backup_id.clone()),
         ..ReadOptions::default()
     };
     let depth = if plan.structure_only {
