@@ -2,5 +2,7 @@
 //! PostgreSQL and once more over an object store; everything else on the newest version.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
 
+mod book;
 mod harness;
 mod introduction;
+mod reader;

@@ -1,0 +1,25 @@
+//! What the book says is what the program does: every command line in it parses, and the tutorial runs as it is written.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use hardstorage_e2e::{product_binary, run};
+
+fn script(name: &str) -> Command {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts").join(name);
+    let mut command = Command::new(path);
+    command.arg(product_binary());
+    command
+}
+
+#[test]
+fn every_command_code_and_link_of_the_book_is_there() {
+    run(script("check-docs"), Duration::from_mins(1)).ok();
+}
+
+#[test]
+fn the_tutorial_runs_as_it_is_written() {
+    let told = run(script("run-tutorial"), Duration::from_mins(6)).ok();
+    assert!(told.stdout.contains("a good day"), "{told}");
+}
