@@ -465,9 +465,6 @@ pub(crate) struct FetchArgs {
     /// The size of a WAL segment in bytes, as `restore` wrote it
     #[arg(long, value_name = "BYTES")]
     pub(crate) wal_segment_size: Option<u64>,
-    /// Recovery has a target before this position, as `restore` planned it: a hole from here on ends the archive
-    #[arg(long, value_name = "LSN", value_parser = parse_lsn)]
-    pub(crate) until: Option<Lsn>,
     /// Fetch so many segments ahead; 0 fetches only what is asked for
     #[arg(long, value_name = "N", default_value_t = 8)]
     pub(crate) prefetch: u16,

@@ -105,10 +105,10 @@ impl Live {
         report
     }
 
-    /// Ends the run with its result.
-    pub(crate) fn succeed(&self, result: Value) {
+    /// Ends the run with its result. A result that says no (a damaged backup, say) is a failed run with a result.
+    pub(crate) fn finish(&self, result: Value, good: bool) {
         let mut report = self.report();
-        report.state = RunState::Succeeded;
+        report.state = if good { RunState::Succeeded } else { RunState::Failed };
         report.result = Some(result);
     }
 
@@ -257,7 +257,7 @@ mod tests {
             )
         };
         assert_eq!(ask("run-1").await, StatusCode::CONFLICT);
-        live.succeed(Value::Null);
+        live.finish(Value::Null, true);
         assert_eq!(ask("run-2").await, StatusCode::NOT_FOUND);
         assert_eq!(ask("run-1").await, StatusCode::NO_CONTENT);
         // Only the word that it was heard can end this wait.

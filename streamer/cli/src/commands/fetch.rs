@@ -48,8 +48,8 @@ pub(crate) fn guarded(run: impl FnOnce() -> u8) -> ExitCode {
 /// Runs it.
 pub(crate) async fn run(app: &App, args: FetchArgs) -> u8 {
     match fetch(app, &args).await {
-        Ok(Given::File) => 0,
-        Ok(Given::Nothing) => 1,
+        Ok(Answer::Found) => 0,
+        Ok(Answer::Absent(_)) => 1,
         Err(error) => {
             app.printer.error("wal fetch", &error);
             // Never 1, whatever the table says of this error.
@@ -85,49 +85,26 @@ fn spool(args: &FetchArgs, lineage: Lineage) -> Spool {
     Spool::new(&root, lineage, follow(args.timeline), usize::from(args.prefetch))
 }
 
-/// What PostgreSQL gets.
-enum Given {
-    /// The file.
-    File,
-    /// The word that there is none.
-    Nothing,
-}
-
-/// PostgreSQL reads ahead of its target. Where the plan ended before a hole, the segment behind is asked for and never
-/// needed: without it recovery reaches its target, or ends with an error, because it has one; it never promotes early.
-fn is_behind_the_plan(args: &FetchArgs, size: SegmentSize) -> bool {
-    let start = args.file.parse::<SegmentName>().ok().and_then(|name| name.start(size));
-    start.zip(args.until).is_some_and(|(start, until)| start >= until)
-}
-
-async fn fetch(app: &App, args: &FetchArgs) -> Result<Given> {
+async fn fetch(app: &App, args: &FetchArgs) -> Result<Answer> {
     let ahead = args.file.parse::<SegmentName>().ok().filter(|_| args.prefetch > 0);
     let known = lineage(args)?;
     // A hit needs no repository at all.
     if let (Some(segment), Some(lineage)) = (ahead, known)
         && from_spool(app, args, &spool(args, lineage), segment).await
     {
-        return Ok(Given::File);
+        return Ok(Answer::Found);
     }
     let archive = archive(app, args).await?;
     if let (Some(segment), None) = (ahead, known)
         && from_spool(app, args, &spool(args, archive.lineage()), segment).await
     {
-        return Ok(Given::File);
+        return Ok(Answer::Found);
     }
-    match fetch_file(&archive, &args.file, follow(args.timeline), &args.destination).await {
-        Ok(Answer::Found) => {
-            if let Some(segment) = ahead {
-                refill(app, &spool(args, archive.lineage()), segment, archive.segment_size());
-            }
-            Ok(Given::File)
-        }
-        Ok(Answer::Absent(_)) => Ok(Given::Nothing),
-        Err(error) if error.is(code::repository::WAL_GAP) && is_behind_the_plan(args, archive.segment_size()) => {
-            Ok(Given::Nothing)
-        }
-        Err(error) => Err(error),
+    let answer = fetch_file(&archive, &args.file, follow(args.timeline), &args.destination).await?;
+    if let (Some(segment), Answer::Found) = (ahead, &answer) {
+        refill(app, &spool(args, archive.lineage()), segment, archive.segment_size());
     }
+    Ok(answer)
 }
 
 /// Serves a segment that was fetched ahead. Whatever is wrong with the spool, the repository still has the segment.

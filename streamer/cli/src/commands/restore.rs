@@ -279,9 +279,6 @@ pub(crate) fn fetch_command(app: &App, deployment: &DeploymentName, url: &str, p
     }
     after.extend(["--lineage".to_owned(), plan.lineage().to_string()]);
     after.extend(["--wal-segment-size".to_owned(), plan.segment_size().bytes().to_string()]);
-    if let Some(until) = plan.needs_wal_until() {
-        after.extend(["--until".to_owned(), until.to_string()]);
-    }
     after.extend([
         "--timeline".to_owned(),
         plan.target_timeline.to_string(),

@@ -67,9 +67,10 @@ where
     };
     let code = match &outcome {
         Ok(result) => {
-            live.succeed(serde_json::to_value(result).unwrap_or_default());
+            let code = exit(result);
+            live.finish(serde_json::to_value(result).unwrap_or_default(), code == 0);
             app.printer.result(name, result);
-            exit(result)
+            code
         }
         Err(error) => {
             live.fail(error);

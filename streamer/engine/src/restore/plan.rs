@@ -96,6 +96,9 @@ pub struct RestorePlan {
     pub problems: Vec<ErrorReport>,
     /// What is worth knowing.
     pub notes: Vec<String>,
+    /// Whether the archive has a hole behind what this plan can reach.
+    #[serde(skip)]
+    hole_behind: bool,
     #[serde(skip)]
     blockers: Vec<std::sync::Arc<Error>>,
     #[serde(skip)]
@@ -113,11 +116,13 @@ impl RestorePlan {
         self.manifest.server.wal_segment_size
     }
 
-    /// Where the WAL that leads to the target ends; nothing when there is no target before the end of the archive.
-    pub fn needs_wal_until(&self) -> Option<Lsn> {
+    /// Whether PostgreSQL must not read ahead of its target: what it would ask for behind it may be lost, and a
+    /// `restore_command` must not call a hole the end of the archive.
+    pub fn reads_to_target_only(&self) -> bool {
         match self.stop_at {
-            StopAt::EndOfArchive => None,
-            _ => self.archive_end,
+            StopAt::EndOfArchive => false,
+            StopAt::Immediate => true,
+            _ => self.hole_behind,
         }
     }
 
@@ -232,6 +237,7 @@ pub async fn plan_restore(deployment: &Deployment, request: &RestoreRequest) -> 
         recoverable_from: manifest.times.stopped_at,
         recoverable_to: latest,
         archive_end: end,
+        hole_behind: coverage.first_hole(manifest.wal.start_lsn).is_some(),
         file_count: manifest.totals.files,
         total_bytes: manifest.totals.logical_bytes,
         tablespaces,

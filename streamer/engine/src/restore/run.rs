@@ -381,6 +381,7 @@ impl Run<'_> {
             action: self.plan.action,
             timeline: TargetTimeline::Number(self.plan.target_timeline),
             restore_command: self.options.restore_command.clone(),
+            read_ahead: !self.plan.reads_to_target_only(),
         };
         let data = &self.layout.data;
         self.layout.write_small(

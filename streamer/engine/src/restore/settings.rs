@@ -32,6 +32,8 @@ pub struct RecoverySettings {
     pub timeline: TargetTimeline,
     /// The command, already quoted for the shell.
     pub restore_command: String,
+    /// Whether PostgreSQL may read WAL behind its target before it is there.
+    pub read_ahead: bool,
 }
 
 /// The names of the settings that the block neutralises.
@@ -60,6 +62,9 @@ pub fn auto_conf(source: &str, settings: &RecoverySettings) -> String {
     put("restore_command", &settings.restore_command);
     // Segments that were fetched ahead and are not needed any more; the command runs in the data directory.
     put("recovery_end_command", "rm -rf pg_wal/.pg_hardstorage");
+    if !settings.read_ahead {
+        put("recovery_prefetch", "off");
+    }
     put("recovery_target_timeline", &settings.timeline.to_string());
     // Targets of an earlier recovery would be a second target, which PostgreSQL refuses.
     let own = settings.stop.settings(settings.inclusive, settings.action);
@@ -125,6 +130,7 @@ mod tests {
             action: TargetAction::Promote,
             timeline: TargetTimeline::Latest,
             restore_command: command.to_owned(),
+            read_ahead: false,
         }
     }
 

@@ -106,9 +106,27 @@ pub struct VerifyResult {
 }
 
 impl VerifyResult {
-    /// The failure that this verdict amounts to. A hole *behind* the backup is none: backups without a stream have
-    /// one between each other, and one that follows on a gap was the answer to it. `wal audit` judges continuity.
+    /// The failure that this verdict amounts to: the backup's own, or a hole in the WAL between it and now.
     pub fn failure(&self) -> Option<Error> {
+        self.own_failure().or_else(|| {
+            let hole = self.wal_hole.as_ref()?;
+            let why = hole
+                .recorded
+                .as_ref()
+                .map_or_else(String::new, |why| format!(": {why}"));
+            let message = format!(
+                "the WAL behind backup {} has a hole from {} to {}{why}",
+                self.backup_id, hole.from, hole.to
+            );
+            Some(
+                Error::new(code::repository::WAL_GAP, message)
+                    .hint("the backup itself is whole; recovery from it ends at the hole"),
+            )
+        })
+    }
+
+    /// What is wrong with the backup itself, whatever follows on it.
+    pub fn own_failure(&self) -> Option<Error> {
         if let Some(first) = self.damage.first() {
             return Some(Error::new(
                 code::repository::OBJECT_CORRUPT,
@@ -249,7 +267,7 @@ async fn look(
         backup_id: manifest.backup_id.clone(),
         deployment: deployment.name().clone(),
         level: if plan.structure_only { "structure" } else { "content" },
-        ok: damage.is_empty() && wal.complete,
+        ok: damage.is_empty() && wal.complete && wal.hole.is_none(),
         signer: manifest.signer.clone(),
         packs: report.packs,
         files: report.content.files,
