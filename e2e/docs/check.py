@@ -35,16 +35,21 @@ def lines_of(text):
     """Every command line: in blocks of shell, and in backquotes."""
     for block in re.findall(r"```sh[^\n]*\n(.*?)```", text, re.S):
         for line in block.replace("\\\n", " ").splitlines():
-            yield from re.findall(r"\bpg_hardstorage [^|;&>)]*", line.split("  #")[0])
+            yield from re.findall(r"\bpg_hardstorage .*", line)
     outside = re.sub(r"```.*?```", "", text, flags=re.S)
     yield from (line.replace("\n", " ") for line in re.findall(r"`(pg_hardstorage [^`]*)`", outside))
 
 
 def check_line(line, commands):
+    lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;<>()")
+    lexer.whitespace_split = True
     try:
-        words = shlex.split(line)
+        words = list(lexer)
     except ValueError as error:
         return str(error)
+    # The shell's own words end the command.
+    ends = (index for index, word in enumerate(words) if set(word) <= set("|&;<>()"))
+    words = words[: next(ends, len(words))]
     command = ("pg_hardstorage",)
     rest = words[1:]
     while rest and command + (rest[0],) in commands:
