@@ -344,7 +344,7 @@ def read_place(fields):
 
 class Backup:
     def __init__(self, deployment, manifest):
-        self.deployment, self.manifest = deployment, manifest
+        self.deployment, self.manifest, self.deepest = deployment, manifest, 0
         fields = Fields(deployment.root(manifest["pack_list"], "pack list"), "the pack list")
         fields.expect(b"HSPACKS\x01")
         count = fields.one("I")
@@ -462,6 +462,7 @@ class Backup:
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, entry["mode"] & 0o777 | 0o600), "wb") as file:
             for number, values in enumerate(entry["sections"]):
                 layers = [self.map(value) for value in values]
+                self.deepest = max(self.deepest, len(layers))
                 length, pages = self.section(layers)
                 need(length == min(SECTION, entry["size"] - number * SECTION), f"{path}: a section of another length")
                 block = layers[0]["block"]
@@ -668,7 +669,8 @@ def command_restore(repository, args):
         oid, _, place = mapping.partition("=")
         mappings[int(oid)] = Path(place)
     target = Path(args.target)
-    files, size = Backup(deployment, manifest).restore(target, mappings)
+    backup = Backup(deployment, manifest)
+    files, size = backup.restore(target, mappings)
     segments = 0
     if args.with_wal:
         wal, segment_size = Wal(deployment, lineage_of(manifest)), manifest["server"]["wal_segment_size"]
@@ -678,7 +680,7 @@ def command_restore(repository, args):
                 name = segment_name(stretch["timeline"], position, segment_size)
                 (target / "pg_wal" / name).write_bytes(wal.segment(name, segment_size))
                 position, segments = position + segment_size, segments + 1
-    print(f"{manifest['backup_id']}: {files} files, {size} bytes, {segments} WAL segments")
+    print(f"{manifest['backup_id']}: {files} files, {size} bytes, {backup.deepest} layers, {segments} WAL segments")
 
 
 def command_wal(repository, args):

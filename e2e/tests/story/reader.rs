@@ -123,12 +123,13 @@ fn the_documented_format_is_enough_to_restore() {
         source.try_value("SELECT 1 FROM pg_replication_slots WHERE active").ok()
     });
 
-    // A first backup; then pages that changed, a relation that shrank and one that grew, and a second that shares the
-    // rest with it, so that there are layers above layers.
+    // Backups between which few pages of a large relation change, and one at which it has shrunk, so that layers pile up;
+    // the last one shares the rest with all of them.
     let space = scratch.dir("space");
     source.sql(&format!("CREATE TABLESPACE elsewhere LOCATION '{}'", space.display()));
     source.sql("CREATE TABLE away (id int PRIMARY KEY, filling text) TABLESPACE elsewhere");
     source.sql("INSERT INTO away SELECT g, repeat('x', 500) FROM generate_series(1, 10000) g");
+    source.sql("VACUUM (FREEZE) away");
     Ledger::create(&source);
     let first_rows = Ledger::add(&source, "in both", 5000);
     let backup = || {
@@ -147,9 +148,18 @@ fn the_documented_format_is_enough_to_restore() {
         answer.result()["backup_id"].as_str().unwrap().to_owned()
     };
     let first = backup();
-    source.sql("UPDATE away SET filling = repeat('y', 500) WHERE id % 50 = 0");
-    source.sql("DELETE FROM away WHERE id > 7000");
-    source.sql("VACUUM away");
+    for round in 0..8 {
+        if round == 4 {
+            source.sql("DELETE FROM away WHERE id > 9000");
+            source.sql("VACUUM away");
+        }
+        let some = round * 700;
+        source.sql(&format!(
+            "UPDATE away SET filling = 'changed' WHERE id BETWEEN {some} AND {some} + 5"
+        ));
+        backup();
+    }
+    source.sql("UPDATE away SET filling = 'at last' WHERE id BETWEEN 6000 AND 6005");
     let second_rows = Ledger::add(&source, "in the second", 20_000);
     assert_ne!(first_rows, second_rows);
     let second = backup();
@@ -160,7 +170,7 @@ fn the_documented_format_is_enough_to_restore() {
         .lines()
         .filter_map(|line| line.split('\t').next())
         .collect();
-    assert_eq!(ids.len(), 2, "{listed}");
+    assert_eq!(ids.len(), 10, "{listed}");
     assert!(
         ids.contains(&first.as_str()) && ids.contains(&second.as_str()),
         "{listed}"
@@ -188,9 +198,11 @@ fn the_documented_format_is_enough_to_restore() {
             .ok();
         let mapping = format!("{oid}={}", their_space.display());
         let target = theirs.display().to_string();
-        reader
+        let told = reader
             .run("restore", &["db1", id, &target, "--tablespace", &mapping, "--with-wal"])
             .ok();
+        // Otherwise this would prove the easy half only.
+        assert_eq!(told.stdout.contains(" 1 layers"), tag == "first", "{told}");
         assert_same(&ours, &theirs);
         let everything = |root: &Path| contents(root, &|_| false);
         assert_eq!(everything(&our_space), everything(&their_space));
