@@ -124,11 +124,16 @@ pub struct ServerFacts {
     pub application_name: String,
     /// Whether the slot exists already.
     pub slot_exists: bool,
-    /// Whether a wait for durable WAL is meant (`--synchronous`).
-    pub synchronous: bool,
 }
 
 impl ServerFacts {
+    /// `synchronous_standby_names`, when this stream is among them: commits then wait for the repository.
+    fn names_this_stream(&self) -> Option<&str> {
+        let ours = |name: &str| name.eq_ignore_ascii_case(&self.application_name);
+        self.get("synchronous_standby_names")
+            .filter(|names| !self.application_name.is_empty() && names.split([' ', ',', '(', ')', '"']).any(ours))
+    }
+
     fn get(&self, name: &str) -> Option<&str> {
         self.settings
             .iter()
@@ -170,7 +175,8 @@ pub fn judge(facts: &ServerFacts) -> Vec<Finding> {
             );
         }
     }
-    if facts.synchronous && facts.get("synchronous_commit") == Some("remote_apply") {
+    let named = facts.names_this_stream();
+    if named.is_some() && facts.get("synchronous_commit") == Some("remote_apply") {
         found.push(
             Finding::new(
                 Fatal,
@@ -194,20 +200,14 @@ pub fn judge(facts: &ServerFacts) -> Vec<Finding> {
             .observed(zero),
         );
     }
-    if let Some(names) = facts.get("synchronous_standby_names")
-        && !facts.synchronous
-        && !facts.application_name.is_empty()
-        && names
-            .split([' ', ',', '(', ')', '"'])
-            .any(|name| name.eq_ignore_ascii_case(&facts.application_name))
-    {
+    if let Some(names) = named {
         found.push(
             Finding::new(
                 Warning,
                 "sync_standby.named",
                 "synchronous_standby_names names this stream: commits wait for the repository",
             )
-            .suggest("intended? then start it with --synchronous; else remove the name")
+            .suggest("commits then wait until their WAL is durable here, at most one --flush-interval; remove the name if that is not meant")
             .observed(names),
         );
     }
@@ -354,11 +354,12 @@ mod tests {
             ..ServerFacts::default()
         };
         assert_eq!(codes(&denied), ["wal_level.not_visible"]);
-        let waits = ServerFacts {
-            synchronous: true,
-            ..facts(&[("synchronous_commit", "remote_apply")])
-        };
-        assert!(is_fatal(&judge(&waits)));
+        let named = ("synchronous_standby_names", "pg_hardstorage_db1");
+        assert!(is_fatal(&judge(&facts(&[
+            named,
+            ("synchronous_commit", "remote_apply")
+        ]))));
+        assert!(!is_fatal(&judge(&facts(&[("synchronous_commit", "remote_apply")]))));
         let ours = ServerFacts {
             slot_exists: true,
             ..facts(&[("max_replication_slots", "0")])

@@ -170,7 +170,6 @@ pub async fn server_facts(
         settings,
         application_name: application_name.to_owned(),
         slot_exists,
-        synchronous: false,
     })
 }
 

@@ -8,6 +8,7 @@ use hardstorage_engine::restore::{
 };
 use hardstorage_report::{ByteSize, DeploymentName, Error, Event, Result, Severity, code};
 use hardstorage_repository::Mode;
+use hardstorage_storage::Location;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::json;
@@ -253,10 +254,12 @@ async fn restore(app: &App, args: &RestoreArgs, running: Running) -> Result<Outc
     Ok(Outcome::Restored(Box::new(result)))
 }
 
-/// The directory of a repository on this machine.
+/// The directory of a repository on this machine. Read as the store reads it: a URL may spell a path in escapes.
 fn repository_path(url: &str) -> Option<PathBuf> {
-    let path = url.strip_prefix("file://")?;
-    hardstorage_engine::restore::resolve(Path::new(path)).ok()
+    match Location::parse(url) {
+        Ok(Location::File(path)) => hardstorage_engine::restore::resolve(&path).ok(),
+        _ => None,
+    }
 }
 
 /// The restore_command: absolute paths only, and nothing that relies on HOME.
@@ -285,4 +288,19 @@ pub(crate) fn fetch_command(app: &App, deployment: &DeploymentName, url: &str, p
         "--quiet".to_owned(),
     ]);
     Ok(restore_command(&before, &after))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repository_is_found_behind_its_escapes() {
+        let root = tempfile::tempdir().unwrap();
+        let place = root.path().join("my backup");
+        std::fs::create_dir(&place).unwrap();
+        let url = format!("file://{}/my%20backup/", root.path().display());
+        assert_eq!(repository_path(&url), Some(place.canonicalize().unwrap()));
+        assert_eq!(repository_path("s3://bucket/"), None);
+    }
 }
