@@ -19,6 +19,7 @@
 mod answer;
 mod background;
 mod http;
+mod kubernetes;
 mod ledger;
 mod place;
 mod postgres;
@@ -29,6 +30,7 @@ mod store;
 pub use answer::{Answer, run, until};
 pub use background::Background;
 pub use http::get;
+pub use kubernetes::ApiServer;
 pub use ledger::Ledger;
 pub use place::{cache_root, free_loopback, postgres_program, product_binary};
 pub use postgres::{Builder, Cluster};
