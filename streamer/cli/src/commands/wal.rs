@@ -6,7 +6,6 @@ use hardstorage_repository::wal::WalArchive;
 use hardstorage_repository::{CatalogEntry, Deployment, Lineage};
 use serde::Serialize;
 
-use super::catalogue::open;
 use crate::app::App;
 use crate::args::RepoArg;
 use crate::printer::Report;
@@ -116,7 +115,7 @@ async fn archives(deployment: &Deployment) -> Result<Vec<(Lineage, WalArchive)>>
 
 /// `wal list DEPLOYMENT`.
 pub(crate) async fn list(app: &App, name: DeploymentName, repo: &RepoArg) -> Result<WalListResult> {
-    let deployment = open(app, repo, &name).await?;
+    let deployment = app.existing(repo, &name).await?;
     let mut lineages = Vec::new();
     for (lineage, archive) in archives(&deployment).await? {
         let mut timelines = Vec::new();
@@ -167,7 +166,7 @@ pub(crate) async fn audit(app: &App, name: DeploymentName, repo: &RepoArg) -> u8
 }
 
 async fn look(app: &App, name: DeploymentName, repo: &RepoArg) -> Result<AuditResult> {
-    let deployment = open(app, repo, &name).await?;
+    let deployment = app.existing(repo, &name).await?;
     let mut holes = Vec::new();
     for (lineage, archive) in archives(&deployment).await? {
         let gaps = archive.gaps().await?;
