@@ -13,6 +13,9 @@ use crate::app::App;
 use crate::args::{BackupChoice, VerifyArgs, VerifyMode};
 use crate::printer::Report;
 
+/// Files of one damaged object that a person is shown.
+const FILES_SHOWN: usize = 20;
+
 impl Report for VerifyResult {
     fn text(&self) -> String {
         let mut out = format!(
@@ -55,8 +58,11 @@ impl Report for VerifyResult {
         for damage in &self.damage {
             let frame = damage.frame.map_or_else(String::new, |frame| format!(" frame {frame}"));
             out.push_str(&format!("✗ {}{frame}: {}\n", damage.object, damage.reason));
-            for file in &damage.files {
+            for file in damage.files.iter().take(FILES_SHOWN) {
                 out.push_str(&format!("    {file}\n"));
+            }
+            if let Some(more) = damage.files.len().checked_sub(FILES_SHOWN).filter(|more| *more > 0) {
+                out.push_str(&format!("    and {more} more, all of them with -o json\n"));
             }
         }
         for backup in &self.also_hurt {
@@ -75,6 +81,9 @@ impl Report for VerifyResult {
                 proof.answer,
                 proof.query,
             ));
+        }
+        if let Some(failure) = self.failure() {
+            out.push_str(&format!("  hint: {}\n", failure.hint_text()));
         }
         out
     }
