@@ -1,5 +1,6 @@
 //! Proving a backup: its structure, its signature, every frame, every file, and the WAL from its start to now.
 
+mod client;
 mod postgres_manifest;
 mod programs;
 mod scratch;
