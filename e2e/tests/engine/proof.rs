@@ -143,4 +143,5 @@ fn what_is_no_proof() {
         "-q",
     ];
     refused("restore", &proof.site.run(&words), 6, "notfound.postgres_programs");
+    assert!(!target.exists());
 }
