@@ -1,5 +1,5 @@
-//! Real servers for tests, benchmarks and demonstrations: PostgreSQL 15 to 18, object stores, and the product's binary
-//! run as a user would run it.
+//! Real servers for tests, benchmarks and demonstrations: PostgreSQL 15 to 18 (14 to be refused), object stores, and the
+//! product's binary run as a user would run it.
 //!
 //! It links none of the product's crates, so that a test through it knows only what a user can know: commands, exit
 //! codes, files, SQL. Everything it starts is stopped, and everything it writes is removed, when the value is dropped;

@@ -6,8 +6,8 @@ use std::process::Command;
 use crate::place::postgres_program;
 use crate::scratch::unprivileged;
 
-/// The oldest and the newest version that there is a template for.
-pub(crate) const MAJORS: std::ops::RangeInclusive<u16> = 15..=18;
+/// The oldest and the newest version that there is a template for: those that the product serves, and one to refuse.
+pub(crate) const MAJORS: std::ops::RangeInclusive<u16> = 14..=18;
 
 /// A program of this version, as the unprivileged user, in a directory that this user can enter.
 pub(crate) fn command(major: u16, name: &str) -> Command {

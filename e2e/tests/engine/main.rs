@@ -3,10 +3,15 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
 
 mod backup;
-mod bad_input;
+mod bad_repository;
+mod bad_server;
+mod bad_words;
+mod damage;
 mod failover;
 mod idle;
+mod proof;
 mod refusals;
 mod restore;
 mod site;
 mod stream;
+mod verdict;

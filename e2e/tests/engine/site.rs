@@ -181,6 +181,14 @@ impl Site {
         answer
     }
 
+    /// The same without sessions: whoever reads opens one, so that nothing is collected under it.
+    pub fn stored(&self) -> BTreeMap<PathBuf, u64> {
+        let sessions = self.repository().join("sessions");
+        let mut found = self.content();
+        found.retain(|path, _| !path.starts_with(&sessions));
+        found
+    }
+
     /// Every file of the repository with its length, to see that nothing changed.
     pub fn content(&self) -> BTreeMap<PathBuf, u64> {
         let mut found = BTreeMap::new();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use hardstorage_engine::source::Source;
 use hardstorage_replication::{ConnInfo, Environment, Secret};
 use hardstorage_report::{DeploymentName, Error, Event, EventSink, Result, Severity, code};
-use hardstorage_repository::{Access, KeyFiles, Keyring, Mode, Repository};
+use hardstorage_repository::{Access, Deployment, KeyFiles, Keyring, Mode, Repository};
 use hardstorage_storage::{Credentials, DynStore, OpenOptions};
 use jiff::tz::TimeZone;
 
@@ -140,6 +140,12 @@ impl App {
     pub(crate) async fn repository(&self, url: &str, mode: Mode) -> Result<Repository> {
         let store = self.store(url, false, false).await?;
         Repository::open(store, Access::new(self.keyring().kek()?, mode)).await
+    }
+
+    /// Opens a deployment that is in its repository, to read.
+    pub(crate) async fn existing(&self, repo: &RepoArg, name: &DeploymentName) -> Result<Deployment> {
+        let url = self.repo_url(repo, Some(name))?;
+        self.repository(&url, Mode::Read).await?.deployment(name).await
     }
 
     /// The keys of this user or service.

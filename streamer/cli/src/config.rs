@@ -113,7 +113,8 @@ fn parse(text: &str, path: &Path) -> Result<Config> {
     let config: Config = if text.trim().is_empty() {
         Config::default()
     } else {
-        serde_saphyr::from_str(text).map_err(|error| bad(error.to_string()))?
+        // Where and what, on one line: the lines around it may hold a password that somebody wrote there.
+        serde_saphyr::from_str(text).map_err(|error| bad(error.without_snippet().to_string()))?
     };
     match config.schema.as_deref() {
         None | Some(SCHEMA) => Ok(config),
@@ -170,7 +171,8 @@ impl Config {
                 return Err(Error::new(
                     code::cli::CONFIG,
                     format!("{} does not exist", file.display()),
-                ));
+                )
+                .hint("correct the path that --config or PG_HARDSTORAGE_CONFIG names, or make the file with `pg_hardstorage init`"));
             }
             None => Config::default(),
         };

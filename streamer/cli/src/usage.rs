@@ -83,7 +83,14 @@ fn translate(error: &clap::Error) -> Error {
         format!("{first} {}", more.join(", "))
     };
     let answer = Error::new(meaning, message);
-    let tip = rendered.lines().find_map(|line| line.trim().strip_prefix("tip: "));
+    let answer = if meaning == code::usage::NAME && argument.contains("BACKUP") {
+        answer.hint("`pg_hardstorage list DEPLOYMENT` shows the ids; `latest` is the newest backup")
+    } else {
+        answer
+    };
+    // How to pass a word that begins with a dash as a value helps nobody who misspelt an option.
+    let tips = rendered.lines().filter_map(|line| line.trim().strip_prefix("tip: "));
+    let tip = tips.into_iter().find(|tip| !tip.starts_with("to pass "));
     let usage = rendered.lines().find_map(|line| line.strip_prefix("Usage: "));
     match (tip, usage) {
         (Some(tip), _) => answer.hint(tip),

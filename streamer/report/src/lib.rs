@@ -4,20 +4,24 @@
 //! operator (which does not link the engine) reads exactly the types that the engine writes. Nothing
 //! here does IO, prints or reads a clock.
 
+mod catalog;
 mod codes;
 mod error;
 mod event;
 mod lsn;
 mod names;
+mod run_report;
 mod segment;
 mod size;
 mod stream_status;
 
+pub use catalog::{BackupRecord, CATALOG_SCHEMA, Catalog, CatalogPage};
 pub use codes::{ALL as ALL_CODES, Code, CodeInfo};
 pub use error::{Error, Kind, Result, Retry};
 pub use event::{Event, EventSink, NullSink, Severity, Subject};
 pub use lsn::{Lsn, ParseLsnError};
 pub use names::{BackupId, DeploymentName, NameError};
+pub use run_report::{CatalogTag, REPORT_SCHEMA, RunReport, RunState};
 pub use segment::{SegmentName, SegmentSize, SystemId, Timeline};
 pub use size::ByteSize;
 pub use stream_status::{ErrorReport, SlotHealth, StreamPhase, StreamStatus};

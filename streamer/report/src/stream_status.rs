@@ -22,10 +22,13 @@ pub enum StreamPhase {
     Stopping,
     /// It has ended.
     Stopped,
+    /// A word of another version; this one never says it.
+    #[serde(other)]
+    Unknown,
 }
 
 impl StreamPhase {
-    /// Every phase, for metrics with one series each.
+    /// Every phase that a stream can be in, for metrics with one series each.
     pub const ALL: [StreamPhase; 6] = [
         StreamPhase::Connecting,
         StreamPhase::CatchingUp,
@@ -44,6 +47,7 @@ impl StreamPhase {
             StreamPhase::Reconnecting => "reconnecting",
             StreamPhase::Stopping => "stopping",
             StreamPhase::Stopped => "stopped",
+            StreamPhase::Unknown => "unknown",
         }
     }
 }
@@ -52,9 +56,6 @@ impl StreamPhase {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SlotHealth {
-    /// Not looked at yet.
-    #[default]
-    Unknown,
     /// This stream holds it.
     Active,
     /// It is there, and nobody streams from it.
@@ -67,6 +68,10 @@ pub enum SlotHealth {
     Lost,
     /// The stream was started without one.
     None,
+    /// Not looked at yet, or a word of another version.
+    #[default]
+    #[serde(other)]
+    Unknown,
 }
 
 /// An error as others read it.

@@ -73,6 +73,10 @@ impl Store for Counting {
         Ok(())
     }
 
+    async fn confirm(&self, _: &[Key]) -> Result<()> {
+        Ok(())
+    }
+
     async fn clock(&self) -> Result<Timestamp> {
         Ok(Timestamp::now())
     }

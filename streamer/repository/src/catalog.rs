@@ -120,6 +120,16 @@ impl Catalog {
         self.entries.iter().rev().find(|entry| entry.is_usable())
     }
 
+    /// Backups whose manifest cannot be read, and which are not older than this one by their names: nobody knows
+    /// whether one of them is the newest.
+    pub fn unreadable_after<'a>(&'a self, chosen: &'a BackupId) -> impl Iterator<Item = (&'a BackupId, &'a Error)> {
+        let stamp = |id: &'a BackupId| id.as_str().rsplit('.').nth(1);
+        self.entries.iter().filter_map(move |entry| match &entry.content {
+            Content::Broken(error) if stamp(&entry.backup_id) >= stamp(chosen) => Some((&entry.backup_id, error)),
+            _ => None,
+        })
+    }
+
     /// One backup.
     pub fn get(&self, id: &BackupId) -> Option<&CatalogEntry> {
         self.entries.iter().find(|entry| entry.backup_id == *id)

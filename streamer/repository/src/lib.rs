@@ -76,4 +76,4 @@ pub use table::{
     Value,
 };
 pub use text_number::{decimal, hex_bytes};
-pub use writer::{AncestorReader, BackupWriter, FileMeta, Finished, WriterOptions};
+pub use writer::{AncestorReader, BackupWriter, FileMeta, Finished, PageCount, WriterOptions};

@@ -122,7 +122,11 @@ impl Repository {
                 );
                 Error::new(code::repository::KEY_WRONG, message)
             } else {
-                corrupt(&key, "its MAC does not match, and no policy vouches for it")
+                corrupt(
+                    &key,
+                    "it was changed: its MAC does not match, and no policy vouches for it",
+                )
+                .hint("put the object HARDSTORAGE back from a copy of the repository")
             });
         }
         let policy = match policy {

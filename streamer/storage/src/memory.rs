@@ -185,6 +185,14 @@ impl Store for MemoryStore {
         Ok(())
     }
 
+    async fn confirm(&self, keys: &[Key]) -> Result<()> {
+        let objects = lock(&self.objects);
+        match keys.iter().find(|key| !objects.contains_key(key.as_str())) {
+            Some(key) => Err(Error::new(code::storage::OBJECT, format!("confirm {key}: not there"))),
+            None => Ok(()),
+        }
+    }
+
     async fn clock(&self) -> Result<Timestamp> {
         Ok((self.clock)())
     }

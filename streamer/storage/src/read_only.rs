@@ -61,6 +61,11 @@ impl Store for ReadOnly {
         Ok(())
     }
 
+    /// Changes nothing, so it may be asked of the store below.
+    async fn confirm(&self, keys: &[Key]) -> Result<()> {
+        self.0.confirm(keys).await
+    }
+
     async fn clock(&self) -> Result<Timestamp> {
         self.0.clock().await
     }

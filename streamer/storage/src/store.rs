@@ -142,6 +142,14 @@ pub trait Store: Send + Sync + Debug {
     /// Durability barrier: after it, everything created through this store before the call survives a power cut.
     async fn sync(&self) -> Result<()>;
 
+    /// Makes objects durable that another may have made: names out of a listing, or "exists" from an attempt of which
+    /// nothing is known. Afterwards each of them, name and content, survives a power cut. Whoever tells somebody that
+    /// a found object is safe confirms it first; a listing alone shows what the kernel has, not what the disk has.
+    ///
+    /// A directory and memory answer `code::storage::OBJECT` when one of them is not there. On object stores what is
+    /// visible is durable, so nothing is asked: a request for each key would only repeat what the listing said.
+    async fn confirm(&self, keys: &[Key]) -> Result<()>;
+
     /// The store's own clock, for measuring silence.
     async fn clock(&self) -> Result<Timestamp>;
 

@@ -134,6 +134,11 @@ impl Store for Throttle {
         self.inner.sync().await
     }
 
+    async fn confirm(&self, keys: &[Key]) -> Result<()> {
+        let _permit = self.permit().await?;
+        self.inner.confirm(keys).await
+    }
+
     async fn clock(&self) -> Result<Timestamp> {
         let _permit = self.permit().await?;
         self.inner.clock().await

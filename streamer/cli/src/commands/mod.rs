@@ -1,16 +1,19 @@
 //! One file for each command: it resolves what it needs, calls the engine, prints the report.
 
 pub(crate) mod backup_take;
-pub(crate) mod catalogue;
+mod columns;
 pub(crate) mod fetch;
 pub(crate) mod init;
 pub(crate) mod keys;
+pub(crate) mod list;
 pub(crate) mod meta;
 pub(crate) mod preflight;
 pub(crate) mod repo;
 pub(crate) mod restore;
 pub(crate) mod retention;
 pub(crate) mod run;
+pub(crate) mod show;
+pub(crate) mod status;
 pub(crate) mod stream;
 pub(crate) mod verify;
 pub(crate) mod wal;
@@ -68,12 +71,12 @@ pub(crate) async fn dispatch(app: &App, command: Command) -> u8 {
         }) => answer(app, "backup undelete", retention::undelete(app, args)).await,
         Command::Restore(args) => restore::run(app, *args).await,
         Command::Wal(command) => dispatch_wal(app, command).await,
-        Command::Status(args) => answer(app, name, catalogue::status(app, args)).await,
+        Command::Status(args) => answer(app, name, status::status(app, args)).await,
         Command::List(args) => match args.deployment.clone() {
-            Some(deployment) => answer(app, name, catalogue::list(app, &args, deployment)).await,
-            None => answer(app, name, catalogue::list_deployments(app, &args)).await,
+            Some(deployment) => answer(app, name, list::list(app, &args, deployment)).await,
+            None => answer(app, name, list::list_deployments(app, &args)).await,
         },
-        Command::Show(args) => answer(app, name, catalogue::show(app, args)).await,
+        Command::Show(args) => answer(app, name, show::show(app, args)).await,
         Command::Verify(args) => verify::run(app, args).await,
         Command::Rotate(args) => retention::rotate(app, args).await,
         Command::Hold(args) => answer(app, name, retention::hold(app, args)).await,

@@ -248,6 +248,7 @@ async fn restore(app: &App, args: &RestoreArgs, running: Running) -> Result<Outc
         restore_command: fetch_command(app, &args.deployment, &url, &plan)?,
         run_id: args.run.run_id.clone(),
     };
+    super::verify::verifybackup_is_ready(args.verify, args.pg_bin.as_deref(), &plan.pg_version)?;
     let stop = App::stop()?;
     let mut result = run_restore(&deployment, &plan, &options, running.sink, stop.drain).await?;
     result.verifybackup = super::verify::verifybackup(args.verify, args.pg_bin.as_deref(), &result.target_dir).await?;

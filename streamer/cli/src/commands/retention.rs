@@ -1,14 +1,14 @@
 //! `rotate`, `hold`, `backup delete` and `backup undelete`: which backups stay.
 
+use std::collections::BTreeSet;
 use std::io::IsTerminal;
 
 use hardstorage_engine::retention::{Action as Verdict, Candidate, Decision, GfsPolicy, decide};
 use hardstorage_report::{BackupId, DeploymentName, Error, Result, code};
 use hardstorage_repository::wal::WalArchive;
-use hardstorage_repository::{Action, BackupState, CatalogEntry, Deployment, Mode};
+use hardstorage_repository::{Action, BackupState, CatalogEntry, Deployment, Mode, Repository};
 use serde::Serialize;
 
-use super::catalogue::known_deployments;
 use super::run::{Running, reported, zero};
 use crate::app::App;
 use crate::args::{HoldArgs, MarkArgs, RepoArg, RotateArgs};
@@ -123,6 +123,13 @@ async fn run_rotate(app: &App, args: &RotateArgs) -> Result<RotateResult> {
         policy_name: "gfs",
         deployments,
     })
+}
+
+/// The deployments that are configured or in the repository.
+async fn known_deployments(app: &App, repository: &Repository) -> Result<BTreeSet<DeploymentName>> {
+    let mut names: BTreeSet<DeploymentName> = repository.deployments().await?.into_iter().collect();
+    names.retain(|name| app.config.deployments.is_empty() || app.config.deployments.contains_key(name));
+    Ok(names)
 }
 
 fn policy(app: &App, args: &RotateArgs, name: &DeploymentName) -> GfsPolicy {

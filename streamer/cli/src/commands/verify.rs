@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use hardstorage_engine::restore::{Owner, parse_owner};
-use hardstorage_engine::verify::{ScratchPlan, VerifyPlan, VerifyResult, prove_by_restore, run_verify};
+use hardstorage_engine::verify::{Programs, ScratchPlan, VerifyPlan, VerifyResult, prove_by_restore, run_verify};
 use hardstorage_report::{ByteSize, Error, Result, code};
 use hardstorage_repository::Mode;
 
@@ -12,6 +12,9 @@ use super::run::{Running, reported};
 use crate::app::App;
 use crate::args::{BackupChoice, VerifyArgs, VerifyMode};
 use crate::printer::Report;
+
+/// Files of one damaged object that a person is shown.
+const FILES_SHOWN: usize = 20;
 
 impl Report for VerifyResult {
     fn text(&self) -> String {
@@ -55,8 +58,11 @@ impl Report for VerifyResult {
         for damage in &self.damage {
             let frame = damage.frame.map_or_else(String::new, |frame| format!(" frame {frame}"));
             out.push_str(&format!("✗ {}{frame}: {}\n", damage.object, damage.reason));
-            for file in &damage.files {
+            for file in damage.files.iter().take(FILES_SHOWN) {
                 out.push_str(&format!("    {file}\n"));
+            }
+            if let Some(more) = damage.files.len().checked_sub(FILES_SHOWN).filter(|more| *more > 0) {
+                out.push_str(&format!("    and {more} more, all of them with -o json\n"));
             }
         }
         for backup in &self.also_hurt {
@@ -75,6 +81,9 @@ impl Report for VerifyResult {
                 proof.answer,
                 proof.query,
             ));
+        }
+        if let Some(failure) = self.failure() {
+            out.push_str(&format!("  hint: {}\n", failure.hint_text()));
         }
         out
     }
@@ -134,6 +143,22 @@ fn unprivileged() -> Result<Option<Owner>> {
     parse_owner("nobody", &table("/etc/passwd")?, &table("/etc/group")?).map(Some)
 }
 
+fn no_verifybackup() -> Error {
+    Error::new(code::engine::PROGRAMS, "pg_verifybackup was not found on this machine")
+}
+
+/// Refuses, before anything is restored, a verifier that is demanded and missing, or named and of another version.
+pub(crate) fn verifybackup_is_ready(mode: VerifyMode, pg_bin: Option<&Path>, version: &str) -> Result<()> {
+    if mode == VerifyMode::Skip {
+        return Ok(());
+    }
+    let major = version.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
+    match (mode, Programs::find(pg_bin, major, "pg_verifybackup")?) {
+        (VerifyMode::Require, None) => Err(no_verifybackup()),
+        _ => Ok(()),
+    }
+}
+
 /// Runs PostgreSQL's own verifier over what was restored.
 pub(crate) async fn verifybackup(mode: VerifyMode, pg_bin: Option<&Path>, target: &Path) -> Result<Option<String>> {
     if mode == VerifyMode::Skip {
@@ -146,10 +171,7 @@ pub(crate) async fn verifybackup(mode: VerifyMode, pg_bin: Option<&Path>, target
         .await
         .map_err(|error| Error::new(code::cli::INTERNAL, "run pg_verifybackup").source(error))??;
     match (mode, verdict) {
-        (VerifyMode::Require, None) => Err(Error::new(
-            code::engine::PROGRAMS,
-            "pg_verifybackup was not found on this machine",
-        )),
+        (VerifyMode::Require, None) => Err(no_verifybackup()),
         (_, verdict) => Ok(verdict),
     }
 }

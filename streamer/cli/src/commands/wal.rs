@@ -1,12 +1,12 @@
-//! `wal list` and `wal audit`: what the archive has, and where it has holes.
+//! `wal list` and `wal audit`: what the archive has, where it has holes, and which of its segments are damaged.
 
+use hardstorage_engine::verify::{WalDepth, damaged_segments};
 use hardstorage_engine::wal::lineages;
-use hardstorage_report::{DeploymentName, Lsn, Result, SegmentSize, Timeline, code};
+use hardstorage_report::{DeploymentName, Lsn, Result, SegmentName, SegmentSize, Timeline, code};
 use hardstorage_repository::wal::WalArchive;
 use hardstorage_repository::{CatalogEntry, Deployment, Lineage};
 use serde::Serialize;
 
-use super::catalogue::open;
 use crate::app::App;
 use crate::args::RepoArg;
 use crate::printer::Report;
@@ -69,20 +69,38 @@ struct Hole {
     recorded: bool,
 }
 
+#[derive(Debug, Serialize)]
+struct Damaged {
+    lineage: String,
+    segment: SegmentName,
+    reason: String,
+}
+
 /// The verdict.
 #[derive(Debug, Serialize)]
 pub(crate) struct AuditResult {
     deployment: DeploymentName,
     ok: bool,
+    /// Finished segments whose ends were looked at.
+    segments: usize,
     holes: Vec<Hole>,
+    damaged: Vec<Damaged>,
 }
 
 impl Report for AuditResult {
     fn text(&self) -> String {
         if self.ok {
-            return format!("✓ the WAL of {} is continuous\n", self.deployment);
+            return format!(
+                "✓ the WAL of {} is continuous ({} finished segments)\n",
+                self.deployment, self.segments
+            );
         }
-        let mut out = format!("✗ the WAL of {} has {} hole(s)\n", self.deployment, self.holes.len());
+        let mut out = format!(
+            "✗ the WAL of {} has {} hole(s) and {} damaged segment(s)\n",
+            self.deployment,
+            self.holes.len(),
+            self.damaged.len()
+        );
         for hole in &self.holes {
             let word = if hole.recorded { "recorded" } else { "not recorded" };
             out.push_str(&format!(
@@ -90,6 +108,10 @@ impl Report for AuditResult {
                 hole.timeline, hole.from, hole.to
             ));
         }
+        for damaged in &self.damaged {
+            out.push_str(&format!("  {}: {}\n", damaged.segment, damaged.reason));
+        }
+        out.push_str("Recovery ends there: take a new backup\n");
         out
     }
 }
@@ -116,7 +138,7 @@ async fn archives(deployment: &Deployment) -> Result<Vec<(Lineage, WalArchive)>>
 
 /// `wal list DEPLOYMENT`.
 pub(crate) async fn list(app: &App, name: DeploymentName, repo: &RepoArg) -> Result<WalListResult> {
-    let deployment = open(app, repo, &name).await?;
+    let deployment = app.existing(repo, &name).await?;
     let mut lineages = Vec::new();
     for (lineage, archive) in archives(&deployment).await? {
         let mut timelines = Vec::new();
@@ -167,9 +189,19 @@ pub(crate) async fn audit(app: &App, name: DeploymentName, repo: &RepoArg) -> u8
 }
 
 async fn look(app: &App, name: DeploymentName, repo: &RepoArg) -> Result<AuditResult> {
-    let deployment = open(app, repo, &name).await?;
-    let mut holes = Vec::new();
+    let deployment = app.existing(repo, &name).await?;
+    let (mut holes, mut damaged, mut segments) = (Vec::new(), Vec::new(), 0);
     for (lineage, archive) in archives(&deployment).await? {
+        for timeline in archive.timelines().await? {
+            let names = archive.list_segments(timeline, None).await?;
+            segments += names.len();
+            let found = damaged_segments(&archive, names, WalDepth::Ends).await?;
+            damaged.extend(found.into_iter().map(|segment| Damaged {
+                lineage: lineage.to_string(),
+                segment: segment.name,
+                reason: segment.error.to_string(),
+            }));
+        }
         let gaps = archive.gaps().await?;
         // Along the history of the newest timeline: this crosses every switch that leads to it.
         let Some(newest) = archive.timelines().await?.into_iter().max() else {
@@ -191,7 +223,9 @@ async fn look(app: &App, name: DeploymentName, repo: &RepoArg) -> Result<AuditRe
     }
     Ok(AuditResult {
         deployment: name,
-        ok: holes.is_empty(),
+        ok: holes.is_empty() && damaged.is_empty(),
+        segments,
         holes,
+        damaged,
     })
 }

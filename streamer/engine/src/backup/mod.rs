@@ -1,17 +1,24 @@
 //! Taking a base backup.
 
+mod ancestor;
 mod checksums;
+mod commit;
 mod damage;
 mod external;
 mod label;
 mod pg_manifest;
 mod receive;
+mod result;
+mod rivals;
 mod run;
 mod tar;
+mod tar_header;
 mod wal_cover;
 
 pub use checksums::PostgresChecksums;
 pub use label::BackupLabel;
 pub use pg_manifest::{ManifestFile, ManifestLine, ManifestParser, WalRange};
-pub use run::{BackupPlan, BackupResult, SNAPSHOT, run_backup};
-pub use tar::{Member, MemberKind, TarEvent, TarReader};
+pub use result::BackupResult;
+pub use run::{BackupPlan, SNAPSHOT, run_backup};
+pub use tar::{TarEvent, TarReader};
+pub use tar_header::{Member, MemberKind};

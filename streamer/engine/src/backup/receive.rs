@@ -13,7 +13,8 @@ use tempfile::SpooledTempFile;
 use super::checksums::PostgresChecksums;
 use super::label::BackupLabel;
 use super::pg_manifest::{ManifestLine, ManifestParser};
-use super::tar::{Member, MemberKind, TarEvent, TarReader};
+use super::tar::{TarEvent, TarReader};
+use super::tar_header::{Member, MemberKind};
 
 /// A manifest larger than this waits in a file.
 const MANIFEST_IN_MEMORY: usize = 4 << 20;

@@ -4,31 +4,26 @@
 //! pack durable and all WAL in the repository before the one create-only write that commits.
 
 use std::collections::BTreeMap;
-use std::collections::HashSet;
 use std::sync::Arc;
 
-use hardstorage_codec::{SigningKey, fingerprint};
+use hardstorage_codec::SigningKey;
 use hardstorage_replication::{BaseBackupOptions, Checkpoint};
-use hardstorage_report::{
-    BackupId, DeploymentName, Error, Event, EventSink, Lsn, Result, Severity, SystemId, Timeline, code,
-};
+use hardstorage_report::{BackupId, Error, Event, EventSink, Result, Severity, code};
 use hardstorage_repository::wal::WalArchive;
 use hardstorage_repository::{
-    ATTACHMENTS, Ancestor, AncestorReader, BackupKind, BackupWriter, Damage, DamagedPage, DataChecksums, Deployment,
-    EntryKey, EnvelopeKind, ExpectedPack, ExternalFile, FileMeta, Finished, HistoryHash, Lineage, MANIFEST_FORMAT,
-    Manifest, Opening, PackRecord, ProcessFacts, Purpose, ServerFacts, Session, SessionTiming, Tablespace, Times,
-    Totals, VerifiedManifest, WalFacts, WriterFacts, WriterOptions, end_session, layout, open_sessions, void_backup,
+    ATTACHMENTS, BackupWriter, Deployment, EntryKey, FileMeta, Lineage, Opening, Purpose, Session, Tablespace,
+    WriterOptions, void_backup,
 };
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp};
-use serde::Serialize;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::damage::damaged_pages;
+use super::commit::Copied;
 use super::external::{self, External};
 use super::receive::{Received, Receiver};
-use super::wal_cover::{Need, WalCover};
+use super::result::BackupResult;
+use super::wal_cover::WalCover;
 use crate::progress::ProgressMeter;
 use crate::source::{ServerIdentity, Source, identify};
 use crate::wal::{capture_histories, choose_lineage, lineages};
@@ -58,67 +53,6 @@ pub struct BackupPlan {
     pub run_id: Option<String>,
     /// The host, for the record.
     pub host: String,
-}
-
-/// What was committed.
-#[derive(Debug, Clone, Serialize)]
-pub struct BackupResult {
-    /// Its id.
-    pub backup_id: BackupId,
-    /// The deployment.
-    pub deployment: DeploymentName,
-    /// Always `full` here.
-    #[serde(rename = "type")]
-    pub kind: BackupKind,
-    /// The server's version as text.
-    pub pg_version: String,
-    /// The cluster.
-    pub system_identifier: SystemId,
-    /// Where recovery begins.
-    pub start_lsn: Lsn,
-    /// Where it is consistent.
-    pub stop_lsn: Lsn,
-    /// The timeline.
-    pub timeline: Timeline,
-    /// Milliseconds from the command's begin to the commit.
-    pub duration_ms: u64,
-    /// Files, directories and links.
-    pub file_count: u64,
-    /// Tablespaces, the data directory included.
-    pub tablespace_count: u64,
-    /// Bytes that a restore writes.
-    pub logical_bytes: u64,
-    /// Bytes that were added to the repository.
-    pub stored_bytes: u64,
-    /// Pages stored, taken over, and all zero.
-    pub new_pages: u64,
-    /// Pages taken over from earlier backups.
-    pub reused_pages: u64,
-    /// Pages of zeros.
-    pub zero_pages: u64,
-    /// Share of the non-zero pages that was taken over.
-    pub reuse: f64,
-    /// The backup that pages were compared with.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ancestor: Option<BackupId>,
-    /// WAL segments that this backup brought itself.
-    pub wal_segments_fetched: u64,
-    /// Whether the frames are encrypted.
-    pub encrypted: bool,
-    /// The signer.
-    pub signer: String,
-    /// The manifest's object key.
-    pub primary_key: String,
-    /// When it began, by the server's clock.
-    pub started_at: Timestamp,
-    /// When it ended, by the server's clock.
-    pub stopped_at: Timestamp,
-    /// Pages that were bad on the server.
-    pub damaged_pages: Vec<DamagedPage>,
-    /// Configuration outside of the data directory.
-    pub external_files: Vec<ExternalFile>,
-    /// Whether a stream's WAL follows on this backup, as far as the archive shows.
-    pub pitr_covered: bool,
 }
 
 /// Takes a backup. `cancel` gives up: nothing is committed then, and nothing of it is trusted.
@@ -184,20 +118,20 @@ pub async fn run_backup(
     }
 }
 
-struct Run<'a> {
-    deployment: &'a Deployment,
-    plan: &'a BackupPlan,
-    signer: &'a SigningKey,
-    sink: Arc<dyn EventSink>,
-    session: &'a Session,
-    backup_id: &'a BackupId,
-    server: &'a ServerIdentity,
-    lineage: Lineage,
-    now: Timestamp,
+pub(super) struct Run<'a> {
+    pub(super) deployment: &'a Deployment,
+    pub(super) plan: &'a BackupPlan,
+    pub(super) signer: &'a SigningKey,
+    pub(super) sink: Arc<dyn EventSink>,
+    pub(super) session: &'a Session,
+    pub(super) backup_id: &'a BackupId,
+    pub(super) server: &'a ServerIdentity,
+    pub(super) lineage: Lineage,
+    pub(super) now: Timestamp,
 }
 
 impl Run<'_> {
-    fn emit(&self, severity: Severity, name: &str, body: serde_json::Value) {
+    pub(super) fn emit(&self, severity: Severity, name: &str, body: serde_json::Value) {
         self.sink.emit(
             Event::new(severity, name)
                 .deployment(self.deployment.name())
@@ -250,89 +184,20 @@ impl Run<'_> {
             Ok((received, tablespaces)) => {
                 let finished = writer.finish().await?;
                 connection.close().await;
-                self.commit(&archive, cover, ancestor, external, received, tablespaces, finished)
-                    .await
+                let copied = Copied {
+                    ancestor,
+                    external,
+                    received,
+                    tablespaces,
+                    finished,
+                };
+                self.commit(&archive, cover, copied).await
             }
             Err(error) => {
                 writer.abort().await;
                 Err(error)
             }
         }
-    }
-
-    /// Looks at the other backups of this deployment, after our own session is there for them to see: of two that
-    /// begin at once the later one refuses. This is courtesy; the commit is safe without it.
-    async fn refuse_beside_another(&self) -> Result<()> {
-        let (timing, here) = (SessionTiming::default(), ProcessFacts::current());
-        let ours = self.session.record().await;
-        for view in open_sessions(self.deployment, &timing, &here).await? {
-            if view.writer == self.session.writer() {
-                continue;
-            }
-            let Ok(record) = &view.record else { continue };
-            let Some(other) = record.backup_id() else { continue };
-            if end_session(self.deployment, &view, &timing, &here).await?.is_over() {
-                self.emit(
-                    Severity::Notice,
-                    "backup.dead_session_ended",
-                    json!({"ended_backup": other}),
-                );
-                continue;
-            }
-            let first = (record.opened_at, record.writer) < (ours.opened_at, ours.writer);
-            if first && !self.plan.allow_concurrent {
-                return Err(Error::new(
-                    code::engine::BACKUP_RUNNING,
-                    format!(
-                        "backup {other} is running on {} (process {})",
-                        record.process.host, record.process.pid
-                    ),
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    /// The newest backup whose pages may be taken over, pinned before its state is read.
-    async fn choose_ancestor(&self) -> Result<Option<VerifiedManifest>> {
-        let catalog = self.deployment.backups().await?;
-        let mut candidates: Vec<&VerifiedManifest> = catalog
-            .entries
-            .iter()
-            .filter(|entry| entry.is_usable())
-            .filter_map(|entry| entry.manifest())
-            .filter(|stored| {
-                let manifest = &stored.manifest;
-                manifest.server.block_size == self.server.block_size
-                    && manifest.data_key_id == *self.deployment.key().id()
-            })
-            .collect();
-        candidates.sort_by_key(|stored| {
-            let manifest = &stored.manifest;
-            (
-                manifest.lineage == self.lineage,
-                manifest.lineage.incarnation,
-                manifest.wal.timeline,
-                manifest.wal.stop_lsn,
-            )
-        });
-        while let Some(candidate) = candidates.pop() {
-            let id = &candidate.manifest.backup_id;
-            self.session.repin(vec![id.clone()], Vec::new()).await?;
-            if self.session.usable_pins().await?.contains(id) {
-                return Ok(Some(candidate.clone()));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Nothing when the earlier backup is itself damaged: then everything is stored anew, which heals.
-    async fn open_ancestor(&self, manifest: &Manifest) -> Result<Option<AncestorReader>> {
-        let damage = Damage::load(self.deployment).await?;
-        let damaged: HashSet<_> = damage.iter().map(|(pack, frame, _)| (pack, frame)).collect();
-        let roots = (&manifest.file_table, &manifest.pack_list);
-        let reader = AncestorReader::open_unless_damaged(self.deployment, roots.0, roots.1, damaged).await;
-        reader.map_err(|error| error.context(format!("compare with backup {}", manifest.backup_id)))
     }
 
     fn tell_external(&self, external: &External) {
@@ -392,7 +257,9 @@ impl Run<'_> {
                 })
             })
             .collect();
-        let meter = ProgressMeter::new("backup.progress", self.sink.clone(), (total > 0).then_some(total));
+        let pages = writer.pages();
+        let meter = ProgressMeter::new("backup.progress", self.sink.clone(), (total > 0).then_some(total))
+            .with_reuse(move || pages.reuse());
         let received = Receiver::new(writer)
             .run(&mut backup, &|bytes| meter.add(bytes))
             .await?;
@@ -420,235 +287,6 @@ impl Run<'_> {
             attach(writer, SNAPSHOT, snapshot).await?;
         }
         Ok((received, tablespaces))
-    }
-
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the manifest is made from everything that the backup found"
-    )]
-    async fn commit(
-        &self,
-        archive: &WalArchive,
-        cover: WalCover,
-        ancestor: Option<VerifiedManifest>,
-        external: External,
-        received: Received,
-        tablespaces: Vec<Tablespace>,
-        finished: Finished,
-    ) -> Result<BackupResult> {
-        let label = &received.label;
-        let end = &received.end;
-        if received
-            .manifest_system_id
-            .is_some_and(|id| id != self.server.system_id)
-            || label.timeline != end.timeline
-        {
-            return Err(Error::new(
-                code::repository::SYSTEM_MISMATCH,
-                "the backup came from another cluster than the one that was asked",
-            ));
-        }
-        let need = Need {
-            timeline: end.timeline,
-            start: label.start_lsn,
-            stop: end.stop_lsn,
-            standby: self.server.standby,
-        };
-        let covered = cover.finish(archive, need).await?;
-        let pitr_covered = self.archive_was_continuous(archive, &need).await?;
-        let stopped_at = covered.server_time;
-        // The server's clock at the start: as far before its clock at the end as ours says.
-        let elapsed = self.deployment.surroundings().now().duration_since(self.now);
-        let started_at = stopped_at
-            .checked_sub(elapsed.max(SignedDuration::ZERO))
-            .unwrap_or(stopped_at);
-        let warnings: Vec<&str> = end.warnings.iter().map(|warning| warning.message.as_str()).collect();
-        let damaged_pages = match &end.damaged {
-            Some(error) => {
-                let mut pages = damaged_pages(warnings.iter().copied());
-                if pages.is_empty() {
-                    pages.push(DamagedPage {
-                        path: "-".to_owned(),
-                        block: None,
-                        reason: error.message.clone(),
-                    });
-                }
-                pages
-            }
-            None => Vec::new(),
-        };
-        for page in &damaged_pages {
-            self.emit(
-                Severity::Error,
-                "backup.page_damaged",
-                json!({"path": page.path, "block": page.block, "message": page.reason}),
-            );
-        }
-        let manifest = Manifest {
-            format: MANIFEST_FORMAT,
-            features: Vec::new(),
-            deployment: self.deployment.name().clone(),
-            backup_id: self.backup_id.clone(),
-            kind: BackupKind::Full,
-            lineage: self.lineage,
-            server: ServerFacts {
-                version_num: self.server.version_num,
-                version: self.server.version.clone(),
-                block_size: self.server.block_size,
-                relation_segment_size: self.server.relation_segment_size,
-                wal_segment_size: self.server.wal_segment_size,
-                data_checksums: match self.server.data_checksums {
-                    Some(true) => DataChecksums::On,
-                    Some(false) => DataChecksums::Off,
-                    None => DataChecksums::Unknown,
-                },
-            },
-            wal: WalFacts {
-                start_timeline: label.timeline,
-                timeline: end.timeline,
-                start_lsn: label.start_lsn,
-                stop_lsn: end.stop_lsn,
-                needed: received.wal,
-                histories: self.history_hashes(archive).await?,
-            },
-            tablespaces,
-            times: Times {
-                started_at,
-                stopped_at,
-                store_at: self.deployment.store().clock().await?,
-            },
-            writer: WriterFacts {
-                id: self.session.writer(),
-                run_id: self.plan.run_id.clone(),
-                host: self.plan.host.clone(),
-                tool: concat!("pg_hardstorage ", env!("CARGO_PKG_VERSION")).to_owned(),
-            },
-            data_key_id: *self.deployment.key().id(),
-            signer: fingerprint(&self.signer.public()),
-            ancestor: ancestor.map(|stored| Ancestor {
-                backup_id: stored.manifest.backup_id,
-                manifest_hash: stored.hash,
-            }),
-            file_table: finished.file_table,
-            pack_list: finished.pack_list,
-            totals: finished.totals,
-            content_checked_at: Some(stopped_at),
-            damaged_pages,
-            label: self.plan.label.clone(),
-            annotations: self.plan.annotations.clone(),
-            external_files: external.files.into_iter().map(|(file, _)| file).collect(),
-            source_snapshot: self.plan.source_snapshot.as_ref().map(|_| SNAPSHOT.to_owned()),
-        };
-        self.session.check()?;
-        let packs = self.expected_packs(&finished.packs).await?;
-        manifest.commit(self.deployment, self.signer, packs).await?;
-        let result = self.result(&manifest, covered.fetched, pitr_covered);
-        self.emit(
-            Severity::Info,
-            "backup.committed",
-            json!({
-                "timeline": result.timeline,
-                "stop_lsn": result.stop_lsn,
-                "file_count": result.file_count,
-                "logical_bytes": result.logical_bytes,
-                "stored_bytes": result.stored_bytes,
-                "reuse": result.reuse,
-                "primary_key": result.primary_key,
-            }),
-        );
-        Ok(result)
-    }
-
-    /// Whether the WAL right before the backup's is archived: only a stream brings that.
-    async fn archive_was_continuous(&self, archive: &WalArchive, need: &Need) -> Result<bool> {
-        let first = need.start.segment_start(archive.segment_size());
-        let Some(before) = first.0.checked_sub(1).map(Lsn) else {
-            return Ok(false);
-        };
-        archive.is_covered(need.timeline, before, first).await
-    }
-
-    /// The packs that the commit looks for. The one that holds the pack list cannot tell its own length in it.
-    async fn expected_packs(&self, records: &[PackRecord]) -> Result<Vec<ExpectedPack>> {
-        let mut expected = Vec::with_capacity(records.len());
-        for record in records {
-            let mut length = record.length;
-            if record.holds_the_list() {
-                let key = layout::pack(self.deployment.name(), &record.id.writer, record.id.sequence);
-                let found = self.deployment.store().head(&key).await?;
-                length = found.map(|meta| meta.size).ok_or_else(|| {
-                    Error::new(
-                        code::repository::PACK_MISSING,
-                        format!("pack {key} is not in the repository"),
-                    )
-                })?;
-            }
-            expected.push(ExpectedPack {
-                pack: record.id,
-                length,
-            });
-        }
-        Ok(expected)
-    }
-
-    async fn history_hashes(&self, archive: &WalArchive) -> Result<Vec<HistoryHash>> {
-        let mac = self.deployment.key().mac(EnvelopeKind::History);
-        let ours = self.server.timeline;
-        let histories = archive.histories().await?;
-        Ok(histories
-            .into_iter()
-            .filter(|(timeline, _)| *timeline <= ours)
-            .map(|(timeline, bytes)| HistoryHash {
-                timeline,
-                hash: mac.hash256(&bytes),
-            })
-            .collect())
-    }
-
-    fn result(&self, manifest: &Manifest, fetched: u64, pitr_covered: bool) -> BackupResult {
-        let Totals {
-            logical_bytes,
-            files,
-            new_pages,
-            reused_pages,
-            zero_pages,
-            stored_bytes,
-            ..
-        } = manifest.totals;
-        let pages = new_pages + reused_pages;
-        BackupResult {
-            backup_id: manifest.backup_id.clone(),
-            deployment: manifest.deployment.clone(),
-            kind: manifest.kind,
-            pg_version: manifest.server.version.clone(),
-            system_identifier: manifest.lineage.system_id,
-            start_lsn: manifest.wal.start_lsn,
-            stop_lsn: manifest.wal.stop_lsn,
-            timeline: manifest.wal.timeline,
-            duration_ms: 0,
-            file_count: files,
-            tablespace_count: manifest.tablespaces.len() as u64 + 1,
-            logical_bytes,
-            stored_bytes,
-            new_pages,
-            reused_pages,
-            zero_pages,
-            reuse: if pages == 0 {
-                0.0
-            } else {
-                reused_pages as f64 / pages as f64
-            },
-            ancestor: manifest.ancestor.as_ref().map(|ancestor| ancestor.backup_id.clone()),
-            wal_segments_fetched: fetched,
-            encrypted: self.deployment.key().seals(),
-            signer: manifest.signer.clone(),
-            primary_key: layout::manifest(&manifest.deployment, &manifest.backup_id).to_string(),
-            started_at: manifest.times.started_at,
-            stopped_at: manifest.times.stopped_at,
-            damaged_pages: manifest.damaged_pages.clone(),
-            external_files: manifest.external_files.clone(),
-            pitr_covered,
-        }
     }
 }
 

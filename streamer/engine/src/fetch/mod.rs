@@ -4,6 +4,7 @@
 //! an error, which the command line turns into an exit code that PostgreSQL does not take for the end of the archive.
 
 mod spool;
+mod spool_entry;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -1,22 +1,23 @@
 //! Segments that were fetched ahead: a bounded directory on the recovering server.
 //!
-//! A file's name holds the CRC32C and the length of its bytes, and appears by a rename when it is whole. It was never
-//! synced, so after a power cut it may be torn: whoever takes it compares it with its name first. Each line of descent
-//! has a folder of its own; what an earlier recovery along another one left is never looked at, and removed.
+//! Each line of descent has a folder of its own; what an earlier recovery along another one left is never looked at, and
+//! removed.
 //!
 //! The spool holds the window of segments that follow the one that was asked for last, and nothing else. Whoever fills
 //! it holds the lock of the folder; a file that is being written is locked too, so that a reader can wait for it instead
 //! of fetching it a second time.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
-use hardstorage_codec::crc32c_append;
-use hardstorage_report::{Error, Result, SegmentName, SegmentSize, Timeline, code};
+use hardstorage_report::{Result, SegmentName, SegmentSize, Timeline};
 use hardstorage_repository::Lineage;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
+
+use super::failed;
+use super::spool_entry::{SpoolEntry, length_of_whole, parse};
 
 /// The directory.
 #[derive(Debug, Clone)]
@@ -26,39 +27,9 @@ pub struct Spool {
     capacity: usize,
 }
 
-/// A file that is being written. Dropped before it is finished, it leaves nothing.
-#[derive(Debug)]
-pub struct SpoolEntry {
-    file: File,
-    temporary: PathBuf,
-    folder: PathBuf,
-    segment: SegmentName,
-    crc: u32,
-    length: u64,
-    finished: bool,
-}
-
 /// Held while one process fetches ahead.
 #[derive(Debug)]
 pub struct SpoolLock(#[expect(dead_code, reason = "the lock lasts as long as the file is open")] File);
-
-fn failed(doing: &str, path: &Path) -> impl FnOnce(io::Error) -> Error {
-    let message = format!("{doing} {}", path.display());
-    move |error| Error::new(code::cli::IO, message).source(error)
-}
-
-fn file_name(segment: SegmentName, crc: u32, length: u64) -> String {
-    format!("{segment}.{crc:08x}.{length}")
-}
-
-/// Reads `<segment>.<crc>.<length>`.
-fn parse(name: &str) -> Option<(SegmentName, u32, u64)> {
-    let mut parts = name.split('.');
-    let segment = parts.next()?.parse().ok()?;
-    let crc = u32::from_str_radix(parts.next()?, 16).ok()?;
-    let length = parts.next()?.parse().ok()?;
-    parts.next().is_none().then_some((segment, crc, length))
-}
 
 /// Whether a folder is one that a spool made: `<lineage>-<timeline>`.
 fn is_folder_name(name: &str) -> bool {
@@ -137,18 +108,7 @@ impl Spool {
         let Some((_, crc, length, path)) = self.entries()?.into_iter().find(|(found, ..)| *found == segment) else {
             return Ok(None);
         };
-        let mut file = File::open(&path).map_err(failed("open", &path))?;
-        let mut buffer = vec![0u8; 1 << 20];
-        let (mut found_crc, mut found_length) = (0, 0u64);
-        loop {
-            let read = file.read(&mut buffer).map_err(failed("read", &path))?;
-            if read == 0 {
-                break;
-            }
-            found_crc = crc32c_append(found_crc, &buffer[..read]);
-            found_length += read as u64;
-        }
-        let size = SegmentSize::new(length).filter(|_| (found_crc, found_length) == (crc, length));
+        let size = length_of_whole(&path, crc, length)?;
         let Some(size) = size else {
             remove(&path)?;
             return Ok(None);
@@ -226,218 +186,10 @@ impl Spool {
 
     /// Begins to write a segment.
     pub fn begin(&self, _lock: &SpoolLock, segment: SegmentName) -> Result<SpoolEntry> {
-        let temporary = self.part(segment);
-        let file = File::create(&temporary).map_err(failed("create", &temporary))?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            // Who was faster than this lock does not wait, and fetches the segment itself.
-            Ok(()) | Err(Errno::WOULDBLOCK) => {}
-            Err(error) => return Err(failed("lock", &temporary)(error.into())),
-        }
-        Ok(SpoolEntry {
-            file,
-            temporary,
-            folder: self.folder.clone(),
-            segment,
-            crc: 0,
-            length: 0,
-            finished: false,
-        })
-    }
-}
-
-impl SpoolEntry {
-    /// Adds bytes.
-    pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.crc = crc32c_append(self.crc, bytes);
-        self.length += bytes.len() as u64;
-        self.file.write_all(bytes).map_err(failed("write", &self.temporary))
-    }
-
-    /// Makes it appear.
-    pub fn finish(mut self) -> Result<()> {
-        let path = self.folder.join(file_name(self.segment, self.crc, self.length));
-        fs::rename(&self.temporary, &path).map_err(failed("rename to", &path))?;
-        self.finished = true;
-        Ok(())
-    }
-}
-
-impl Drop for SpoolEntry {
-    fn drop(&mut self) {
-        // What cannot be removed now is removed by the next one that fills the spool.
-        if !self.finished && fs::remove_file(&self.temporary).is_err() {
-            tracing::debug!("{} stays", self.temporary.display());
-        }
+        SpoolEntry::create(self.part(segment), segment)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-    use super::*;
-    use hardstorage_report::SystemId;
-
-    const MIB: u64 = 1 << 20;
-
-    fn size() -> SegmentSize {
-        SegmentSize::new(MIB).unwrap()
-    }
-
-    fn segment(number: u32) -> SegmentName {
-        format!("0000000100000000{number:08X}").parse().unwrap()
-    }
-
-    fn spool_of(root: &Path, incarnation: u16, follow: Option<Timeline>) -> Spool {
-        let lineage = Lineage {
-            system_id: SystemId(7),
-            incarnation,
-        };
-        Spool::new(root, lineage, follow, 4)
-    }
-
-    fn spool(root: &Path) -> Spool {
-        spool_of(root, 1, Some(Timeline(1)))
-    }
-
-    fn put(spool: &Spool, name: SegmentName, fill: u8) {
-        let lock = spool.lock().unwrap().unwrap();
-        let mut entry = spool.begin(&lock, name).unwrap();
-        for _ in 0..4 {
-            entry.write(&vec![fill; 256 << 10]).unwrap();
-        }
-        entry.finish().unwrap();
-    }
-
-    fn present(spool: &Spool, number: u32) -> bool {
-        spool.missing(vec![segment(number)]).unwrap().is_empty()
-    }
-
-    /// What a power cut or a bad disk makes of a file.
-    fn damage(spool: &Spool, change: impl Fn(&mut Vec<u8>)) {
-        for (.., path) in spool.entries().unwrap() {
-            let mut bytes = fs::read(&path).unwrap();
-            change(&mut bytes);
-            fs::write(&path, bytes).unwrap();
-        }
-    }
-
-    #[test]
-    fn a_whole_file_is_moved() {
-        let root = tempfile::tempdir().unwrap();
-        let spool = spool(root.path());
-        let destination = root.path().join("RECOVERYXLOG");
-        assert!(spool.take(segment(1), &destination).unwrap().is_none(), "no spool yet");
-        put(&spool, segment(1), 7);
-        assert_eq!(spool.take(segment(1), &destination).unwrap(), Some(size()));
-        assert_eq!(fs::read(&destination).unwrap(), vec![7; MIB as usize]);
-        assert!(!present(&spool, 1));
-        assert!(spool.take(segment(1), &destination).unwrap().is_none(), "given once");
-    }
-
-    #[test]
-    fn a_torn_one_is_removed_and_nothing_of_it_is_given() {
-        let changes: [fn(&mut Vec<u8>); 4] = [
-            |bytes| bytes.truncate(300_000),
-            Vec::clear,
-            |bytes| bytes[MIB as usize - 1] ^= 1,
-            |bytes| bytes.push(0),
-        ];
-        for change in changes {
-            let root = tempfile::tempdir().unwrap();
-            let spool = spool(root.path());
-            put(&spool, segment(1), 7);
-            damage(&spool, change);
-            let destination = root.path().join("RECOVERYXLOG");
-            assert!(spool.take(segment(1), &destination).unwrap().is_none());
-            assert!(!destination.exists());
-            assert!(!present(&spool, 1));
-        }
-    }
-
-    #[test]
-    fn only_the_window_is_kept() {
-        let root = tempfile::tempdir().unwrap();
-        let spool = spool(root.path());
-        for number in [1, 2, 3, 4, 5, 6, 99] {
-            put(&spool, segment(number), 1);
-        }
-        put(&spool, "000000020000000000000003".parse().unwrap(), 1);
-        let lock = spool.lock().unwrap().unwrap();
-        fs::write(spool.folder.join("000000010000000000000004.part"), b"half").unwrap();
-        spool.keep_only(&lock, &spool.window(segment(1), size())).unwrap();
-        let mut kept: Vec<SegmentName> = spool.entries().unwrap().into_iter().map(|(name, ..)| name).collect();
-        kept.sort();
-        assert_eq!(kept, [2, 3, 4, 5].map(segment));
-        assert_eq!(fs::read_dir(&spool.folder).unwrap().count(), 5, "those and the lock");
-    }
-
-    #[test]
-    fn it_is_low_when_less_than_half_can_be_served_without_a_stop() {
-        let root = tempfile::tempdir().unwrap();
-        let spool = spool(root.path());
-        let low = || spool.is_low(segment(1), size()).unwrap();
-        assert!(low());
-        put(&spool, segment(3), 1);
-        put(&spool, segment(4), 1);
-        assert!(low(), "the very next one is not there");
-        put(&spool, segment(2), 1);
-        assert!(!low());
-        put(&spool, segment(5), 1);
-        assert!(!low(), "full");
-    }
-
-    #[test]
-    fn one_process_fills_it_and_a_reader_waits_for_it() {
-        let root = tempfile::tempdir().unwrap();
-        let spool = spool(root.path());
-        let lock = spool.lock().unwrap().unwrap();
-        assert!(spool.lock().unwrap().is_none());
-        spool.wait_for(segment(1)).unwrap();
-        let mut entry = spool.begin(&lock, segment(1)).unwrap();
-        let destination = root.path().join("RECOVERYXLOG");
-        let reader = std::thread::spawn({
-            let (spool, destination) = (spool.clone(), destination.clone());
-            move || {
-                spool.wait_for(segment(1)).unwrap();
-                spool.take(segment(1), &destination).unwrap()
-            }
-        });
-        entry.write(&vec![3; MIB as usize]).unwrap();
-        // The reader either waits or looked before there was anything: it never sees a half file.
-        entry.finish().unwrap();
-        assert_eq!(reader.join().unwrap().is_some(), destination.exists());
-        drop(lock);
-        assert!(spool.lock().unwrap().is_some());
-    }
-
-    #[test]
-    fn what_was_not_finished_is_not_there() {
-        let root = tempfile::tempdir().unwrap();
-        let spool = spool(root.path());
-        let lock = spool.lock().unwrap().unwrap();
-        let mut entry = spool.begin(&lock, segment(1)).unwrap();
-        entry.write(b"half").unwrap();
-        drop(entry);
-        assert_eq!(fs::read_dir(&spool.folder).unwrap().count(), 1, "only the lock");
-    }
-
-    #[test]
-    fn another_line_of_descent_has_another_spool_and_takes_the_place() {
-        let root = tempfile::tempdir().unwrap();
-        let others = [
-            spool_of(root.path(), 2, Some(Timeline(1))),
-            spool_of(root.path(), 1, None),
-            spool_of(root.path(), 1, Some(Timeline(2))),
-        ];
-        for other in &others {
-            put(other, segment(1), 1);
-        }
-        fs::create_dir(root.path().join("not-ours")).unwrap();
-        let spool = spool(root.path());
-        assert!(!present(&spool, 1));
-        let lock = spool.lock().unwrap().unwrap();
-        spool.keep_only(&lock, &[]).unwrap();
-        assert!(others.iter().all(|other| !present(other, 1)));
-        assert!(root.path().join("not-ours").exists(), "nothing foreign is touched");
-    }
-}
+#[path = "spool_tests.rs"]
+mod tests;

@@ -1,10 +1,13 @@
 //! Restoring a backup to a moment.
 
+mod choose;
+mod content;
 mod directory;
 mod place;
 mod plan;
 mod run;
 mod settings;
+mod stop;
 mod tablespaces;
 mod target;
 mod when;

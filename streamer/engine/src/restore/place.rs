@@ -116,6 +116,10 @@ fn check_directory(path: &Path, cluster: Option<SystemId>, problems: &mut Vec<Er
     let mut entries = match fs::read_dir(path) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+            let message = format!("{} is a file, not a directory", path.display());
+            return problems.push(Error::new(code::engine::TARGET_NOT_EMPTY, message));
+        }
         Err(error) => return problems.push(io_problem(error)),
     };
     if path.join("postmaster.pid").exists() {

@@ -7,15 +7,16 @@ use std::path::PathBuf;
 use hardstorage_report::{
     BackupId, DeploymentName, Error, ErrorReport, Lsn, Result, SegmentSize, SystemId, Timeline, code,
 };
-use hardstorage_repository::wal::{Coverage, ServerTime, TimeAnswer, WalArchive};
-use hardstorage_repository::{Catalog, CatalogEntry, Deployment, Lineage, Manifest, VerifiedManifest};
+use hardstorage_repository::wal::{ServerTime, WalArchive};
+use hardstorage_repository::{Deployment, Lineage, Manifest, VerifiedManifest};
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::choose::choose_backup;
 use super::place::{Owner, Place, check, owner, resolve};
+use super::stop::{Reach, branch};
 use super::tablespaces::map_tablespaces;
 use super::target::{RecoveryTarget, StopAt, TargetAction, TargetTimeline};
-use crate::window::newest_timeline;
 
 /// What a person asks for.
 #[derive(Debug, Clone)]
@@ -129,7 +130,7 @@ impl RestorePlan {
     /// The first thing in the way, as the error of a run.
     pub fn blocker(&self) -> Option<Error> {
         self.blockers.first().map(|error| {
-            let copy = Error::new(error.code(), error.message().to_owned()).hint(error.hint_text().to_owned());
+            let copy = Error::new(error.code(), error.to_string()).hint(error.hint_text().to_owned());
             match self.blockers.len() {
                 1 => copy,
                 many => copy.context(format!("{many} problems, the first of them")),
@@ -161,7 +162,7 @@ pub async fn plan_restore(deployment: &Deployment, request: &RestoreRequest) -> 
         .await?
         .and_then(ServerTime::to_timestamp);
     let latest = until.max(Some(manifest.times.stopped_at));
-    let context = Context {
+    let reach = Reach {
         archive: &archive,
         manifest,
         timeline,
@@ -169,7 +170,7 @@ pub async fn plan_restore(deployment: &Deployment, request: &RestoreRequest) -> 
         end,
         latest,
     };
-    let (stop_at, reaches) = match context.stop(request).await {
+    let (stop_at, reaches) = match reach.stop(request).await {
         Ok(found) => found,
         Err(error) => {
             problems.push(error);
@@ -216,7 +217,12 @@ pub async fn plan_restore(deployment: &Deployment, request: &RestoreRequest) -> 
             None
         }
     };
-    let notes = notes(&stored, request, &stop_at);
+    let mut notes = notes(&stored, request, &stop_at);
+    if request.backup.is_none() {
+        notes.extend(catalog.unreadable_after(&manifest.backup_id).map(|(id, error)| {
+            format!("backup {id} may be newer than this one, and cannot be read: {error}")
+        }));
+    }
     Ok(RestorePlan {
         backup_id: manifest.backup_id.clone(),
         deployment: manifest.deployment.clone(),
@@ -293,243 +299,4 @@ fn notes(stored: &VerifiedManifest, request: &RestoreRequest, stop: &StopAt) -> 
         ));
     }
     notes
-}
-
-/// The newest backup that ends before the target, or the one that was named.
-async fn choose_backup(
-    deployment: &Deployment,
-    catalog: &Catalog,
-    request: &RestoreRequest,
-) -> Result<VerifiedManifest> {
-    if let Some(id) = &request.backup {
-        if id.deployment() != deployment.name().as_str() {
-            return Err(Error::new(
-                code::repository::BACKUP_MISSING,
-                format!("{id} is a backup of {}, not of {}", id.deployment(), deployment.name()),
-            ));
-        }
-        let found = Manifest::load(deployment, id).await?.committed(id)?;
-        let state = catalog.get(id).and_then(|entry| entry.state.as_ref().ok());
-        if state.is_some_and(|state| state.purged.is_some()) {
-            return Err(Error::new(
-                code::repository::BACKUP_MISSING,
-                format!("{id} is being purged"),
-            ));
-        }
-        return Ok(found);
-    }
-    let usable = catalog
-        .entries
-        .iter()
-        .rev()
-        .filter(|entry| entry.is_usable())
-        .filter_map(CatalogEntry::manifest);
-    let mut any = false;
-    for stored in usable {
-        any = true;
-        let manifest = &stored.manifest;
-        let before = match &request.goal {
-            RecoveryTarget::Time(time) => manifest.times.stopped_at <= *time,
-            RecoveryTarget::Lsn(lsn) => manifest.wal.stop_lsn <= *lsn,
-            // Any backup that ends before the point or the transaction; names are looked up in the archive.
-            RecoveryTarget::Name(name) => {
-                let archive = WalArchive::new(deployment.clone(), manifest.lineage, manifest.server.wal_segment_size);
-                let timeline = newest_timeline(&archive, manifest).await?;
-                archive
-                    .find_restore_point(timeline, manifest.wal.stop_lsn, name)
-                    .await?
-                    .is_some()
-            }
-            RecoveryTarget::Immediate | RecoveryTarget::Latest | RecoveryTarget::Xid(_) => true,
-        };
-        if before {
-            return Ok(stored.clone());
-        }
-    }
-    if !any {
-        return Err(Error::new(
-            code::repository::BACKUP_MISSING,
-            format!("{} has no backup", deployment.name()),
-        ));
-    }
-    let earliest = catalog
-        .entries
-        .iter()
-        .find(|entry| entry.is_usable())
-        .and_then(CatalogEntry::manifest);
-    let error = Error::new(
-        code::engine::BEFORE_BACKUP,
-        format!(
-            "no backup of {} leads to {}",
-            deployment.name(),
-            describe(&request.goal)
-        ),
-    );
-    Err(match earliest {
-        Some(stored) => error.hint(format!(
-            "the earliest moment that can be recovered is {} ({}), the end of {}",
-            stored.manifest.times.stopped_at, stored.manifest.wal.stop_lsn, stored.manifest.backup_id
-        )),
-        None => error,
-    })
-}
-
-fn describe(goal: &RecoveryTarget) -> String {
-    match goal {
-        RecoveryTarget::Immediate => "the end of the backup".to_owned(),
-        RecoveryTarget::Latest => "the end of the archive".to_owned(),
-        RecoveryTarget::Time(time) => time.to_string(),
-        RecoveryTarget::Lsn(lsn) => lsn.to_string(),
-        RecoveryTarget::Name(name) => format!("the restore point {name:?}"),
-        RecoveryTarget::Xid(xid) => format!("transaction {xid}"),
-    }
-}
-
-async fn branch(
-    archive: &WalArchive,
-    manifest: &Manifest,
-    wanted: TargetTimeline,
-    problems: &mut Vec<Error>,
-) -> Result<(Timeline, Coverage)> {
-    let timeline = match wanted {
-        TargetTimeline::Latest => newest_timeline(archive, manifest).await?,
-        TargetTimeline::Number(timeline) => timeline,
-    };
-    let ancestry = archive.ancestry().await?;
-    let known = timeline == manifest.wal.timeline || ancestry.knows(timeline);
-    let reachable = known && ancestry.passes(timeline, manifest.wal.timeline, manifest.wal.stop_lsn)?;
-    if !reachable {
-        let why = if known {
-            "branched off before the backup's end"
-        } else {
-            "is not known to the archive"
-        };
-        problems.push(
-            Error::new(
-                code::engine::UNREACHABLE,
-                format!(
-                    "timeline {timeline} {why}: it cannot be reached from {} on timeline {}",
-                    manifest.backup_id, manifest.wal.timeline
-                ),
-            )
-            .hint("choose an earlier backup, or another --to-timeline"),
-        );
-        return Ok((
-            manifest.wal.timeline,
-            archive.coverage(manifest.wal.timeline, manifest.wal.start_lsn).await?,
-        ));
-    }
-    Ok((timeline, archive.coverage(timeline, manifest.wal.start_lsn).await?))
-}
-
-struct Context<'a> {
-    archive: &'a WalArchive,
-    manifest: &'a Manifest,
-    timeline: Timeline,
-    coverage: &'a Coverage,
-    end: Option<Lsn>,
-    latest: Option<Timestamp>,
-}
-
-impl Context<'_> {
-    /// A time, not a position: PostgreSQL stops only at a record that is there, and the plan finds the last commit.
-    fn before_the_hole(&self) -> String {
-        let latest = self.latest.unwrap_or(self.manifest.times.stopped_at);
-        format!("--to {latest} recovers everything before the hole; a backup taken after it leads to what lies behind")
-    }
-
-    fn unreachable(&self, what: String) -> Error {
-        let latest = self.latest.map_or_else(|| "-".to_owned(), |time| time.to_string());
-        let end = self.end.map_or_else(|| "-".to_owned(), |end| end.to_string());
-        Error::new(code::engine::UNREACHABLE, what).hint(format!(
-            "from this backup every moment from {} ({}) to {latest} ({end}) on timeline {} can be reached",
-            self.manifest.times.stopped_at, self.manifest.wal.stop_lsn, self.timeline
-        ))
-    }
-
-    /// Where PostgreSQL stops, and what that reaches, in words.
-    async fn stop(&self, request: &RestoreRequest) -> Result<(StopAt, String)> {
-        let stop_lsn = self.manifest.wal.stop_lsn;
-        match &request.goal {
-            RecoveryTarget::Immediate => Ok((
-                StopAt::Immediate,
-                format!("the end of the backup, {} ({stop_lsn})", self.manifest.times.stopped_at),
-            )),
-            RecoveryTarget::Latest => {
-                let hole = self.coverage.first_hole(self.manifest.wal.start_lsn);
-                if let Some(hole) = hole {
-                    return Err(Error::new(
-                        code::repository::WAL_GAP,
-                        format!(
-                            "the archive has a hole from {} to {}: recovery cannot pass it",
-                            hole.from, hole.to
-                        ),
-                    )
-                    .hint(self.before_the_hole()));
-                }
-                let end = self.end.unwrap_or(stop_lsn);
-                let latest = self.latest.map_or_else(|| "-".to_owned(), |time| time.to_string());
-                Ok((
-                    StopAt::EndOfArchive,
-                    format!("the end of the archive, at least {latest} ({end})"),
-                ))
-            }
-            RecoveryTarget::Time(time) => self.stop_at_time(*time, request.inclusive).await,
-            RecoveryTarget::Lsn(lsn) => {
-                if *lsn < stop_lsn {
-                    return Err(self.unreachable(format!("{lsn} lies before the end of the backup ({stop_lsn})")));
-                }
-                match self.end {
-                    Some(end) if *lsn < end => Ok((StopAt::Lsn(*lsn), lsn.to_string())),
-                    _ => Err(self.unreachable(format!("{lsn} is not in the archive on timeline {}", self.timeline))),
-                }
-            }
-            RecoveryTarget::Name(name) => {
-                let found = self.archive.find_restore_point(self.timeline, stop_lsn, name).await?;
-                match found {
-                    Some(point) => Ok((
-                        StopAt::Name(name.clone()),
-                        format!("the restore point {name:?} at {} ({})", point.time, point.lsn),
-                    )),
-                    None => Err(self.unreachable(format!(
-                        "the archive has no restore point {name:?} after the backup's end"
-                    ))),
-                }
-            }
-            RecoveryTarget::Xid(xid) => Ok((StopAt::Xid(*xid), format!("transaction {xid}"))),
-        }
-    }
-
-    async fn stop_at_time(&self, time: Timestamp, inclusive: bool) -> Result<(StopAt, String)> {
-        let stop_lsn = self.manifest.wal.stop_lsn;
-        if time < self.manifest.times.stopped_at {
-            return Err(self.unreachable(format!(
-                "{time} lies before the end of the backup ({})",
-                self.manifest.times.stopped_at
-            )));
-        }
-        let moment = ServerTime::from_timestamp(time);
-        match self.archive.time_covered_in(self.coverage, stop_lsn, moment).await? {
-            TimeAnswer::Reached { .. } => Ok((StopAt::Time(time), time.to_string())),
-            TimeAnswer::CoveredToEnd { last, .. } => {
-                let commit = last.filter(|commit| commit.lsn >= stop_lsn && (inclusive || commit.time < moment));
-                Ok(match commit {
-                    Some(commit) => (
-                        StopAt::Lsn(commit.lsn),
-                        format!("the last transaction before {time}, of {}", commit.time),
-                    ),
-                    None => (
-                        StopAt::Immediate,
-                        format!("{time}: nothing was committed since the backup's end"),
-                    ),
-                })
-            }
-            TimeAnswer::NotYet { hole: Some(hole), .. } => Err(self.unreachable(format!(
-                "{time} lies behind a hole in the archive, from {} to {}",
-                hole.from, hole.to
-            ))),
-            TimeAnswer::NotYet { .. } => Err(self.unreachable(format!("{time} is not covered by the archive yet"))),
-            TimeAnswer::Before { .. } => Err(self.unreachable(format!("{time} lies before the end of the backup"))),
-        }
-    }
 }

@@ -2,23 +2,21 @@
 //! half restore cannot be started.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use hardstorage_report::{BackupId, DeploymentName, Error, Event, EventSink, Lsn, Result, Severity, Timeline, code};
 use hardstorage_repository::{
-    ATTACHMENTS, BackupReader, ContentReport, Deployment, Entry, EntryKey, EntryKind, FileInfo, FileSink, Manifest,
-    Opening, Progress, Purpose, ReadOptions, Selection, Session,
+    ATTACHMENTS, BackupReader, Deployment, Entry, EntryKind, Manifest, Opening, Purpose, Session,
 };
 use serde::Serialize;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+use super::content::{CONTROL_FILE, SETTINGS_FILE};
 use super::directory::{DirectorySink, Layout, remove_partial};
 use super::plan::RestorePlan;
 use super::settings::{RecoverySettings, auto_conf, neutralised};
 use super::target::{StopAt, TargetTimeline};
-use crate::backup::{ManifestLine, ManifestParser, PostgresChecksums};
-use crate::progress::ProgressMeter;
 
 /// How a plan is run.
 #[derive(Debug, Clone)]
@@ -66,13 +64,6 @@ pub struct RestoreResult {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verifybackup: Option<String>,
 }
-
-/// Files that a restore does not write as they are.
-const SETTINGS_FILE: &[u8] = b"postgresql.auto.conf";
-const CONTROL_FILE: &[u8] = b"global/pg_control";
-const MANIFEST_FILE: &[u8] = b"backup_manifest";
-/// Signals of the source's own recovery, when it was a standby.
-const SIGNALS: [&[u8]; 2] = [b"standby.signal", b"recovery.signal"];
 
 /// Runs the plan. On an error everything that was written is removed again, so that a second try finds an empty target.
 pub async fn run_restore(
@@ -143,13 +134,13 @@ pub async fn run_restore(
     }
 }
 
-struct Run<'a> {
-    deployment: &'a Deployment,
-    plan: &'a RestorePlan,
-    options: &'a RestoreOptions,
-    sink: Arc<dyn EventSink>,
-    layout: &'a Layout,
-    cancel: CancellationToken,
+pub(super) struct Run<'a> {
+    pub(super) deployment: &'a Deployment,
+    pub(super) plan: &'a RestorePlan,
+    pub(super) options: &'a RestoreOptions,
+    pub(super) sink: Arc<dyn EventSink>,
+    pub(super) layout: &'a Layout,
+    pub(super) cancel: CancellationToken,
 }
 
 impl Run<'_> {
@@ -160,7 +151,7 @@ impl Run<'_> {
         self.sink.emit(event.body(body));
     }
 
-    fn manifest(&self) -> &Manifest {
+    pub(super) fn manifest(&self) -> &Manifest {
         &self.plan.manifest
     }
 
@@ -278,102 +269,6 @@ impl Run<'_> {
         }
     }
 
-    /// Reads one file of the backup into memory.
-    async fn read_small(&self, reader: &BackupReader, key: &EntryKey) -> Result<Vec<u8>> {
-        let wanted = key.clone();
-        let select: Selection = Arc::new(move |entry: &Entry| entry.key == wanted);
-        let memory = Arc::new(MemorySink::default());
-        let options = ReadOptions {
-            jobs: 1,
-            cancel: self.cancel.clone(),
-            ..ReadOptions::default()
-        };
-        let report = reader.restore(memory.clone(), Some(select), &options).await?;
-        if let Some(error) = report.failure() {
-            return Err(error);
-        }
-        let bytes = std::mem::take(&mut *memory.0.lock().unwrap_or_else(PoisonError::into_inner));
-        Ok(bytes)
-    }
-
-    /// Restores PostgreSQL's manifest, then reads it where it lies: it may be large.
-    async fn read_postgres_manifest(&self, reader: &BackupReader) -> Result<PostgresChecksums> {
-        let plain = Arc::new(DirectorySink::new(self.layout.clone(), PostgresChecksums::default()));
-        self.restore_only(reader, &plain, MANIFEST_FILE).await?;
-        let path = self.layout.data.join("backup_manifest");
-        let failed =
-            |error: std::io::Error| Error::new(code::cli::IO, format!("read {}", path.display())).source(error);
-        let mut file = std::fs::File::open(&path).map_err(failed)?;
-        let mut checksums = PostgresChecksums::default();
-        let mut parser = ManifestParser::default();
-        let mut buffer = vec![0u8; 256 << 10];
-        loop {
-            let length = std::io::Read::read(&mut file, &mut buffer).map_err(failed)?;
-            if length == 0 {
-                break;
-            }
-            parser.feed(&buffer[..length], &mut |line| {
-                if let ManifestLine::File(file) = line {
-                    checksums.add(&file.path, file.size, file.crc32c);
-                }
-                Ok(())
-            })?;
-        }
-        parser.finish()?;
-        Ok(checksums)
-    }
-
-    async fn content(&self, reader: &BackupReader, sink: &Arc<DirectorySink>) -> Result<ContentReport> {
-        let select: Selection = Arc::new(|entry: &Entry| !is_special(&entry.key));
-        let meter = ProgressMeter::new("restore.progress", self.sink.clone(), Some(self.plan.total_bytes));
-        let progress: Progress = Arc::new(move |bytes| meter.add(bytes));
-        let options = ReadOptions {
-            jobs: self.options.jobs,
-            cancel: self.cancel.clone(),
-            progress: Some(progress),
-            ..ReadOptions::default()
-        };
-        let report = reader.restore(sink.clone(), Some(select), &options).await?;
-        match report.failure() {
-            Some(error) => Err(error),
-            None => Ok(report),
-        }
-    }
-
-    async fn restore_only(
-        &self,
-        reader: &BackupReader,
-        sink: &Arc<DirectorySink>,
-        path: &'static [u8],
-    ) -> Result<ContentReport> {
-        let select: Selection = Arc::new(move |entry: &Entry| entry.key.tablespace == 0 && entry.key.path == path);
-        let options = ReadOptions {
-            jobs: 1,
-            cancel: self.cancel.clone(),
-            ..ReadOptions::default()
-        };
-        let report = reader.restore(sink.clone(), Some(select), &options).await?;
-        match report.failure() {
-            Some(error) => Err(error),
-            None => Ok(report),
-        }
-    }
-
-    /// Files of PostgreSQL's manifest that were left out on purpose.
-    async fn excused(&self, reader: &BackupReader) -> Result<usize> {
-        let mut names: Vec<&[u8]> = SIGNALS.to_vec();
-        names.push(SETTINGS_FILE);
-        let mut excused = 0;
-        for name in names {
-            let key = EntryKey {
-                tablespace: 0,
-                path: name.to_vec(),
-            };
-            excused += usize::from(reader.lookup(&key).await?.is_some());
-        }
-        Ok(excused)
-    }
-
     fn write_settings(&self, source: &str) -> Result<()> {
         let settings = RecoverySettings {
             stop: self.plan.stop_at.clone(),
@@ -389,47 +284,5 @@ impl Run<'_> {
             auto_conf(source, &settings).as_bytes(),
         )?;
         self.layout.write_small(&data.join("recovery.signal"), b"")
-    }
-}
-
-/// What the run over all files leaves out: attachments, and what is written by itself.
-fn is_special(key: &EntryKey) -> bool {
-    if key.tablespace != 0 {
-        return key.tablespace == ATTACHMENTS;
-    }
-    let path = key.path.as_slice();
-    [SETTINGS_FILE, CONTROL_FILE, MANIFEST_FILE].contains(&path) || SIGNALS.contains(&path)
-}
-
-/// One small file in memory.
-#[derive(Default)]
-struct MemorySink(Mutex<Vec<u8>>);
-
-impl FileSink for MemorySink {
-    type Handle = ();
-
-    fn create(&self, info: &FileInfo) -> Result<()> {
-        let mut bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        bytes.clear();
-        bytes.resize(info.size as usize, 0);
-        Ok(())
-    }
-
-    fn write_at(&self, (): &(), offset: u64, piece: &[u8]) -> Result<()> {
-        let mut bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let from = offset as usize;
-        let room = bytes.get_mut(from..from + piece.len());
-        let room =
-            room.ok_or_else(|| Error::new(code::repository::OBJECT_CORRUPT, "a piece lies outside of its file"))?;
-        room.copy_from_slice(piece);
-        Ok(())
-    }
-
-    fn zero(&self, (): &(), _: u64, _: u64) -> Result<()> {
-        Ok(())
-    }
-
-    fn finish(&self, (): &(), _: u32, _: u64) -> Result<()> {
-        Ok(())
     }
 }

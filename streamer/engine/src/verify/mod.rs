@@ -1,9 +1,11 @@
 //! Proving a backup: its structure, its signature, every frame, every file, and the WAL from its start to now.
 
+mod client;
 mod postgres_manifest;
 mod programs;
 mod scratch;
 mod server;
+mod wal_objects;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -23,6 +25,7 @@ use crate::window::newest_timeline;
 
 pub use programs::{Programs, verifybackup};
 pub use scratch::{RestoreProof, ScratchPlan, prove_by_restore};
+pub use wal_objects::{DamagedSegment, WalDepth, damaged_segments};
 
 /// How deep to look.
 #[derive(Debug, Clone)]
@@ -131,7 +134,7 @@ impl VerifyResult {
             return Some(Error::new(
                 code::repository::OBJECT_CORRUPT,
                 format!(
-                    "backup {}: {} damaged objects, the first of them {}: {}",
+                    "backup {} is damaged in {} place(s), the first of them {}: {}",
                     self.backup_id,
                     self.damage.len(),
                     first.object,
@@ -185,6 +188,9 @@ pub async fn run_verify(
 ) -> Result<VerifyResult> {
     let began = std::time::Instant::now();
     let manifest = choose(deployment, plan.backup.as_ref()).await?;
+    if plan.backup.is_none() {
+        tell_of_unreadable(deployment, &manifest.backup_id, &*sink).await?;
+    }
     let mut opening = Opening::new(Purpose::Verify);
     opening.pins = vec![manifest.backup_id.clone()];
     opening.run_id.clone_from(&plan.run_id);
@@ -209,6 +215,20 @@ pub async fn run_verify(
     };
     sink.emit(event.deployment(deployment.name()).backup(&result.backup_id));
     Ok(result)
+}
+
+/// Whoever asks for the newest must hear that another one may be newer.
+async fn tell_of_unreadable(deployment: &Deployment, chosen: &BackupId, sink: &dyn EventSink) -> Result<()> {
+    for (id, error) in deployment.backups().await?.unreadable_after(chosen) {
+        let message = format!("it may be newer than {chosen}, and was passed over: {error}");
+        sink.emit(
+            Event::new(Severity::Warning, "verify.backup_unreadable")
+                .deployment(deployment.name())
+                .backup(id)
+                .body(json!({"code": error.code().as_str(), "message": message})),
+        );
+    }
+    Ok(())
 }
 
 async fn look(
@@ -257,6 +277,9 @@ async fn look(
         })
         .collect();
     damage.extend(postgres.damage);
+    let wal_damage = wal_objects::needed(deployment, manifest, depth).await?;
+    let wal_readable = wal_damage.is_empty();
+    damage.extend(wal_damage);
     let also_hurt = if damage.is_empty() {
         Vec::new()
     } else {
@@ -276,7 +299,7 @@ async fn look(
         postgres_files: postgres.equal,
         damage,
         also_hurt,
-        wal_complete: wal.complete,
+        wal_complete: wal.complete && wal_readable,
         timeline: wal.timeline,
         wal_until: wal.until,
         wal_hole: wal.hole,

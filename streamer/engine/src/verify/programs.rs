@@ -16,18 +16,28 @@ pub struct Programs {
 
 impl Programs {
     /// Finds the directory that holds `program`: the one that was named, else one of PATH, else where packages put it.
-    /// `None` when there is none; a named directory without it is an error.
+    /// `None` when there is none; a named directory without it is an error, and so is one of another major version:
+    /// its programs would call a healthy data directory corrupt.
     pub fn find(named: Option<&Path>, major: &str, program: &str) -> Result<Option<Programs>> {
         if let Some(directory) = named {
-            if directory.join(program).is_file() {
-                return Ok(Some(Programs {
-                    directory: directory.to_owned(),
-                }));
-            }
-            return Err(Error::new(
-                code::engine::PROGRAMS,
-                format!("{} has no {program}", directory.display()),
-            ));
+            let found = Programs {
+                directory: directory.to_owned(),
+            };
+            let wrong = if found.have(program) {
+                match found.major(program) {
+                    Some(other) if other == major => return Ok(Some(found)),
+                    Some(other) => format!(
+                        "{} has {program} of PostgreSQL {other}, and the backup is of {major}",
+                        directory.display()
+                    ),
+                    None => format!("{program} in {} does not tell its version", directory.display()),
+                }
+            } else {
+                format!("{} has no {program}", directory.display())
+            };
+            return Err(Error::new(code::engine::PROGRAMS, wrong).hint(format!(
+                "name the directory of PostgreSQL {major}'s programs with --pg-bin"
+            )));
         }
         let path = std::env::var_os("PATH").unwrap_or_default();
         let packaged = [

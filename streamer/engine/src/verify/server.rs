@@ -15,6 +15,7 @@ use hardstorage_report::{Error, Result, code};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio_util::sync::CancellationToken;
 
+use super::client::psql;
 use super::programs::Programs;
 use super::scratch::{failed, interrupted, off_thread};
 
@@ -30,7 +31,7 @@ pub(super) struct Place {
 /// How long recovery to the backup's end may take.
 const RECOVERY: Duration = Duration::from_hours(1);
 /// Only part of the socket's name here; the source's own port means nothing in the scratch directory.
-const PORT: &str = "5432";
+pub(super) const PORT: &str = "5432";
 /// How often the server's own file is looked at, as `pg_ctl` does.
 const POLL: Duration = Duration::from_millis(100);
 /// The superuser that most clusters have.
@@ -273,41 +274,6 @@ impl Place {
             )
         })
     }
-}
-
-/// Asks through PostgreSQL's own client: the query may give anything that PostgreSQL can show as text, and a client is
-/// where the server is. The inner error is the client's words.
-async fn psql(
-    place: &Place,
-    user: &str,
-    database: &str,
-    query: &str,
-    cancel: &CancellationToken,
-) -> Result<Result<String, String>> {
-    let mut command = place.programs.command("psql", Some(&place.data))?;
-    command.args(["-X", "-A", "-t", "-q", "-w", "-v", "ON_ERROR_STOP=1", "-p", PORT]);
-    command.args(["-U", user, "-d", database, "-c", query, "-h"]);
-    command.arg(&place.scratch).stdin(Stdio::null());
-    let asked = off_thread(move || {
-        let output = command.output();
-        output.map_err(|error| Error::new(code::engine::PROGRAMS, "run psql").source(error))
-    });
-    let output = tokio::select! {
-        biased;
-        // The client ends with its server.
-        () = cancel.cancelled() => return Err(interrupted()),
-        output = asked => output?,
-    };
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-    Ok(if output.status.success() {
-        Ok(text(&output.stdout))
-    } else {
-        Err(text(&output.stderr)
-            .lines()
-            .map(str::trim)
-            .collect::<Vec<_>>()
-            .join(" "))
-    })
 }
 
 #[cfg(test)]

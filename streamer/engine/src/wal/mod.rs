@@ -1,7 +1,11 @@
 //! The WAL: streaming it into the archive, and giving it back.
 
 mod assembler;
+mod attempt;
+mod follow;
+mod frontier;
 mod histories;
+mod idle_mark;
 mod lineage;
 mod monitor;
 mod recorder;
@@ -9,9 +13,10 @@ mod route;
 mod stream;
 
 pub use assembler::{Assembler, Piece};
+pub use frontier::frontiers;
 pub use histories::capture_histories;
 pub use lineage::{choose_lineage, lineages};
 pub use monitor::Monitor;
 pub use recorder::Recorder;
 pub use route::{Ancestor, Leg, ResumeStrategy, Route, RouteFacts, after_gap, plan_route};
-pub use stream::{StopSignal, StreamPlan, StreamResult, frontiers, run_stream};
+pub use stream::{StopSignal, StreamPlan, StreamResult, run_stream};

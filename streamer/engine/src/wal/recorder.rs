@@ -11,21 +11,19 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use hardstorage_report::{Error, Lsn, Result, SegmentName, SegmentSize, Timeline, code};
+use hardstorage_repository::WriterId;
 use hardstorage_repository::wal::{RecordFacts, SegmentBuilder, ServerTime, TailWriter, WalArchive};
-use hardstorage_repository::{WriterId, layout};
-use hardstorage_storage::Key;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::assembler::{Assembler, Piece};
+use super::idle_mark::IdleMark;
 use crate::records::FactsCollector;
 
 /// Complete segments that are being stored while the next one fills.
 const FINISHING: usize = 2;
 /// The longest stretch that is held for a tail; a larger unfinished segment is flushed in several.
 const TAIL_LIMIT: usize = 16 << 20;
-/// The last bytes that are kept to mark an idle archive with.
-const MARK: usize = 8192;
 
 /// What happened to segments since the last look.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -60,13 +58,11 @@ pub struct Recorder {
     last_finished: Option<oneshot::Receiver<()>>,
     durable: Lsn,
     stored: Stored,
-    /// The last bytes received, for an idle mark.
-    last_bytes: Vec<u8>,
     /// The server's clock up to which nothing is missing from what was received.
     complete_up_to: Option<ServerTime>,
     /// The same, of what is durable.
     marked_up_to: Option<ServerTime>,
-    mark: Option<(SegmentName, Lsn, Lsn, WriterId)>,
+    mark: IdleMark,
     buffer: Vec<u8>,
 }
 
@@ -94,10 +90,9 @@ impl Recorder {
             last_finished: None,
             durable: durable.max(start),
             stored: Stored::default(),
-            last_bytes: Vec::new(),
             complete_up_to: None,
             marked_up_to: None,
-            mark: None,
+            mark: IdleMark::new(timeline),
             buffer: Vec::new(),
             archive,
         }
@@ -158,7 +153,7 @@ impl Recorder {
             facts.note_complete(server_time);
             self.complete_up_to = self.complete_up_to.max(Some(server_time));
         }
-        self.remember(&piece.bytes);
+        self.mark.remember(&piece.bytes);
         let durable = self.durable;
         let open = if let Some(open) = &mut self.open {
             open
@@ -198,17 +193,6 @@ impl Recorder {
             self.flush().await
         } else {
             Ok(())
-        }
-    }
-
-    fn remember(&mut self, bytes: &[u8]) {
-        if bytes.len() >= MARK {
-            self.last_bytes.clear();
-            self.last_bytes.extend_from_slice(&bytes[bytes.len() - MARK..]);
-        } else {
-            self.last_bytes.extend_from_slice(bytes);
-            let excess = self.last_bytes.len().saturating_sub(MARK);
-            self.last_bytes.drain(..excess);
         }
     }
 
@@ -265,7 +249,7 @@ impl Recorder {
         finished.map_err(|error| Error::new(code::cli::INTERNAL, format!("store segment {name}")).source(error))??;
         self.durable = self.durable.max(end);
         self.stored.segments += 1;
-        let mark = self.take_mark();
+        let mark = self.mark.forget();
         let (archive, streamer) = (self.archive.clone(), self.streamer);
         tokio::spawn(async move {
             let removed = async {
@@ -313,43 +297,20 @@ impl Recorder {
         Ok(())
     }
 
-    /// On an idle server: makes durable *that nothing happened*, so that a time without any commit can be recovered
-    /// to. A mark is a tail that repeats the last bytes with a later clock; the mark before it is removed.
+    /// On an idle server: makes durable *that nothing happened*, so that a time without any commit can be recovered to.
     pub async fn mark_idle(&mut self) -> Result<bool> {
         let caught_up = self.durable == self.received() && self.complete_up_to > self.marked_up_to;
-        if !caught_up || self.last_bytes.is_empty() {
+        let (true, Some(known)) = (caught_up, self.complete_up_to) else {
             return Ok(false);
-        }
-        let size = self.archive.segment_size();
+        };
         let end = self.received();
-        // The last byte that was written, not the first that will be: at a border they lie in different segments.
-        let last = Lsn(end.0 - 1);
-        let name = SegmentName::containing(self.timeline, last, size);
-        let within = (last.segment_offset(size) + 1).min(self.last_bytes.len() as u64);
-        let bytes = &self.last_bytes[self.last_bytes.len() - within as usize..];
-        let from = Lsn(end.0 - within);
-        let streamer = WriterId::new(self.archive.deployment().surroundings().random()?);
-        let mut facts = RecordFacts::default();
-        if let Some(known) = self.complete_up_to {
-            facts.note_complete(known);
-        }
-        self.archive
-            .tail_writer(name, streamer)?
-            .put(from, bytes, facts)
-            .await?;
+        let Some(replaced) = self.mark.put(&self.archive, end, known).await? else {
+            return Ok(false);
+        };
         self.marked_up_to = self.complete_up_to;
-        let before = self.take_mark();
-        self.mark = Some((name, from, end, streamer));
-        if let Some(key) = before {
+        if let Some(key) = replaced.0 {
             self.archive.deployment().store().delete(&key).await?;
         }
         Ok(true)
-    }
-
-    /// The key of the present mark, which is no longer ours to remember.
-    fn take_mark(&mut self) -> Option<Key> {
-        let (segment, from, to, streamer) = self.mark.take()?;
-        let (name, lineage) = (self.archive.deployment().name(), self.archive.lineage());
-        Some(layout::tail(name, lineage, segment, from, to, &streamer))
     }
 }

@@ -1,5 +1,6 @@
 //! Integration tests of the engine, in one binary.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
 
+mod bench;
 mod records;
 mod verify;

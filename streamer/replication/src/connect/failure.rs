@@ -84,7 +84,13 @@ impl Failure {
                         .hint(missing_line(attempt, protection, local))
                         .source(*error)
                 } else {
-                    (*error).into_error(During::Connect, doing)
+                    let error = (*error).into_error(During::Connect, doing);
+                    if error.is(code::replication::ROLE) {
+                        let role = attempt.user.replace('"', "\"\"");
+                        error.hint(format!("ALTER ROLE \"{role}\" REPLICATION"))
+                    } else {
+                        error
+                    }
                 }
             }
         };

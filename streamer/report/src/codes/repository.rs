@@ -1,17 +1,17 @@
 //! Codes of the repository format.
 
 super::codes! {
-    MISSING = "notfound.repo", 6, "There is no repository at this URL.", "create one with `pg_hardstorage repo init URL`";
+    MISSING = "notfound.repo", 6, "There is no repository at this URL.", "correct the URL or mount its volume; a new one is made by `pg_hardstorage repo init URL`";
     EXISTS = "conflict.repo_exists", 7, "There is a repository at this URL already.", "use it as it is, or choose another URL";
     NEWER_FORMAT = "conflict.repo_newer_format", 7, "The repository needs a newer program.", "upgrade pg_hardstorage";
     NOT_CREATE_ONLY = "preflight.create_only_not_kept", 4, "The store lets two writers create the same object.", "use a store that keeps If-None-Match, or `repo init --single-writer`";
-    KEY_MISSING = "auth.key_missing", 3, "The repository is encrypted and the key is not there.", "put the key file back into the keyring, or name it with --kek";
+    KEY_MISSING = "auth.key_missing", 3, "The repository is encrypted and the key is not there.", "put kek.bin back into the keyring, or name the keyring that has it with --keyring";
     KEY_WRONG = "auth.key_wrong", 3, "The key does not open this repository.", "use the key that was exported when the repository was made";
     KEY_PERMISSIONS = "auth.key_permissions", 3, "The key file can be read by others.", "chmod 600 the key file";
     ENCRYPTION_MISMATCH = "conflict.encryption_mismatch", 7, "Repository and caller disagree about encryption.", "the repository's descriptor says whether it is encrypted; nothing was written";
     MANIFEST_CORRUPT = "verify.manifest_corrupt", 9, "A manifest's bytes or signature are not what they should be.", "run `pg_hardstorage repo check`; restore from another backup";
     SIGNER_UNKNOWN = "verify.signer_unknown", 9, "A manifest is signed by a key that the repository does not know.", "check who writes into this repository";
-    OBJECT_CORRUPT = "verify.object_corrupt", 9, "A stored object is damaged or is not what its name says.", "the message names it; run `pg_hardstorage verify` for the backups that it hurts";
+    OBJECT_CORRUPT = "verify.object_corrupt", 9, "A stored object is damaged or is not what its name says.", "`pg_hardstorage verify` tells what it hurts; restore from another backup, and take a new one: it stores damaged pages anew";
     PACK_MISSING = "verify.pack_missing", 9, "A pack that a backup needs is missing or short.", "restore from another backup and run `pg_hardstorage repo check`";
     BACKUP_MISSING = "notfound.backup", 6, "There is no such backup.", "`pg_hardstorage list DEPLOYMENT` shows what is there";
     BACKUP_VOID = "aborted.backup_void", 5, "The backup was declared void before it was committed.", "run the backup again";
@@ -33,7 +33,7 @@ super::codes! {
     DATA_KEY_MISSING = "verify.data_key_missing", 9, "A deployment has objects but its data key is gone.", "put `keys/` back from a copy of the repository; without it nothing of the deployment can be read";
     KEY_MALFORMED = "auth.key_malformed", 3, "A key file does not hold what a key file holds.", "put the exported key file back";
     KEY_EXISTS = "conflict.key_exists", 7, "There is a key already.", "keys are never overwritten; use the one that is there, or another keyring";
-    KEYRING_IO = "other.keyring_io", 1, "A file of the keyring cannot be read or written.", "check the owner and mode of the keyring's directory";
+    KEYRING_IO = "other.keyring_io", 1, "A file of the keyring cannot be read or written.", "check the owner and mode of the file and of the keyring's directory; run the command as the keyring's owner";
     SIGNING_KEY_MISSING = "auth.signing_key_missing", 3, "The private signing key is not in the keyring.", "put it back, or remove the public one so that a new pair is made";
     SIGNER_CONFLICT = "conflict.signer", 7, "Another public key lies under this signer's name.", "check who writes into this repository";
     FILE_SIZE = "verify.file_size", 9, "A file did not have the length that was announced.", "run the backup again: the stream was cut short or is not what it says";

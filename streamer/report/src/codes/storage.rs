@@ -3,7 +3,7 @@
 super::codes! {
     UNREACHABLE = "unreachable.store", 8, "The object store does not answer.", "check the endpoint, the network and the mount";
     DENIED = "auth.store_denied", 3, "The object store refuses the credentials or the permission.", "check the credentials and the policy of the bucket, or the owner and mode of the directory";
-    BUCKET = "notfound.bucket", 6, "The bucket or directory does not exist.", "create it, or correct the URL";
+    BUCKET = "notfound.bucket", 6, "The bucket or directory does not exist.", "correct the URL, mount the volume, or create the directory or bucket";
     OBJECT = "notfound.object", 6, "An object is not there.", "run `pg_hardstorage repo check`";
     FULL = "storage.full", 1, "The store has no space left.", "free space or enlarge the volume; what was stored stays valid";
     IO = "storage.io", 1, "The store failed in a way that is not a refusal.", "the message names the object; run the command again";

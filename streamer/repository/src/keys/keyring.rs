@@ -2,14 +2,15 @@
 //!
 //! `kek.bin` holds the 32 raw bytes of the KEK, `manifest_signing.ed25519` the 32 raw bytes of the signing key's seed,
 //! `manifest_signing.pub` its public key as 64 hex digits and a newline. All are 0600 in a directory of 0700; a secret
-//! that its group or others may touch is refused (0400 is fine, and so are the links of a mounted secret).
+//! that others may touch is refused (0400 is fine, and so are the links of a mounted secret; the group may read only what
+//! belongs to root, as in a volume that a scheduler mounts).
 //! A missing file is `None` only when the system says that it does not exist: an unreadable directory or a dangling
 //! link is an error, or a lost mount would look like a fresh start. Files are made by an explicit call only, appear
 //! whole, and are never overwritten.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use hardstorage_codec::{PublicKey, Secret, SigningKey};
@@ -251,17 +252,12 @@ fn read_secret(path: &Path) -> Result<Option<Secret>> {
     let Some(file) = open_present(path)? else {
         return Ok(None);
     };
-    let mode = file
-        .metadata()
-        .map_err(|error| failed("look at", path, error))?
-        .permissions()
-        .mode();
-    if mode & 0o077 != 0 {
-        let message = format!(
-            "{} has mode {:04o}: its group or others may touch it",
-            path.display(),
-            mode & 0o7777
-        );
+    let metadata = file.metadata().map_err(|error| failed("look at", path, error))?;
+    let mode = metadata.mode();
+    // A scheduler mounts secrets as files of root that the process's group may read; libpq allows its keys the same.
+    let forbidden = if metadata.uid() == 0 { 0o037 } else { 0o077 };
+    if mode & forbidden != 0 {
+        let message = format!("{} has mode {:04o}: others may touch it", path.display(), mode & 0o7777);
         return Err(
             Error::new(code::repository::KEY_PERMISSIONS, message).hint(format!("chmod 600 {}", path.display()))
         );

@@ -9,9 +9,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use hardstorage_report::{Error, Result, code};
 
 use super::meta::{BadFrame, MetaReader, Wanted};
+use super::options::ReadOptions;
 use super::plan::{Planner, Selection};
 use super::report::ContentReport;
-use super::run::{self, ReadOptions};
+use super::run;
 use super::sink::FileSink;
 use crate::pack::FramePos;
 use crate::table::{Entry, EntryKey, PackList, TableFrame, TableIndex};

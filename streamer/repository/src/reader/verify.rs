@@ -12,10 +12,11 @@ use hardstorage_report::{Error, Result, code};
 
 use super::backup::BackupReader;
 use super::fetch;
+use super::options::ReadOptions;
 use super::pack_check::{PackFinding, check_pack};
 use super::plan::{Planner, Selection};
 use super::report::{ContentDamage, ContentReport};
-use super::run::{self, ReadOptions};
+use super::run;
 use super::sink::DiscardSink;
 use crate::listing::Objects;
 use crate::table::{EntryKind, PackRecord};

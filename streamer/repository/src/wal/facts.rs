@@ -119,6 +119,16 @@ impl RecordFacts {
         self.records_end = self.records_end.max(later.records_end);
     }
 
+    /// Leaves only what is certain of the part before `end`. Commits that are not named are forgotten: of the last one
+    /// before `end` nothing is known then but that it is no earlier than those that stay.
+    pub fn end_at(&mut self, end: Lsn) {
+        let before = |commit: &CommitAt| commit.lsn < end;
+        self.first_commit = self.first_commit.filter(before);
+        self.last_commit = self.last_commit.filter(before);
+        self.latest_commit = self.latest_commit.filter(before);
+        self.complete_up_to = None;
+    }
+
     /// The latest time of the server's clock that is known to be complete: the one that was said, or the latest commit.
     pub fn known_clock(&self) -> Option<ServerTime> {
         self.complete_up_to.max(self.latest_commit.map(|commit| commit.time))

@@ -10,6 +10,7 @@
 //! it "reached" where no later commit is archived.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use hardstorage_report::{Lsn, Result, Timeline};
@@ -37,7 +38,7 @@ pub enum TimeAnswer {
         end: Lsn,
         /// The server clock up to which it is complete.
         until: ServerTime,
-        /// The last commit.
+        /// The last commit at or behind the position from which it was asked, wherever it lies.
         last: Option<CommitAt>,
     },
     /// The archive does not reach that far.
@@ -62,6 +63,23 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
+    /// Reads what is not known yet of these pieces, a few at a time.
+    async fn read(&mut self, indexes: Range<usize>) -> Result<()> {
+        let archive = self.archive;
+        let last = self.pieces.len().saturating_sub(1);
+        let missing: Vec<(usize, Piece)> = indexes
+            .filter(|index| !self.known.contains_key(index))
+            .filter_map(|index| Some((index, self.pieces.get(index).copied()?)))
+            .collect();
+        let read = stream::iter(missing).map(|(index, piece)| async move {
+            let facts = archive.facts_of(&piece, index == last).await?;
+            Ok::<_, hardstorage_report::Error>((index, facts))
+        });
+        let read: Vec<(usize, RecordFacts)> = read.buffered(READS).try_collect().await?;
+        self.known.extend(read);
+        Ok(())
+    }
+
     async fn facts(&mut self, index: usize) -> Result<RecordFacts> {
         if let Some(facts) = self.known.get(&index) {
             return Ok(facts.clone());
@@ -101,6 +119,24 @@ impl Walk<'_> {
         }
         Ok(low)
     }
+
+    /// The last commit at or behind `from` in all of the pieces. The ones at the end may hold none, however many they
+    /// are: a bulk load commits once.
+    async fn last_commit(&mut self, from: Lsn) -> Result<Option<CommitAt>> {
+        let mut behind = self.pieces.len();
+        while behind > 0 {
+            let group = behind.saturating_sub(READS)..behind;
+            self.read(group.clone()).await?;
+            behind = group.start;
+            for at in group.rev() {
+                let last = commits(&self.facts(at).await?).max_by_key(|commit| commit.lsn);
+                if last.is_some() {
+                    return Ok(last.filter(|commit| commit.lsn >= from));
+                }
+            }
+        }
+        Ok(None)
+    }
 }
 
 fn commits(facts: &RecordFacts) -> impl Iterator<Item = CommitAt> {
@@ -126,16 +162,19 @@ impl WalArchive {
                 let read = stream::iter(reads).buffered(READS);
                 let metadata: Vec<_> = read.try_collect().await?;
                 let mut facts = RecordFacts::default();
-                for tail in metadata {
-                    facts.join(&tail.facts);
+                for (tail, mut read) in tails.iter().zip(metadata) {
+                    // The rest of it lies on a branch that recovery does not follow.
+                    if tail.span.to > piece.range.to {
+                        read.facts.end_at(piece.range.to);
+                    }
+                    facts.join(&read.facts);
                 }
                 facts
             }
         };
-        let within = |commit: &CommitAt| commit.lsn < piece.range.to;
         let end = self.start_of(piece.segment)?.add(self.segment_size().bytes());
         if piece.source == PieceSource::Segment && piece.range.to < end {
-            facts.complete_up_to = None;
+            facts.end_at(piece.range.to);
         } else if piece.source == PieceSource::Segment && last {
             for tail in self.tails_of(piece.segment).await? {
                 if tail.span.to == end
@@ -145,9 +184,6 @@ impl WalArchive {
                 }
             }
         }
-        facts.first_commit = facts.first_commit.filter(within);
-        facts.last_commit = facts.last_commit.filter(within);
-        facts.latest_commit = facts.latest_commit.filter(within);
         Ok(facts)
     }
 
@@ -170,37 +206,21 @@ impl WalArchive {
         if let Some(commit) = commits(&first).find(|commit| commit.lsn < from && commit.time > moment) {
             return Ok(TimeAnswer::Before { commit });
         }
-        let mut index = walk.first_later(moment).await?;
-        if let Some(earlier) = index.checked_sub(1) {
+        let later = walk.first_later(moment).await?;
+        if let Some(earlier) = later.checked_sub(1) {
             before = commits(&walk.facts(earlier).await?)
                 .filter(|commit| commit.time <= moment)
                 .max_by_key(|commit| commit.lsn);
         }
-        let mut until = match index.checked_sub(1) {
+        let mut until = match later.checked_sub(1) {
             Some(earlier) => walk.clock(0, earlier).await?,
             None => None,
         };
-        let mut end = None;
+        let mut index = later;
         while index < walk.pieces.len() {
             // Pieces behind the first later one are read in groups: most hold a commit, a bulk load may not.
-            let group: Vec<usize> = (index..walk.pieces.len().min(index + READS)).collect();
-            let missing: Vec<usize> = group
-                .iter()
-                .copied()
-                .filter(|at| !walk.known.contains_key(at))
-                .collect();
-            let read = stream::iter(missing).map(|at| {
-                let piece = walk.pieces.get(at).copied();
-                let last = at + 1 == walk.pieces.len();
-                async move {
-                    match piece {
-                        Some(piece) => Ok::<_, hardstorage_report::Error>((at, self.facts_of(&piece, last).await?)),
-                        None => Ok((at, RecordFacts::default())),
-                    }
-                }
-            });
-            let read: Vec<(usize, RecordFacts)> = read.buffered(READS).try_collect().await?;
-            walk.known.extend(read);
+            let group = index..walk.pieces.len().min(index + READS);
+            walk.read(group.clone()).await?;
             for at in group {
                 let facts = walk.facts(at).await?;
                 let later = commits(&facts).filter(|commit| commit.lsn >= from && commit.time > moment);
@@ -215,14 +235,12 @@ impl WalArchive {
             }
             index += READS;
         }
-        if let Some(last) = walk.pieces.last() {
-            end = Some(last.range.to);
-        }
+        let end = walk.pieces.last().map(|last| last.range.to);
         Ok(match (until, end) {
             (Some(until), Some(end)) if until >= moment => TimeAnswer::CoveredToEnd {
                 end,
                 until,
-                last: before,
+                last: walk.last_commit(from).await?,
             },
             _ => TimeAnswer::NotYet {
                 until,

@@ -9,6 +9,7 @@ use super::ancestor_section::AncestorSection;
 use super::batch::{Batch, FileHead, Item, Piece};
 use super::crew::Crew;
 use super::options::{FileMeta, Finished, WriterOptions};
+use super::page_count::PageCount;
 use crate::Deployment;
 use crate::layer::SECTION_LEN;
 use crate::table::{Entry, EntryKey, EntryKind, FileEntry};
@@ -64,6 +65,11 @@ impl BackupWriter {
             order: 0,
             file: None,
         })
+    }
+
+    /// What became of the pages so far; to be asked while the backup is written.
+    pub fn pages(&self) -> Arc<PageCount> {
+        Arc::clone(self.crew.pages())
     }
 
     /// A regular file comes next.

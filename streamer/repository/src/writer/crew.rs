@@ -14,6 +14,7 @@ use super::chunks::Chunks;
 use super::entries::Entries;
 use super::options::{Finished, WriterOptions};
 use super::packer::Packer;
+use super::page_count::PageCount;
 use super::stream::{Harbour, PackStream};
 use super::tables::Tables;
 use super::workers::{self, Job, Jobs, Shop, Told};
@@ -30,6 +31,7 @@ pub(super) struct Crew {
     result: Option<oneshot::Receiver<Result<Finished>>>,
     threads: Vec<JoinHandle<()>>,
     submitted: u64,
+    pages: Arc<PageCount>,
 }
 
 impl Crew {
@@ -55,6 +57,7 @@ impl Crew {
             result: Some(result),
             threads: Vec::new(),
             submitted: 0,
+            pages: Arc::default(),
         };
         let harbour = Harbour {
             deployment: deployment.clone(),
@@ -81,6 +84,7 @@ impl Crew {
             options.block_size,
             gathered_len.max(capacity),
         );
+        crew.pages = packer.pages();
         crew.threads = workers::start(options.jobs, &shop, &jobs, &crew.packer)?;
         let thread = std::thread::Builder::new()
             .name("backup-pack".into())
@@ -93,6 +97,11 @@ impl Crew {
             .map_err(|error| Error::new(code::storage::IO, "start the packer thread").source(error))?;
         crew.threads.push(thread);
         Ok(crew)
+    }
+
+    /// What became of the pages so far.
+    pub(super) fn pages(&self) -> &Arc<PageCount> {
+        &self.pages
     }
 
     /// Raw bytes of a batch.

@@ -15,6 +15,7 @@ use super::batch::{Batch, Fate, FileHead, FreeBatches, Gathered, Item, Page, Pay
 use super::crew::interrupted;
 use super::entries::{Entries, INLINE_LEN};
 use super::options::Finished;
+use super::page_count::PageCount;
 use super::section::Section;
 use super::stream::PackStream;
 use super::workers::{Job, Jobs, Told};
@@ -64,6 +65,7 @@ pub(super) struct Packer {
     file: Option<CurrentFile>,
     section: Section,
     totals: Totals,
+    pages: Arc<PageCount>,
     changed_pages: u64,
 }
 
@@ -102,8 +104,14 @@ impl Packer {
             file: None,
             section: Section::default(),
             totals: Totals::default(),
+            pages: Arc::default(),
             changed_pages: 0,
         }
+    }
+
+    /// The pages seen so far.
+    pub(super) fn pages(&self) -> Arc<PageCount> {
+        Arc::clone(&self.pages)
     }
 
     /// Runs until the stream has ended and everything is stored.
@@ -190,6 +198,7 @@ impl Packer {
                 }
             }
         }
+        self.pages.set(&self.totals);
         if own_frame {
             let turn = self.next_turn;
             self.next_turn += 1;

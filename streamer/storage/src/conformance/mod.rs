@@ -74,6 +74,7 @@ async fn checks(room: &Room, skip: &[&str]) -> Result<(), Violation> {
         objects::folder_names,
         objects::many_at_once,
         objects::sync_and_clock,
+        objects::confirmed,
         uploads::small_and_empty,
         uploads::large,
         uploads::parts_of_any_size,

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use hardstorage_report::code;
 
 use super::{Outcome, Room, describe, expect, pattern};
-use crate::Created;
+use crate::{Created, Key, ListRequest};
 
 pub(super) async fn created_once(room: &Room) -> Outcome {
     let key = room.key("once/a")?;
@@ -173,4 +173,34 @@ pub(super) async fn sync_and_clock(room: &Room) -> Outcome {
         return Err(format!("the clock says {first}, then {second}"));
     }
     Ok(())
+}
+
+/// Names found by a listing can be made durable, by their writer or by anyone; a name that is not there cannot.
+pub(super) async fn confirmed(room: &Room) -> Outcome {
+    room.put("confirm/a/b", "1").await?;
+    room.put("confirm/c", "2").await?;
+    let request = ListRequest::under(format!("{}/confirm/", room.folder));
+    let found = room.store.list(&request).await.map_err(|e| describe(&e))?;
+    let mut keys: Vec<Key> = found.objects.into_iter().map(|object| object.key).collect();
+    expect("keys found", keys.len(), 2)?;
+    for keys in [&keys[..], &keys[..1], &[]] {
+        room.store.confirm(keys).await.map_err(|e| describe(&e))?;
+    }
+    if room.store.caps().remote {
+        return Ok(());
+    }
+    for missing in ["confirm/d", "confirm/a", "confirm/c/d"] {
+        keys.push(room.key(missing)?);
+        match room.store.confirm(&keys).await {
+            Ok(()) => return Err(format!("{missing} is confirmed, and is not there")),
+            Err(error) => expect(
+                "the code for confirming a missing object",
+                error.code(),
+                code::storage::OBJECT,
+            )?,
+        }
+        keys.pop();
+    }
+    // Nothing was broken by that.
+    room.store.confirm(&keys).await.map_err(|e| describe(&e))
 }

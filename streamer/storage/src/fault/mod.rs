@@ -169,6 +169,14 @@ impl Store for FaultStore {
         running.after(result).await
     }
 
+    async fn confirm(&self, keys: &[Key]) -> Result<()> {
+        let about: Vec<&str> = keys.iter().map(Key::as_str).collect();
+        let mut running = begin(&self.script, Call::Confirm, &about.join(" "))?;
+        running.before().await?;
+        let result = self.inner.confirm(keys).await;
+        running.after(result).await
+    }
+
     async fn clock(&self) -> Result<Timestamp> {
         let mut running = begin(&self.script, Call::Clock, "")?;
         running.before().await?;

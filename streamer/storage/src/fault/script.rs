@@ -23,6 +23,7 @@ pub enum Call {
     List,
     Delete,
     Sync,
+    Confirm,
     Clock,
 }
 

@@ -37,6 +37,16 @@ impl Durability {
         }
     }
 
+    /// Syncs a file that another may have written. Its failure is one of the barrier too.
+    pub(super) fn keep(&self, file: &std::fs::File, key: &crate::Key) -> Result<()> {
+        let mut broken = self.barrier.lock().unwrap_or_else(PoisonError::into_inner);
+        rustix::fs::fsync(file).map_err(|errno| {
+            let error = failed(errno, &Doing::object("sync", key));
+            broken.get_or_insert_with(|| error.to_string());
+            error.retry(hardstorage_report::Retry::Never)
+        })
+    }
+
     /// Returns when every name marked before the call is on disk.
     pub(super) fn barrier(&self) -> Result<()> {
         let mut broken = self.barrier.lock().unwrap_or_else(PoisonError::into_inner);

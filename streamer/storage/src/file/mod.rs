@@ -272,6 +272,20 @@ impl Store for FileStore {
         self.run(|root| root.durability.barrier()).await
     }
 
+    async fn confirm(&self, keys: &[Key]) -> Result<()> {
+        let keys = keys.to_vec();
+        self.run(move |root| {
+            for key in &keys {
+                let not_there = || Error::new(code::storage::OBJECT, format!("confirm {key}: not there"));
+                let (file, _) = root.open(key)?.ok_or_else(not_there)?;
+                root.durability.keep(&file, key)?;
+                root.durability.changed(&root.path, &root.locate(key));
+            }
+            root.durability.barrier()
+        })
+        .await
+    }
+
     /// The file system's own time, from a fresh file: on a network mount it is the server's.
     async fn clock(&self) -> Result<Timestamp> {
         self.run(|root| {

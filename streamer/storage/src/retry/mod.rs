@@ -196,6 +196,10 @@ impl Store for Retrying {
         retry!(self.policy, self.inner.sync())
     }
 
+    async fn confirm(&self, keys: &[Key]) -> Result<()> {
+        retry!(self.policy, self.inner.confirm(keys))
+    }
+
     async fn clock(&self) -> Result<Timestamp> {
         retry!(self.policy, self.inner.clock())
     }

@@ -94,6 +94,13 @@ pub(super) fn broken_body(error: ByteStreamError, key: &Key) -> Error {
         .source(error)
 }
 
+/// An error with its causes on one line: the chain of credentials tells of each of its links on a line of its own.
+fn one_line(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |cause| cause.source()).map(ToString::to_string);
+    let text = causes.collect::<Vec<_>>().join(": ");
+    text.lines().map(str::trim).collect::<Vec<_>>().join("; ")
+}
+
 /// The error for a request that failed.
 pub(super) fn failed<E>(error: SdkError<E, HttpResponse>, doing: &str) -> Error
 where
@@ -102,7 +109,7 @@ where
     if find::<CredentialsError>(&error).is_some() {
         return Error::new(code::storage::DENIED, format!("{doing}: no usable credentials"))
             .hint("set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, a role or a credentials directory")
-            .source(error);
+            .source(one_line(&error));
     }
     if let Some(status) = status(&error) {
         return answered(&error, status, doing);

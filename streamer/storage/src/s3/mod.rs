@@ -316,6 +316,11 @@ impl Store for S3Store {
         Ok(())
     }
 
+    /// What a listing shows was answered to its writer only once it was durable.
+    async fn confirm(&self, _keys: &[Key]) -> Result<()> {
+        Ok(())
+    }
+
     async fn clock(&self) -> Result<Timestamp> {
         clock::now(&self.bucket).await
     }

@@ -50,6 +50,9 @@ impl Store for LaxStore {
     async fn sync(&self) -> Result<()> {
         self.inner.sync().await
     }
+    async fn confirm(&self, keys: &[Key]) -> Result<()> {
+        self.inner.confirm(keys).await
+    }
     async fn clock(&self) -> Result<Timestamp> {
         self.inner.clock().await
     }

@@ -3,6 +3,7 @@
 use super::edits::{Edit, apply};
 use super::read_back::must_equal;
 use super::*;
+use crate::Totals;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unchanged_cluster_costs_its_table_only() {
@@ -24,6 +25,34 @@ async fn an_unchanged_cluster_costs_its_table_only() {
             .iter()
             .all(|(pack, _)| pack.writer == WriterId::new([1; 16]))
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_taken_over_can_be_asked_for_while_it_is_written() {
+    let deployment = small(Arc::new(MemoryStore::new()), true);
+    let mut tree = Tree::from([("base/1".to_owned(), Some(noise(1, 3 << 20)))]);
+    let first = backup(&deployment, 1, &tree, None, 32 << 10).await.unwrap();
+    // As many new pages as there are old ones, and zeros, which are neither.
+    tree.insert("base/2".to_owned(), Some(noise(2, 3 << 20)));
+    tree.insert("base/3".to_owned(), Some(vec![0; 3 << 20]));
+    let mut options = WriterOptions::new(WriterId::new([2; 16]), BLOCK);
+    options.ancestor = Some(open(&deployment, &first).await.unwrap());
+    options.memory = 0;
+    let mut writer = BackupWriter::begin(&deployment, options).await.unwrap();
+    let pages = writer.pages();
+    assert_eq!(pages.reuse(), None, "nothing was seen yet");
+    send(&mut writer, &tree, 32 << 10).await.unwrap();
+    // The file that is the same comes first, and the buffers hold less than what follows it.
+    let early = pages.reuse().unwrap();
+    assert!(early >= 0.5, "{early}");
+    let finished = writer.finish().await.unwrap();
+    let Totals {
+        new_pages,
+        reused_pages,
+        ..
+    } = finished.totals;
+    assert_eq!(new_pages, reused_pages);
+    assert_eq!(pages.reuse(), Some(0.5));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -133,6 +133,62 @@ async fn commits_out_of_order_and_segments_without_a_clock() {
     );
 }
 
+/// A bulk load fills many segments and commits nothing: the last commit lies far behind the end of the archive.
+#[tokio::test]
+async fn the_last_commit_is_found_behind_any_number_of_segments_without_one() {
+    for silent in [0, 1, 2, 7, 8, 9, 40] {
+        let first = [(100, 10), (200, 20)];
+        let mut segments: Vec<Told<'_>> = vec![(&first, Some(25))];
+        segments.extend((0..silent).map(|number| (&[][..], Some(30 + number))));
+        let bench = archived(&segments).await;
+        let before = bench.faults.count(Call::GetRange);
+        let answer = ask(&bench, 0, 25).await;
+        let read = bench.faults.count(Call::GetRange) - before;
+        let TimeAnswer::CoveredToEnd { last, .. } = answer else {
+            panic!("{silent}: {answer:?}");
+        };
+        assert_eq!(last, Some(commit(200, 20)), "{silent}");
+        assert_eq!(read, segments.len() as u64, "{silent}: a segment is read once");
+        // Behind the last commit there is really nothing.
+        for from in [201, MIB] {
+            let answer = ask(&bench, from, 25).await;
+            assert!(
+                matches!(answer, TimeAnswer::CoveredToEnd { last: None, .. })
+                    || silent == 0 && matches!(answer, TimeAnswer::NotYet { .. }),
+                "{silent} from {from}: {answer:?}"
+            );
+        }
+    }
+}
+
+/// The old primary wrote on after the switch, and the new one has nothing in the archive yet: what the old one's tail
+/// says of its clock says nothing of the branch that recovery follows.
+#[tokio::test]
+async fn the_clock_of_a_branch_that_is_left_counts_only_up_to_the_switch() {
+    let bench = bench(1);
+    let size = bench.archive.segment_size();
+    let mut tails = bench.archive.tail_writer(name(1, 0, size), writer(1)).unwrap();
+    let told = facts(&[(8, 10)], Some(20));
+    let at = tails.put(Lsn(0), &wal(1, Lsn(0), 1000), told).await.unwrap();
+    let told = facts(&[(1008, 30), (2008, 50)], Some(60));
+    tails.put(at, &wal(1, at, 2000), told).await.unwrap();
+    let history = b"1\t0/7D0\tno recovery target specified\n";
+    bench.archive.put_history(Timeline(2), history).await.unwrap();
+    let ask = |moment| bench.archive.time_covered(Timeline(2), Lsn(0), ServerTime(moment));
+    assert!(matches!(ask(29).await.unwrap(), TimeAnswer::Reached { .. }));
+    let answer = ask(55).await.unwrap();
+    assert!(
+        matches!(
+            answer,
+            TimeAnswer::NotYet {
+                until: Some(ServerTime(30)),
+                ..
+            }
+        ),
+        "{answer:?}"
+    );
+}
+
 #[tokio::test]
 async fn a_long_archive_is_halved() {
     let commits: Vec<[(u64, i64); 1]> = (0..64u64)

@@ -1,0 +1,129 @@
+//! `restore` and `verify`: bringing a backup back, and proving that it can be brought back.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use hardstorage_engine::restore::TargetTimeline;
+use hardstorage_report::{DeploymentName, Lsn};
+
+use super::parsers::{parse_lsn, parse_mapping, parse_timeline};
+use super::{BackupChoice, RepoArg, RunArgs};
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RestoreArgs {
+    /// Name of the deployment
+    pub(crate) deployment: DeploymentName,
+    /// A backup's id, or `latest`: the newest that leads to the target
+    #[arg(default_value = "latest")]
+    pub(crate) backup: BackupChoice,
+    /// Directory to restore into; empty or not there yet
+    #[arg(long, value_name = "DIR")]
+    pub(crate) target: PathBuf,
+    #[command(flatten)]
+    pub(crate) repo: RepoArg,
+    /// Recover to this time: "5 minutes ago", "yesterday 21:00", 2026-11-22T08:15:00Z
+    #[arg(long = "to", value_name = "TIME", group = "goal")]
+    pub(crate) to_time: Option<String>,
+    /// Recover to this WAL position
+    #[arg(long, value_name = "LSN", group = "goal", value_parser = parse_lsn)]
+    pub(crate) to_lsn: Option<Lsn>,
+    /// Recover to this restore point
+    #[arg(long, value_name = "NAME", group = "goal")]
+    pub(crate) to_name: Option<String>,
+    /// Recover to this transaction
+    #[arg(long, value_name = "XID", group = "goal")]
+    pub(crate) to_xid: Option<u64>,
+    /// Recover to the end of the archive
+    #[arg(long, group = "goal")]
+    pub(crate) to_latest: bool,
+    /// Stop before the target instead of after it
+    #[arg(long)]
+    pub(crate) to_exclusive: bool,
+    /// What the server does when it has arrived [default: pause; promote without a target]
+    #[arg(long, value_enum, value_name = "ACTION")]
+    pub(crate) to_action: Option<ActionArg>,
+    /// Timeline to follow: `latest` or a number
+    #[arg(long, value_name = "TIMELINE", default_value = "latest", value_parser = parse_timeline)]
+    pub(crate) to_timeline: TargetTimeline,
+    /// Print the plan and everything that would stop it, and write nothing
+    #[arg(long)]
+    pub(crate) preview: bool,
+    /// Check the result with PostgreSQL's own pg_verifybackup: when it is found, always, or not
+    #[arg(long, value_enum, default_value_t = VerifyMode::Auto, value_name = "MODE")]
+    pub(crate) verify: VerifyMode,
+    /// Put a tablespace elsewhere; may be given several times
+    #[arg(long = "tablespace-mapping", value_name = "OLD=NEW", value_parser = parse_mapping)]
+    pub(crate) tablespace_mapping: Vec<(PathBuf, PathBuf)>,
+    /// Owner of the files, when run by root [default: the owner of the target's parent]
+    #[arg(long, value_name = "USER[:GROUP]")]
+    pub(crate) owner: Option<String>,
+    /// Threads that decode and write [default: one for each processor, at most 8]
+    #[arg(short = 'j', long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) jobs: Option<u16>,
+    /// Directory of PostgreSQL's programs
+    #[arg(long, value_name = "DIR")]
+    pub(crate) pg_bin: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+}
+
+/// What the server does when it has arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ActionArg {
+    /// Waits, readable.
+    Pause,
+    /// Becomes a primary.
+    Promote,
+    /// Stops.
+    Shutdown,
+}
+
+/// Whether pg_verifybackup runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum VerifyMode {
+    /// When it is found.
+    Auto,
+    /// Its absence is an error.
+    Require,
+    /// Not. Every file is still checked while it is written.
+    Skip,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct VerifyArgs {
+    /// Name of the deployment
+    pub(crate) deployment: DeploymentName,
+    /// A backup's id, or `latest`
+    #[arg(default_value = "latest")]
+    pub(crate) backup: BackupChoice,
+    #[command(flatten)]
+    pub(crate) repo: RepoArg,
+    /// Look at structure and signatures only, read no pages
+    #[arg(long, conflicts_with = "restore")]
+    pub(crate) structure: bool,
+    /// Restore it into a scratch directory, start PostgreSQL and ask it something
+    #[arg(long)]
+    pub(crate) restore: bool,
+    /// What to ask
+    #[arg(
+        long,
+        value_name = "SQL",
+        default_value = "SELECT count(*) FROM pg_class",
+        requires = "restore"
+    )]
+    pub(crate) query: String,
+    /// Database to ask in
+    #[arg(long, value_name = "NAME", default_value = "postgres", requires = "restore")]
+    pub(crate) database: String,
+    /// Where to make the scratch directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) scratch: Option<PathBuf>,
+    /// Directory of PostgreSQL's programs
+    #[arg(long, value_name = "DIR")]
+    pub(crate) pg_bin: Option<PathBuf>,
+    /// Threads that decode [default: one for each processor, at most 8]
+    #[arg(short = 'j', long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) jobs: Option<u16>,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+}

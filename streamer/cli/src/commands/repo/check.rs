@@ -1,0 +1,119 @@
+//! `repo check`: whether everything is there and hangs together.
+
+use hardstorage_engine::verify::{VerifyPlan, run_verify};
+use hardstorage_report::{BackupId, DeploymentName, Result, code};
+use hardstorage_repository::Mode;
+use serde::Serialize;
+
+use crate::app::App;
+use crate::commands::backup_take::default_jobs;
+use crate::commands::list::BackupLine;
+use crate::commands::run::Running;
+use crate::printer::Report;
+
+/// A problem that the check found.
+#[derive(Debug, Serialize)]
+struct Problem {
+    deployment: DeploymentName,
+    backup_id: BackupId,
+    code: String,
+    message: String,
+}
+
+/// The exit code of a verdict.
+pub(super) fn exit(result: &CheckResult) -> u8 {
+    if result.ok {
+        0
+    } else {
+        code::repository::OBJECT_CORRUPT.info().exit
+    }
+}
+
+/// The verdict over a repository.
+#[derive(Debug, Serialize)]
+pub(super) struct CheckResult {
+    url: String,
+    ok: bool,
+    read_data: bool,
+    deployments: usize,
+    backups: usize,
+    problems: Vec<Problem>,
+}
+
+impl Report for CheckResult {
+    fn text(&self) -> String {
+        let depth = if self.read_data {
+            "every stored byte"
+        } else {
+            "structure"
+        };
+        let mut out = format!(
+            "{} {} ({depth}): {} deployment(s), {} backup(s)\n",
+            if self.ok { "✓" } else { "✗" },
+            self.url,
+            self.deployments,
+            self.backups
+        );
+        for problem in &self.problems {
+            out.push_str(&format!(
+                "✗ {} {}: {}\n",
+                problem.code, problem.backup_id, problem.message
+            ));
+        }
+        out
+    }
+}
+
+pub(super) async fn check(
+    app: &App,
+    url: &str,
+    only: Option<DeploymentName>,
+    read_data: bool,
+    running: Running,
+) -> Result<CheckResult> {
+    let repository = app.repository(url, Mode::Read).await?;
+    let names = match only {
+        Some(name) => vec![name],
+        None => repository.deployments().await?,
+    };
+    let stop = App::stop()?;
+    let mut result = CheckResult {
+        url: url.to_owned(),
+        ok: true,
+        read_data,
+        deployments: names.len(),
+        backups: 0,
+        problems: Vec::new(),
+    };
+    for name in names {
+        let deployment = repository.deployment(&name).await?;
+        let catalog = deployment.backups().await?;
+        let backups: Vec<BackupLine> = catalog.entries.iter().filter_map(BackupLine::of).collect();
+        for backup in backups.iter().filter(|backup| !backup.deleted) {
+            result.backups += 1;
+            let plan = VerifyPlan {
+                backup: Some(backup.backup_id.clone()),
+                structure_only: !read_data,
+                jobs: default_jobs(),
+                run_id: None,
+            };
+            let verdict = run_verify(&deployment, &plan, running.sink.clone(), stop.drain.clone()).await;
+            let failure = match verdict {
+                // Backups without a stream have holes between them; `wal audit` judges continuity.
+                Ok(verdict) => verdict.own_failure(),
+                Err(error) if error.is(code::cli::INTERRUPTED) => return Err(error),
+                Err(error) => Some(error),
+            };
+            if let Some(error) = failure {
+                result.problems.push(Problem {
+                    deployment: name.clone(),
+                    backup_id: backup.backup_id.clone(),
+                    code: error.code().to_string(),
+                    message: error.to_string(),
+                });
+            }
+        }
+    }
+    result.ok = result.problems.is_empty();
+    Ok(result)
+}

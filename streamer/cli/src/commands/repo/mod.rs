@@ -1,0 +1,58 @@
+//! `repo init|probe|check|usage|sync`: the repository as a whole, one file for each.
+
+mod check;
+mod init;
+mod probe;
+mod sync;
+mod usage;
+
+use hardstorage_report::Result;
+
+use super::answer;
+use super::run::{Running, reported, zero};
+use crate::app::App;
+use crate::args::{RepoArg, RepoCommand};
+
+/// Runs one of them.
+pub(crate) async fn run(app: &App, command: RepoCommand) -> u8 {
+    match command {
+        RepoCommand::Init {
+            url,
+            no_encryption,
+            single_writer,
+        } => answer(app, "repo init", init::init(app, url, no_encryption, single_writer)).await,
+        RepoCommand::Probe { url, run } => {
+            let work = |_: Running| async move { probe::probe(app, url).await };
+            reported(app, "repo probe", &run, work, zero).await
+        }
+        RepoCommand::Check {
+            url,
+            repo,
+            deployment,
+            read_data,
+            run,
+        } => {
+            let work = |running: Running| async move {
+                check::check(app, &chosen(app, url, &repo)?, deployment, read_data, running).await
+            };
+            reported(app, "repo check", &run, work, check::exit).await
+        }
+        RepoCommand::Usage { url, repo } => {
+            answer(app, "repo usage", async {
+                usage::usage(app, &chosen(app, url, &repo)?).await
+            })
+            .await
+        }
+        RepoCommand::Sync { url, repo, run } => {
+            let work = |_: Running| async move { sync::sync(app, &chosen(app, url, &repo)?).await };
+            reported(app, "repo sync", &run, work, zero).await
+        }
+    }
+}
+
+fn chosen(app: &App, url: Option<String>, repo: &RepoArg) -> Result<String> {
+    match url {
+        Some(url) => Ok(url),
+        None => app.repo_url(repo, None),
+    }
+}

@@ -1,0 +1,78 @@
+//! `repo probe`: what lies at a URL, as far as it can be told without a key.
+
+use hardstorage_report::Result;
+use hardstorage_repository::{Probe, Repository};
+use serde::Serialize;
+
+use crate::app::App;
+use crate::printer::Report;
+
+/// What lies at a URL.
+#[derive(Debug, Serialize)]
+pub(super) struct ProbeResult {
+    url: String,
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    encrypted: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kek_fingerprint: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    deployments: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    examples: Vec<String>,
+}
+
+impl Report for ProbeResult {
+    fn text(&self) -> String {
+        let mut out = format!("{}: {}\n", self.url, self.state);
+        if let Some(id) = &self.id {
+            out.push_str(&format!("ID:           {id}\n"));
+        }
+        if let Some(encrypted) = self.encrypted {
+            out.push_str(&format!("Encrypted:    {}\n", if encrypted { "yes" } else { "no" }));
+        }
+        if let Some(fingerprint) = &self.kek_fingerprint {
+            out.push_str(&format!("KEK:          {fingerprint}\n"));
+        }
+        if !self.deployments.is_empty() {
+            out.push_str(&format!("Deployments:  {}\n", self.deployments.join(", ")));
+        }
+        for example in &self.examples {
+            out.push_str(&format!("holds:        {example}\n"));
+        }
+        out
+    }
+}
+
+pub(super) async fn probe(app: &App, url: String) -> Result<ProbeResult> {
+    let store = app.store(&url, false, true).await?;
+    let mut result = ProbeResult {
+        url,
+        state: "absent",
+        id: None,
+        encrypted: None,
+        kek_fingerprint: None,
+        deployments: Vec::new(),
+        examples: Vec::new(),
+    };
+    match Repository::probe(&store).await? {
+        Probe::Absent => {}
+        Probe::Foreign {
+            examples,
+            looks_like_ours,
+        } => {
+            result.state = if looks_like_ours { "descriptor lost" } else { "foreign" };
+            result.examples = examples;
+        }
+        Probe::Present(facts) => {
+            result.state = "present";
+            result.id = Some(hex::encode(facts.descriptor.repository_id));
+            result.encrypted = Some(facts.kek_fingerprint.is_some());
+            result.kek_fingerprint = facts.kek_fingerprint;
+            result.deployments = facts.deployments;
+        }
+    }
+    Ok(result)
+}

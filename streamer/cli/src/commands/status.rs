@@ -1,0 +1,222 @@
+//! `status`: whether the deployments are protected, now.
+
+use hardstorage_engine::restore::both_zones;
+use hardstorage_engine::source::{identify, slot_name};
+use hardstorage_engine::wal::{frontiers, lineages};
+use hardstorage_engine::window::{RecoverableWindow, recoverable_window};
+use hardstorage_report::{BackupId, ByteSize, DeploymentName, Lsn, Result, Timeline};
+use hardstorage_repository::wal::WalArchive;
+use hardstorage_repository::{CatalogEntry, Mode, Repository};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde::Serialize;
+
+use super::columns::{age, dash};
+use super::list::BackupLine;
+use crate::app::App;
+use crate::args::StatusArgs;
+use crate::printer::Report;
+
+/// One deployment of the status.
+#[derive(Debug, Serialize)]
+struct DeploymentStatus {
+    deployment: DeploymentName,
+    backup_count: usize,
+    healthy: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    problems: Vec<String>,
+    latest_backup_id: Option<BackupId>,
+    latest_stopped_at: Option<Timestamp>,
+    latest_stop_lsn: Option<Lsn>,
+    timeline: Option<Timeline>,
+    /// End of the durable WAL.
+    durable_lsn: Option<Lsn>,
+    /// Bytes of the server's WAL that are not durable yet; unknown without a connection.
+    wal_lag_bytes: Option<u64>,
+    recoverable: Option<RecoverableWindow>,
+    /// Seconds from the latest recoverable moment to now: what a loss of the server would cost.
+    rpo_seconds: Option<i64>,
+    gaps: usize,
+    held: usize,
+    deleted: usize,
+}
+
+/// Every deployment.
+#[derive(Debug, Serialize)]
+pub(crate) struct StatusResult {
+    repo_url: String,
+    deployments: Vec<DeploymentStatus>,
+    /// Whether the key was ever copied elsewhere; unknown without encryption.
+    key_exported: Option<bool>,
+    generated: Timestamp,
+    #[serde(skip)]
+    zone: TimeZone,
+}
+
+impl Report for StatusResult {
+    fn text(&self) -> String {
+        let mut out = format!(
+            "{:<20} {:>7} {:<6} {:<44} {:>4} {:>12} {:>4} {:>9} {:>8}\n",
+            "DEPLOYMENT", "BACKUPS", "HEALTH", "LATEST", "AGE", "STOP LSN", "TLI", "WAL LAG", "RPO"
+        );
+        for line in &self.deployments {
+            out.push_str(&format!(
+                "{:<20} {:>7} {:<6} {:<44} {:>4} {:>12} {:>4} {:>9} {:>8}\n",
+                line.deployment.as_str(),
+                line.backup_count,
+                if line.healthy { "✓" } else { "✗" },
+                dash(line.latest_backup_id.as_ref()),
+                dash(line.latest_stopped_at.map(|at| age(self.generated, at))),
+                dash(line.latest_stop_lsn),
+                dash(line.timeline),
+                dash(line.wal_lag_bytes.map(ByteSize)),
+                dash(line.rpo_seconds.map(|seconds| format!("{seconds}s"))),
+            ));
+        }
+        for line in &self.deployments {
+            if let Some(window) = &line.recoverable {
+                out.push_str(&format!(
+                    "{}: every moment from {} to {} can be recovered\n",
+                    line.deployment,
+                    both_zones(window.from, &self.zone),
+                    both_zones(window.to, &self.zone)
+                ));
+            }
+            for problem in &line.problems {
+                out.push_str(&format!("{}: ✗ {problem}\n", line.deployment));
+            }
+        }
+        if self.key_exported == Some(false) {
+            out.push_str(
+                "! The key was never exported. Without it nothing can be restored: pg_hardstorage keyring export DIR\n",
+            );
+        }
+        out
+    }
+}
+
+/// How long a server may take to answer before its lag counts as unknown.
+const ASK: std::time::Duration = std::time::Duration::from_secs(3);
+
+/// `status [DEPLOYMENT]`.
+pub(crate) async fn status(app: &App, args: StatusArgs) -> Result<StatusResult> {
+    let url = app.repo_url(&args.repo, args.deployment.as_ref())?;
+    let repository = app.repository(&url, Mode::Read).await?;
+    let names = match args.deployment {
+        Some(name) => vec![name],
+        None => repository.deployments().await?,
+    };
+    let mut deployments = Vec::with_capacity(names.len());
+    for name in names {
+        deployments.push(one_status(app, &repository, name).await?);
+    }
+    let key_exported = match (repository.kek_fingerprint(), app.keyring().kek()?) {
+        (Some(_), Some(kek)) => Some(app.keyring().is_exported(&kek)?),
+        _ => None,
+    };
+    Ok(StatusResult {
+        repo_url: url,
+        deployments,
+        key_exported,
+        generated: Timestamp::now(),
+        zone: app.printer.zone().clone(),
+    })
+}
+
+async fn one_status(app: &App, repository: &Repository, name: DeploymentName) -> Result<DeploymentStatus> {
+    let deployment = repository.deployment(&name).await?;
+    let catalog = deployment.backups().await?;
+    let lines: Vec<BackupLine> = catalog.entries.iter().filter_map(BackupLine::of).collect();
+    let alive: Vec<&BackupLine> = lines.iter().filter(|line| !line.deleted).collect();
+    let mut problems: Vec<String> = alive
+        .iter()
+        .filter_map(|line| {
+            line.problem
+                .as_ref()
+                .map(|problem| format!("{}: {problem}", line.backup_id))
+        })
+        .collect();
+    problems.extend(
+        alive
+            .iter()
+            .filter(|line| line.damaged)
+            .map(|line| format!("{} is damaged", line.backup_id)),
+    );
+    let latest = catalog
+        .latest()
+        .and_then(CatalogEntry::manifest)
+        .map(|stored| &stored.manifest);
+    let lineage = match latest {
+        Some(manifest) => Some(manifest.lineage),
+        None => lineages(&deployment).await?.into_iter().next_back(),
+    };
+    let recoverable = match lineage {
+        Some(lineage) => recoverable_window(&deployment, lineage).await?,
+        None => None,
+    };
+    let (mut gaps, mut durable) = (0, None);
+    if let Some(manifest) = latest {
+        let archive = WalArchive::new(deployment.clone(), manifest.lineage, manifest.server.wal_segment_size);
+        gaps = archive
+            .gaps()
+            .await?
+            .iter()
+            .filter(|gap| gap.to > manifest.wal.stop_lsn)
+            .count();
+        durable = frontiers(&archive)
+            .await?
+            .into_iter()
+            .max_by_key(|(timeline, _)| *timeline)
+            .map(|(_, end)| end);
+    }
+    if latest.is_none() {
+        problems.push("there is no backup".to_owned());
+    } else if recoverable.is_none() {
+        problems.push("no backup has the WAL that makes it consistent".to_owned());
+    }
+    if gaps > 0 {
+        problems.push(format!(
+            "{gaps} gap(s) in the WAL behind the newest backup: take a new one"
+        ));
+    }
+    let wal_lag_bytes = match (tokio::time::timeout(ASK, server_position(app, &name)).await, durable) {
+        (Ok(Some(end)), Some(durable)) => Some(durable.bytes_until(end)),
+        _ => None,
+    };
+    let now = Timestamp::now();
+    Ok(DeploymentStatus {
+        backup_count: alive.len(),
+        healthy: problems.is_empty(),
+        problems,
+        latest_backup_id: latest.map(|manifest| manifest.backup_id.clone()),
+        latest_stopped_at: latest.map(|manifest| manifest.times.stopped_at),
+        latest_stop_lsn: latest.map(|manifest| manifest.wal.stop_lsn),
+        timeline: recoverable
+            .as_ref()
+            .map(|window| window.timeline)
+            .or(latest.map(|manifest| manifest.wal.timeline)),
+        durable_lsn: durable,
+        wal_lag_bytes,
+        rpo_seconds: recoverable
+            .as_ref()
+            .map(|window| now.duration_since(window.to).as_secs().max(0)),
+        recoverable,
+        gaps,
+        held: lines.iter().filter(|line| line.held).count(),
+        deleted: lines.iter().filter(|line| line.deleted).count(),
+        deployment: name,
+    })
+}
+
+/// How far the server is, when it is configured and answers; its silence is no error of the status.
+async fn server_position(app: &App, name: &DeploymentName) -> Option<Lsn> {
+    let source = app
+        .source_from(None, name)
+        .ok()?
+        .named(&format!("{}_status", slot_name(name)))
+        .ok()?;
+    let mut connection = source.connect().await.ok()?;
+    let server = identify(&mut connection).await.ok()?;
+    connection.close().await;
+    Some(server.flush_lsn)
+}

@@ -1,0 +1,99 @@
+//! Which backup a restore begins with: the one that was named, or the newest that ends before the target.
+
+use hardstorage_report::{Error, Result, code};
+use hardstorage_repository::wal::WalArchive;
+use hardstorage_repository::{Catalog, CatalogEntry, Deployment, Manifest, VerifiedManifest};
+
+use super::plan::RestoreRequest;
+use super::target::RecoveryTarget;
+use crate::window::newest_timeline;
+
+/// The newest backup that ends before the target, or the one that was named.
+pub(super) async fn choose_backup(
+    deployment: &Deployment,
+    catalog: &Catalog,
+    request: &RestoreRequest,
+) -> Result<VerifiedManifest> {
+    if let Some(id) = &request.backup {
+        if id.deployment() != deployment.name().as_str() {
+            return Err(Error::new(
+                code::repository::BACKUP_MISSING,
+                format!("{id} is a backup of {}, not of {}", id.deployment(), deployment.name()),
+            ));
+        }
+        let found = Manifest::load(deployment, id).await?.committed(id)?;
+        let state = catalog.get(id).and_then(|entry| entry.state.as_ref().ok());
+        if state.is_some_and(|state| state.purged.is_some()) {
+            return Err(Error::new(
+                code::repository::BACKUP_MISSING,
+                format!("{id} is being purged"),
+            ));
+        }
+        return Ok(found);
+    }
+    let usable = catalog
+        .entries
+        .iter()
+        .rev()
+        .filter(|entry| entry.is_usable())
+        .filter_map(CatalogEntry::manifest);
+    let mut any = false;
+    for stored in usable {
+        any = true;
+        let manifest = &stored.manifest;
+        let before = match &request.goal {
+            RecoveryTarget::Time(time) => manifest.times.stopped_at <= *time,
+            RecoveryTarget::Lsn(lsn) => manifest.wal.stop_lsn <= *lsn,
+            // Any backup that ends before the point or the transaction; names are looked up in the archive.
+            RecoveryTarget::Name(name) => {
+                let archive = WalArchive::new(deployment.clone(), manifest.lineage, manifest.server.wal_segment_size);
+                let timeline = newest_timeline(&archive, manifest).await?;
+                archive
+                    .find_restore_point(timeline, manifest.wal.stop_lsn, name)
+                    .await?
+                    .is_some()
+            }
+            RecoveryTarget::Immediate | RecoveryTarget::Latest | RecoveryTarget::Xid(_) => true,
+        };
+        if before {
+            return Ok(stored.clone());
+        }
+    }
+    if !any {
+        return Err(Error::new(
+            code::repository::BACKUP_MISSING,
+            format!("{} has no backup", deployment.name()),
+        ));
+    }
+    let earliest = catalog
+        .entries
+        .iter()
+        .find(|entry| entry.is_usable())
+        .and_then(CatalogEntry::manifest);
+    let error = Error::new(
+        code::engine::BEFORE_BACKUP,
+        format!(
+            "no backup of {} leads to {}",
+            deployment.name(),
+            describe(&request.goal)
+        ),
+    );
+    Err(match earliest {
+        Some(stored) => error.hint(format!(
+            "the earliest moment that can be recovered is {} ({}), the end of {}",
+            stored.manifest.times.stopped_at, stored.manifest.wal.stop_lsn, stored.manifest.backup_id
+        )),
+        None => error,
+    })
+}
+
+fn describe(goal: &RecoveryTarget) -> String {
+    match goal {
+        RecoveryTarget::Immediate => "the end of the backup".to_owned(),
+        RecoveryTarget::Latest => "the end of the archive".to_owned(),
+        RecoveryTarget::Time(time) => time.to_string(),
+        RecoveryTarget::Lsn(lsn) => lsn.to_string(),
+        RecoveryTarget::Name(name) => format!("the restore point {name:?}"),
+        RecoveryTarget::Xid(xid) => format!("transaction {xid}"),
+    }
+}

@@ -1,0 +1,246 @@
+//! One connection of a stream: who answered, from where to go on, and what is written down when that WAL is gone.
+
+use hardstorage_replication::{Connection, StreamOptions};
+use hardstorage_report::{Error, Lsn, Result, Severity, SlotHealth, code};
+use hardstorage_repository::wal::WalArchive;
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::frontier::frontiers;
+use super::histories::capture_histories;
+use super::lineage::{choose_lineage, lineages};
+use super::recorder::Recorder;
+use super::route::{Leg, Route, RouteFacts, after_gap, plan_route};
+use super::stream::{Ended, StopSignal, Streamer};
+use crate::preflight::{self, FindingSeverity};
+use crate::progress::ProgressMeter;
+use crate::source::{ServerIdentity, identify, server_facts};
+
+/// A backlog of more segments than this is worth a progress line.
+const CATCH_UP: u64 = 4;
+
+impl Streamer {
+    pub(super) async fn attempt(&mut self, stop: &StopSignal) -> Result<Ended> {
+        let mut connection = self.plan.source.connect().await?;
+        self.monitor.update(|status| status.connections += 1);
+        let server = identify(&mut connection).await?;
+        if server.standby && !self.plan.allow_standby {
+            return Err(Error::new(
+                code::engine::SOURCE_IS_STANDBY,
+                format!("the server ({}) is a standby", self.plan.source.redacted()),
+            ));
+        }
+        let archive = self.archive(&server).await?;
+        if self.plan.preflight {
+            self.look_at(&mut connection).await?;
+        }
+        let ancestors = capture_histories(&mut connection, &archive, server.timeline, self.sink.as_ref()).await?;
+        let slot_restart = self.ensure_slot(&mut connection).await?;
+        let frontiers = frontiers(&archive).await?;
+        let facts = RouteFacts {
+            current: server.timeline,
+            ancestors: &ancestors,
+            frontiers: &frontiers,
+            slot_restart,
+            server_flush: server.flush_lsn,
+            size: server.wal_segment_size,
+        };
+        let route = plan_route(&facts)?;
+        let Some(leg) = route.legs.first().copied() else {
+            return Ok(Ended::TimelineSwitched);
+        };
+        let known = frontiers
+            .iter()
+            .find(|(timeline, _)| *timeline == leg.timeline)
+            .map_or(leg.start, |(_, end)| *end);
+        match self
+            .stream_leg(connection, &archive, &server, &route, leg, known, stop)
+            .await
+        {
+            Err(error) if error.is(code::replication::WAL_REMOVED) => {
+                self.record_gap(&archive, &facts, &leg, known, &error).await?;
+                let from = slot_restart.unwrap_or(server.flush_lsn);
+                let route = after_gap(&facts, from);
+                let Some(leg) = route.legs.first().copied() else {
+                    return Err(error);
+                };
+                let connection = self.plan.source.connect().await?;
+                self.stream_leg(connection, &archive, &server, &route, leg, leg.start, stop)
+                    .await
+            }
+            other => other,
+        }
+    }
+
+    /// The archive of the cluster that answered. Checked on every connection: an address can change its meaning.
+    async fn archive(&mut self, server: &ServerIdentity) -> Result<WalArchive> {
+        let lineage = match self.lineage {
+            Some(lineage) if lineage.system_id == server.system_id => lineage,
+            Some(other) => {
+                return Err(Error::new(
+                    code::repository::SYSTEM_MISMATCH,
+                    format!(
+                        "the server is now the cluster {}, it was {}",
+                        server.system_id, other.system_id
+                    ),
+                ));
+            }
+            None => {
+                let known = lineages(&self.deployment).await?;
+                *self
+                    .lineage
+                    .insert(choose_lineage(&known, server.system_id, self.plan.accept_new_system)?)
+            }
+        };
+        self.monitor.update(|status| status.system_id = Some(server.system_id));
+        Ok(WalArchive::new(
+            self.deployment.clone(),
+            lineage,
+            server.wal_segment_size,
+        ))
+    }
+
+    async fn look_at(&mut self, connection: &mut Connection) -> Result<()> {
+        let name = self.plan.source.application_name().to_owned();
+        let facts = server_facts(connection, &name, self.plan.slot.as_deref()).await?;
+        let findings = preflight::judge(&facts);
+        let fatal = findings
+            .iter()
+            .find(|finding| finding.severity == FindingSeverity::Fatal);
+        if self.attempt == 1 || fatal.is_some() {
+            for finding in &findings {
+                self.sink.emit(finding.event().deployment(self.deployment.name()));
+            }
+        }
+        match fatal {
+            Some(finding) => Err(preflight::failure(finding)),
+            None => Ok(()),
+        }
+    }
+
+    async fn ensure_slot(&mut self, connection: &mut Connection) -> Result<Option<Lsn>> {
+        let Some(slot) = self.plan.slot.clone() else {
+            return Ok(None);
+        };
+        if connection.read_slot(&slot).await?.is_none() {
+            match connection.create_slot(&slot, false, true).await {
+                Ok(()) => self.emit(Severity::Notice, "wal.slot.created", json!({"slot": slot})),
+                // Another process was faster; whether it also uses it shows at the start.
+                Err(error) if error.is(code::replication::SLOT_EXISTS) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let state = connection.read_slot(&slot).await?;
+        self.monitor.update(|status| {
+            status.slot_health = if state.is_some() {
+                SlotHealth::Inactive
+            } else {
+                SlotHealth::Missing
+            };
+        });
+        Ok(state.and_then(|state| state.restart_lsn))
+    }
+
+    async fn record_gap(
+        &self,
+        archive: &WalArchive,
+        facts: &RouteFacts<'_>,
+        leg: &Leg,
+        from: Lsn,
+        error: &Error,
+    ) -> Result<()> {
+        let to = facts
+            .slot_restart
+            .unwrap_or(facts.server_flush)
+            .segment_start(facts.size);
+        if to <= from {
+            return Err(Error::new(
+                code::replication::WAL_REMOVED,
+                format!("the server has removed WAL from {from} on, although its slot keeps {to}"),
+            ));
+        }
+        let evidence = json!({
+            "slot": self.plan.slot,
+            "slot_restart_lsn": facts.slot_restart,
+            "server_flush_lsn": facts.server_flush,
+            "server_timeline": facts.current,
+            "answer": error.to_string(),
+        });
+        let reason = "the server had removed this WAL before it was streamed";
+        archive.put_gap(leg.timeline, (from, to), reason, evidence).await?;
+        self.monitor.update(|status| status.gaps += 1);
+        self.emit(Severity::Critical, "wal.gap", json!({
+            "gap_start_lsn": from,
+            "gap_end_lsn": to,
+            "gap_bytes": from.bytes_until(to),
+            "message": "WAL is lost: nothing between these positions can be recovered, and no recovery passes the gap",
+            "hint": "take a new backup now",
+        }));
+        Ok(())
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one leg needs everything that the attempt found out"
+    )]
+    async fn stream_leg(
+        &mut self,
+        connection: Connection,
+        archive: &WalArchive,
+        server: &ServerIdentity,
+        route: &Route,
+        leg: Leg,
+        known: Lsn,
+        stop: &StopSignal,
+    ) -> Result<Ended> {
+        let options = StreamOptions {
+            status_interval: self.plan.status_interval,
+            receive_timeout: self.plan.receive_timeout,
+            ..StreamOptions::default()
+        };
+        let started = connection
+            .start_replication(self.plan.slot.as_deref(), leg.start, leg.timeline, options)
+            .await;
+        let stream = match started {
+            Ok(stream) => stream,
+            Err(error) => {
+                if error.is(code::replication::SLOT_IN_USE) {
+                    self.slot_wanted_since.get_or_insert_with(Instant::now);
+                    self.monitor
+                        .update(|status| status.slot_health = SlotHealth::HeldByOther);
+                }
+                return Err(error);
+            }
+        };
+        self.slot_wanted_since = None;
+        let slot = self.plan.slot.is_some();
+        self.monitor.update(|status| {
+            status.timeline = Some(leg.timeline);
+            status.durable_lsn = Some(known.max(leg.start));
+            if slot {
+                status.slot_health = SlotHealth::Active;
+            }
+        });
+        self.emit(
+            Severity::Info,
+            "wal.stream.starting",
+            json!({
+                "attempt": self.attempt,
+                "slot": self.plan.slot,
+                "start_lsn": leg.start,
+                "end_lsn": leg.end,
+                "resume_strategy": route.strategy,
+                "last_lsn_in_repo": route.frontier,
+                "system_id": server.system_id,
+                "status_interval": format!("{}s", self.plan.status_interval.as_secs_f64()),
+                "encryption": self.deployment.key().seals(),
+            }),
+        );
+        let recorder = Recorder::new(archive.clone(), self.writer, leg.timeline, leg.start, known);
+        let backlog = leg.start.bytes_until(leg.end.unwrap_or(server.flush_lsn));
+        // Below that a live line would only flicker.
+        let catching_up = backlog > CATCH_UP * server.wal_segment_size.bytes();
+        let meter = catching_up.then(|| ProgressMeter::new("wal.stream.progress", self.sink.clone(), Some(backlog)));
+        self.follow(stream, recorder, leg, meter, stop).await
+    }
+}

@@ -1,0 +1,151 @@
+//! One leg in flight: what comes is recorded, made durable, and only then acknowledged.
+
+use std::time::Duration;
+
+use hardstorage_replication::{Acknowledge, ReplicationStream, StreamEvent};
+use hardstorage_report::{Error, Result, Severity, StreamPhase, code};
+use hardstorage_repository::wal::ServerTime;
+use serde_json::json;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::recorder::Recorder;
+use super::route::Leg;
+use super::stream::{Ended, StopSignal, Streamer};
+use crate::progress::ProgressMeter;
+use crate::window::recoverable_window;
+
+/// An idle archive says so this often, so that a time without any commit can be recovered to.
+const IDLE_MARK: Duration = Duration::from_secs(30);
+/// The recoverable window is computed anew so often: a backup or a rotation has moved its beginning.
+const WINDOW: Duration = Duration::from_mins(1);
+/// A server that shuts down asks again and again; one tail for each question would be a storm.
+const FLUSH_ON_DEMAND: Duration = Duration::from_millis(200);
+
+impl Streamer {
+    /// Takes what comes, makes it durable, tells the server.
+    pub(super) async fn follow(
+        &mut self,
+        mut stream: ReplicationStream,
+        mut recorder: Recorder,
+        leg: Leg,
+        mut meter: Option<ProgressMeter>,
+        stop: &StopSignal,
+    ) -> Result<Ended> {
+        let acknowledge = stream.acknowledge();
+        let segment = recorder.segment_size().bytes();
+        let mut flush = tokio::time::interval_at(Instant::now() + self.plan.flush_interval, self.plan.flush_interval);
+        flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut idle = tokio::time::interval_at(Instant::now() + IDLE_MARK, IDLE_MARK);
+        idle.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut window = tokio::time::interval(WINDOW);
+        window.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut demanded = Instant::now();
+        let mut segments = 0;
+        self.tell(&recorder, &acknowledge, segment, &mut segments);
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.drain.cancelled() => {
+                    self.monitor.update(|status| status.phase = StreamPhase::Stopping);
+                    recorder.flush().await?;
+                    self.tell(&recorder, &acknowledge, segment, &mut segments);
+                    stream.stop();
+                    // The position is durable; that the server did not say goodbye changes nothing.
+                    if let Ok(connection) = stream.finish().await {
+                        connection.close().await;
+                    }
+                    return Ok(Ended::Stopped);
+                }
+                settled = recorder.settle(), if recorder.has_finishing() => {
+                    settled?;
+                    self.tell(&recorder, &acknowledge, segment, &mut segments);
+                }
+                _ = flush.tick() => {
+                    if recorder.is_behind() {
+                        recorder.flush().await?;
+                        self.tell(&recorder, &acknowledge, segment, &mut segments);
+                        recorder.tidy().await?;
+                    }
+                }
+                _ = window.tick() => self.refresh_window(),
+                _ = idle.tick() => {
+                    if recorder.mark_idle().await? {
+                        self.tell(&recorder, &acknowledge, segment, &mut segments);
+                    }
+                }
+                event = stream.next() => match event? {
+                    Some(StreamEvent::Data { lsn, bytes, server_end, server_time }) => {
+                        let length = bytes.len() as u64;
+                        recorder.push(lsn, bytes, server_end, ServerTime(server_time.0)).await?;
+                        self.started = true;
+                        acknowledge.set(recorder.received(), recorder.durable());
+                        if let Some(catch_up) = &meter {
+                            catch_up.add(length);
+                            if recorder.received() >= server_end {
+                                meter = None;
+                            }
+                        }
+                        self.monitor.update(|status| status.bytes_received += length);
+                        self.monitor.heard(server_end, recorder.received(), self.now());
+                    }
+                    Some(StreamEvent::Keepalive { server_end, server_time, reply_requested }) => {
+                        recorder.heard(server_end, ServerTime(server_time.0));
+                        self.started = true;
+                        self.monitor.heard(server_end, recorder.received(), self.now());
+                        // A server that shuts down waits until its last bytes are flushed.
+                        if reply_requested && recorder.is_behind() && demanded.elapsed() >= FLUSH_ON_DEMAND {
+                            recorder.flush().await?;
+                            demanded = Instant::now();
+                            self.tell(&recorder, &acknowledge, segment, &mut segments);
+                        }
+                    }
+                    Some(StreamEvent::EndOfTimeline { next, at }) => {
+                        recorder.flush().await?;
+                        self.tell(&recorder, &acknowledge, segment, &mut segments);
+                        if leg.end.is_some_and(|end| end != at) {
+                            return Err(Error::new(
+                                code::repository::SPLIT_BRAIN,
+                                format!("timeline {} ends at {at} on the server, its history says {:?}", leg.timeline, leg.end),
+                            ));
+                        }
+                        self.emit(Severity::Notice, "wal.timeline.switched", json!({"next_timeline": next, "switch_lsn": at}));
+                        return Ok(Ended::TimelineSwitched);
+                    }
+                    Some(StreamEvent::ServerShutdown) | None => {
+                        recorder.flush().await?;
+                        self.tell(&recorder, &acknowledge, segment, &mut segments);
+                        return Ok(Ended::ServerStopped);
+                    }
+                },
+            }
+        }
+    }
+
+    /// Computes beside the stream from when to when the cluster can be recovered.
+    fn refresh_window(&self) {
+        let Some(lineage) = self.lineage else { return };
+        let (deployment, monitor) = (self.deployment.clone(), self.monitor.clone());
+        tokio::spawn(async move {
+            match recoverable_window(&deployment, lineage).await {
+                Ok(window) => monitor.update(|status| {
+                    status.recoverable_from = window.as_ref().map(|window| window.from);
+                    status.recoverable_to = status.recoverable_to.max(window.map(|window| window.to));
+                }),
+                Err(error) => tracing::warn!(%error, "the recoverable window is not known"),
+            }
+        });
+    }
+
+    /// Tells server and status what is durable now.
+    fn tell(&self, recorder: &Recorder, acknowledge: &Acknowledge, segment: u64, segments: &mut u64) {
+        acknowledge.set(recorder.received(), recorder.durable());
+        let stored = recorder.stored().segments;
+        let new = stored - *segments;
+        *segments = stored;
+        if new > 0 {
+            self.monitor.update(|status| status.segments += new);
+        }
+        self.monitor
+            .durable(recorder.durable(), recorder.durable_up_to(), segment, self.now());
+    }
+}
