@@ -1,0 +1,77 @@
+//! What every reconcile has at hand.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::Client;
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+
+use crate::metrics::Metrics;
+use crate::names::MANAGER;
+use crate::report::Reports;
+use crate::settings::Settings;
+
+/// Shared by all controllers.
+#[derive(Clone)]
+pub struct Context {
+    /// The API server.
+    pub client: Client,
+    /// What it was started with.
+    pub settings: Arc<Settings>,
+    /// Asks engine pods.
+    pub reports: Arc<dyn Reports>,
+    /// Writes events.
+    pub recorder: Recorder,
+    /// Counts.
+    pub metrics: Metrics,
+    clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+}
+
+impl Context {
+    /// A context on the real clock.
+    pub fn new(client: Client, settings: Settings, reports: Arc<dyn Reports>, metrics: Metrics) -> Context {
+        Context::with_clock(client, settings, reports, metrics, Arc::new(Timestamp::now))
+    }
+
+    /// A context with a clock of its own.
+    pub fn with_clock(
+        client: Client,
+        settings: Settings,
+        reports: Arc<dyn Reports>,
+        metrics: Metrics,
+        clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    ) -> Context {
+        let reporter = Reporter {
+            controller: MANAGER.to_owned(),
+            instance: Some(settings.identity.clone()),
+        };
+        Context {
+            recorder: Recorder::new(client.clone(), reporter),
+            client,
+            settings: Arc::new(settings),
+            reports,
+            metrics,
+            clock,
+        }
+    }
+
+    /// The time.
+    pub fn now(&self) -> Timestamp {
+        (self.clock)()
+    }
+
+    /// Writes an event about an object. An event that cannot be written is no reason to stop.
+    pub async fn tell(&self, about: &ObjectReference, warning: bool, reason: &str, note: &str) {
+        let event = Event {
+            type_: if warning { EventType::Warning } else { EventType::Normal },
+            reason: reason.to_owned(),
+            note: Some(note.chars().take(1000).collect()),
+            action: "Reconcile".to_owned(),
+            secondary: None,
+        };
+        if let Err(error) = self.recorder.publish(&event, about).await {
+            tracing::debug!(%error, reason, "an event was not written");
+        }
+    }
+}

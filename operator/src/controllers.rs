@@ -1,0 +1,103 @@
+//! The four controllers side by side. One that meets a malformed object says so on that object and goes on with the
+//! others: every watch reads through a guard.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt as _;
+use kube::core::DeserializeGuard;
+use kube::runtime::controller::{Action, Config, Controller};
+use kube::runtime::watcher;
+use kube::{Api, Resource, ResourceExt as _};
+use serde::de::DeserializeOwned;
+use tokio_util::sync::CancellationToken;
+
+use crate::context::Context;
+use crate::error::{Error, Result};
+
+/// A failed reconcile is tried again after so long, and longer each time up to the limit.
+const RETRY: Duration = Duration::from_secs(5);
+/// Reconciles of one kind that run at the same time: one that waits for a pod must not hold up the others.
+const CONCURRENCY: u16 = 16;
+
+/// Runs all of them until told to stop.
+pub async fn run(context: Context, stop: CancellationToken) {
+    let context = Arc::new(context);
+    tokio::join!(
+        crate::repository::run(context.clone(), stop.clone()),
+        crate::deployment::run(context.clone(), stop.clone()),
+        crate::schedule::run(context.clone(), stop.clone()),
+        crate::backup::run(context, stop),
+    );
+}
+
+/// The API of a kind: of every namespace, or of the one that is looked after. With several namespaces the controller sees
+/// all and passes over what is not its own.
+pub fn api<K>(context: &Context) -> Api<K>
+where
+    K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
+{
+    match context.settings.watch_namespaces.as_slice() {
+        [one] => Api::namespaced(context.client.clone(), one),
+        _ => Api::all(context.client.clone()),
+    }
+}
+
+/// Drives a controller to its end.
+pub async fn drive<K, F, Fut>(
+    kind: &'static str,
+    controller: Controller<DeserializeGuard<K>>,
+    context: Arc<Context>,
+    stop: CancellationToken,
+    reconcile: F,
+) where
+    K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + Sync + 'static,
+    F: Fn(Arc<K>, Arc<Context>) -> Fut + Clone + Send + Sync + 'static,
+    Fut: std::future::Future<Output = Result<Action>> + Send + 'static,
+{
+    let work = move |guard: Arc<DeserializeGuard<K>>, context: Arc<Context>| {
+        let reconcile = reconcile.clone();
+        async move {
+            // What cannot be read is left alone until it changes; so are its children, and a stream goes on.
+            let object = match &guard.0 {
+                Ok(object) => Arc::new(object.clone()),
+                Err(error) => {
+                    tracing::warn!(kind, name = guard.name_any(), namespace = guard.namespace(), %error, "an object cannot be read");
+                    return Ok(Action::await_change());
+                }
+            };
+            if !object
+                .namespace()
+                .is_some_and(|namespace| context.settings.watches(&namespace))
+            {
+                return Ok(Action::await_change());
+            }
+            context.metrics.begin(kind);
+            let began = Instant::now();
+            let outcome = reconcile(object, context.clone()).await;
+            context.metrics.end(kind, began.elapsed());
+            outcome
+        }
+    };
+    let on_error = move |guard: Arc<DeserializeGuard<K>>, error: &Error, context: Arc<Context>| {
+        context.metrics.failed(kind, error.label());
+        tracing::warn!(kind, name = guard.name_any(), namespace = guard.namespace(), %error, "a reconcile is tried again");
+        Action::requeue(RETRY)
+    };
+    controller
+        .with_config(Config::default().concurrency(CONCURRENCY))
+        .graceful_shutdown_on(async move { stop.cancelled().await })
+        .run(work, on_error, context)
+        .for_each(|_| async {})
+        .await;
+}
+
+/// The watch of children: what bears our mark.
+pub fn ours() -> watcher::Config {
+    watcher::Config::default().labels(&format!(
+        "{}={}",
+        crate::names::label::MANAGED_BY,
+        crate::names::MANAGER
+    ))
+}

@@ -1,0 +1,50 @@
+//! The operator: `Repository`, `Deployment`, `BackupSchedule` and `Backup` of hardstorage.dev become streams, Jobs and
+//! CronJobs that run the engine's image. It links no engine and reads no credential.
+//!
+//! Each kind is a folder, each reconcile goes `fetch -> validate -> build -> apply -> status`, and `build` is pure.
+
+mod access;
+mod apply;
+mod backup;
+mod condition;
+mod context;
+mod controllers;
+mod deployment;
+mod error;
+mod job;
+mod lease;
+mod metrics;
+mod names;
+mod pod;
+mod report;
+mod repository;
+mod run;
+mod schedule;
+#[cfg(test)]
+mod scripted;
+mod serve;
+mod settings;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use tracing_subscriber::EnvFilter;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")))
+        .with_writer(std::io::stderr)
+        .init();
+    // Two of the libraries could bring one each; this one is used everywhere.
+    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
+        tracing::debug!("a provider of TLS was installed already");
+    }
+    match run::run(settings::Settings::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(%error, "the operator ends");
+            ExitCode::FAILURE
+        }
+    }
+}
