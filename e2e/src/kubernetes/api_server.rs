@@ -62,7 +62,7 @@ impl ApiServer {
             ("--tls-cert-file", "server.crt"),
             ("--tls-private-key-file", "server.key"),
             ("--token-auth-file", "tokens.csv"),
-            ("--service-account-key-file", "server.key"),
+            ("--service-account-key-file", "server.crt"),
             ("--service-account-signing-key-file", "server.key"),
         ] {
             server.arg(flag).arg(scratch.path(file));
