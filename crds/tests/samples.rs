@@ -55,22 +55,9 @@ fn within(path: &str, part: &Value, whole: &Value) -> Result<(), String> {
     }
 }
 
-fn good() -> Vec<(String, Value)> {
-    samples("good")
-        .into_iter()
-        .flat_map(|sample| {
-            let name = sample.name;
-            sample
-                .documents
-                .into_iter()
-                .map(move |text| (name.clone(), serde_saphyr::from_str(&text).unwrap()))
-        })
-        .collect()
-}
-
 #[test]
 fn nothing_that_a_user_writes_is_lost() {
-    for (name, value) in good() {
+    for (name, value) in documents("good").into_iter().chain(documents("status")) {
         within("", &value, &typed(&value)).unwrap_or_else(|lost| panic!("{name}: {lost}"));
     }
 }
@@ -116,24 +103,38 @@ fn used(path: &str, value: &Value, found: &mut BTreeSet<String>) {
     }
 }
 
-fn spec_schema(definition: &Definition) -> &Value {
-    definition
-        .object
-        .pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec")
-        .unwrap()
+fn schema<'a>(definition: &'a Definition, part: &str) -> &'a Value {
+    let path = format!("/spec/versions/0/schema/openAPIV3Schema/properties/{part}");
+    definition.object.pointer(&path).unwrap()
+}
+
+fn documents(folder: &str) -> Vec<(String, Value)> {
+    samples(folder)
+        .into_iter()
+        .flat_map(|sample| {
+            let name = sample.name;
+            sample
+                .documents
+                .into_iter()
+                .map(move |text| (name.clone(), serde_saphyr::from_str(&text).unwrap()))
+        })
+        .collect()
 }
 
 #[test]
 fn every_field_is_in_a_sample() {
-    for definition in definitions().unwrap() {
-        let kind = definition.object["spec"]["names"]["kind"].as_str().unwrap();
-        let (mut all, mut seen) = (BTreeSet::new(), BTreeSet::new());
-        properties("spec", spec_schema(&definition), &mut all);
-        for (_, value) in good().iter().filter(|(_, value)| value["kind"] == kind) {
-            used("spec", &value["spec"], &mut seen);
+    for (part, folder) in [("spec", "good"), ("status", "status")] {
+        let documents = documents(folder);
+        for definition in definitions().unwrap() {
+            let kind = definition.object["spec"]["names"]["kind"].as_str().unwrap();
+            let (mut all, mut seen) = (BTreeSet::new(), BTreeSet::new());
+            properties(part, schema(&definition, part), &mut all);
+            for (_, value) in documents.iter().filter(|(_, value)| value["kind"] == kind) {
+                used(part, &value[part], &mut seen);
+            }
+            let missing: Vec<_> = all.difference(&seen).collect();
+            assert!(missing.is_empty(), "no sample of {kind} in {folder} has {missing:?}");
         }
-        let missing: Vec<_> = all.difference(&seen).collect();
-        assert!(missing.is_empty(), "no good sample of {kind} has {missing:?}");
     }
 }
 

@@ -5,6 +5,7 @@ mod kubectl;
 mod rules;
 #[path = "../sample/mod.rs"]
 mod sample;
+mod status;
 mod stored;
 
 use std::fs;
