@@ -1,10 +1,14 @@
-//! Repository.
+//! Repository: found or created, with its key; looked at, checked, and shown; and who may use it.
+
+mod access;
 
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
+
+pub use access::{Consumer, Intent, KEK, Refusal, SIGNING_KEY, access, admitted};
 
 /// Runs the controller.
 pub async fn run(_context: Arc<Context>, stop: CancellationToken) {
