@@ -15,6 +15,7 @@ mod job;
 mod lease;
 mod metrics;
 mod names;
+mod namespace;
 mod pod;
 mod report;
 mod repository;
