@@ -1,4 +1,6 @@
-//! backup.
+//! Backup: one run, or the mirror of a backup that lies in a repository.
+
+pub mod mirror;
 
 use std::sync::Arc;
 
