@@ -56,6 +56,22 @@ impl Context {
         }
     }
 
+    /// One for all namespaces, or one for each that is looked after.
+    pub fn each_scope(&self) -> Vec<Context> {
+        let watched = &self.settings.watch_namespaces;
+        if watched.len() < 2 {
+            return vec![self.clone()];
+        }
+        let narrowed = watched.iter().map(|namespace| {
+            let mut settings = Settings::clone(&self.settings);
+            settings.watch_namespaces = vec![namespace.clone()];
+            let mut scope = self.clone();
+            scope.settings = Arc::new(settings);
+            scope
+        });
+        narrowed.collect()
+    }
+
     /// The time.
     pub fn now(&self) -> Timestamp {
         (self.clock)()

@@ -10,6 +10,7 @@ use kube::core::DeserializeGuard;
 use kube::runtime::controller::{Action, Config, Controller};
 use kube::runtime::watcher;
 use kube::{Api, Resource, ResourceExt as _};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
@@ -21,9 +22,14 @@ const RETRY: Duration = Duration::from_secs(5);
 /// Reconciles of one kind that run at the same time: one that waits for a pod must not hold up the others.
 const CONCURRENCY: u16 = 16;
 
-/// Runs all of them until told to stop.
+/// Runs all of them until told to stop: for every namespace together, or for each that is looked after, since rights that
+/// end there let nobody watch all.
 pub async fn run(context: Context, stop: CancellationToken) {
-    let context = Arc::new(context);
+    let scopes = context.each_scope();
+    futures::future::join_all(scopes.into_iter().map(|scope| run_scope(Arc::new(scope), stop.clone()))).await;
+}
+
+async fn run_scope(context: Arc<Context>, stop: CancellationToken) {
     tokio::join!(
         crate::repository::run(context.clone(), stop.clone()),
         crate::deployment::run(context.clone(), stop.clone()),
@@ -32,8 +38,7 @@ pub async fn run(context: Context, stop: CancellationToken) {
     );
 }
 
-/// The API of a kind: of every namespace, or of the one that is looked after. With several namespaces the controller sees
-/// all and passes over what is not its own.
+/// The API of a kind: of every namespace, or of the one that this set of controllers looks after.
 pub fn api<K>(context: &Context) -> Api<K>
 where
     K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
@@ -52,10 +57,19 @@ pub async fn drive<K, F, Fut>(
     stop: CancellationToken,
     reconcile: F,
 ) where
-    K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + Sync + 'static,
+    K: Resource<DynamicType = ()> + DeserializeOwned + Serialize + Clone + Debug + Send + Sync + 'static,
     F: Fn(Arc<K>, Arc<Context>) -> Fut + Clone + Send + Sync + 'static,
     Fut: std::future::Future<Output = Result<Action>> + Send + 'static,
 {
+    let store = controller.store();
+    let look = move || {
+        let all = store.state();
+        let readable = all.iter().filter_map(|guard| guard.0.as_ref().ok());
+        readable
+            .filter_map(|object| serde_json::to_value(object).ok())
+            .collect()
+    };
+    context.metrics.show(kind, Arc::new(look));
     let work = move |guard: Arc<DeserializeGuard<K>>, context: Arc<Context>| {
         let reconcile = reconcile.clone();
         async move {

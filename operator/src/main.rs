@@ -16,7 +16,9 @@ mod lease;
 mod metrics;
 mod names;
 mod namespace;
+mod object_metrics;
 mod pod;
+mod release;
 mod report;
 mod repository;
 mod run;
@@ -28,7 +30,7 @@ mod settings;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, FromArgMatches as _};
 use tracing_subscriber::EnvFilter;
 
 #[tokio::main]
@@ -41,7 +43,22 @@ async fn main() -> ExitCode {
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
         tracing::debug!("a provider of TLS was installed already");
     }
-    match run::run(settings::Settings::parse()).await {
+    // What it needs to run, the subcommand does not need.
+    let matches = settings::Settings::command()
+        .subcommand(release::Release::command().name("release"))
+        .subcommand_negates_reqs(true)
+        .get_matches();
+    let outcome = match matches.subcommand() {
+        Some((_, of_release)) => match release::Release::from_arg_matches(of_release) {
+            Ok(release) => release::release(release).await,
+            Err(error) => error.exit(),
+        },
+        None => match settings::Settings::from_arg_matches(&matches) {
+            Ok(settings) => run::run(settings).await,
+            Err(error) => error.exit(),
+        },
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(%error, "the operator ends");

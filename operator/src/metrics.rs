@@ -5,12 +5,14 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+
+use crate::object_metrics::{Look, Objects};
 
 /// Which controller.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -34,6 +36,7 @@ pub struct Metrics {
     seconds: Family<Kind, Histogram>,
     leader: Gauge<i64, std::sync::atomic::AtomicI64>,
     writes: Family<Kind, Counter<u64, AtomicU64>>,
+    objects: Objects,
 }
 
 impl Default for Metrics {
@@ -61,6 +64,7 @@ impl Default for Metrics {
             seconds,
             leader,
             writes,
+            objects: Objects::default(),
         }
     }
 }
@@ -91,11 +95,18 @@ impl Metrics {
         self.leader.set(i64::from(leads));
     }
 
+    /// What the objects of a kind say of themselves is shown from now on.
+    pub fn show(&self, kind: &'static str, look: Look) {
+        self.objects.show(kind, look);
+    }
+
     /// The text that Prometheus reads.
     pub fn encode(&self) -> String {
         let mut text = String::new();
         // Writing to a String cannot fail.
-        let _ = encode(&mut text, &self.registry);
+        let _ = encode_registry(&mut text, &self.registry)
+            .and_then(|()| encode_registry(&mut text, &self.objects.registry()))
+            .and_then(|()| encode_eof(&mut text));
         text
     }
 }
