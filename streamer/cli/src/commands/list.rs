@@ -180,3 +180,50 @@ pub(crate) async fn list_deployments(app: &App, args: &ListArgs) -> Result<Deplo
         repo_url: url,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::samples::lines;
+    use crate::printer::shown;
+
+    fn result(backups: Vec<BackupLine>) -> ListResult {
+        ListResult {
+            deployment: "db1".parse().unwrap(),
+            count: backups.len(),
+            backups,
+        }
+    }
+
+    #[test]
+    fn a_deployment_without_backups() {
+        insta::assert_snapshot!(shown("list", &result(Vec::new())));
+    }
+
+    #[tokio::test]
+    async fn backups_newest_first_and_what_is_said_of_them() {
+        let mut backups = lines().await;
+        backups.reverse();
+        insta::assert_snapshot!(shown("list", &result(backups)));
+    }
+
+    #[tokio::test]
+    async fn a_damaged_one_and_one_that_cannot_be_read() {
+        let mut backups = lines().await;
+        backups.truncate(2);
+        backups[0].damaged = true;
+        let unreadable = &mut backups[1];
+        unreadable.problem = Some("manifest: the signature does not hold".to_owned());
+        (unreadable.kind, unreadable.stopped_at, unreadable.duration_ms) = (None, None, None);
+        insta::assert_snapshot!(result(backups).text());
+    }
+
+    #[test]
+    fn the_deployments_of_a_repository() {
+        let result = DeploymentsResult {
+            repo_url: "s3://bucket/prefix".to_owned(),
+            deployments: vec!["billing".parse().unwrap(), "db1".parse().unwrap()],
+        };
+        insta::assert_snapshot!(shown("list", &result));
+    }
+}

@@ -4,7 +4,8 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use hardstorage_report::{Error, Event, EventSink, Result, code};
+use hardstorage_report::{Error, Event, EventSink, Result, Severity, code};
+use serde_json::json;
 
 use crate::app::App;
 use crate::args::RunArgs;
@@ -48,7 +49,12 @@ where
     });
     let outcome = match args.report_listen {
         Some(address) => match serve(address, live.clone()).await {
-            Ok(_) => {
+            Ok(bound) => {
+                app.tell(
+                    Severity::Info,
+                    "report.listening",
+                    json!({"address": bound.to_string()}),
+                );
                 work(Running {
                     live: live.clone(),
                     sink,
@@ -81,8 +87,13 @@ where
     if let Some(path) = &args.termination_file
         && let Err(error) = std::fs::write(path, live.termination_message())
     {
+        // An event and no second document: the result has been printed.
         let error = Error::new(code::cli::IO, format!("write {}", path.display())).source(error);
-        app.printer.error(name, &error);
+        app.tell(
+            Severity::Error,
+            "report.termination_file_failed",
+            json!({"code": error.code().as_str(), "message": error.to_string()}),
+        );
     }
     if args.report_listen.is_some() && !args.report_linger.is_zero() {
         live.linger(args.report_linger).await;

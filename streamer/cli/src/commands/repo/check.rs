@@ -117,3 +117,33 @@ pub(super) async fn check(
     result.ok = result.problems.is_empty();
     Ok(result)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::samples::NEW;
+    use crate::printer::shown;
+
+    #[test]
+    fn all_is_well_or_it_is_said_what_is_not() {
+        let mut result = CheckResult {
+            url: "file:///srv/backup".to_owned(),
+            ok: true,
+            read_data: true,
+            deployments: 1,
+            backups: 2,
+            problems: Vec::new(),
+        };
+        let well = shown("repo check", &result);
+        assert_eq!(exit(&result), 0);
+        (result.ok, result.read_data) = (false, false);
+        result.problems.push(Problem {
+            deployment: "db1".parse().unwrap(),
+            backup_id: NEW.parse().unwrap(),
+            code: "verify.object_missing".to_owned(),
+            message: "pack 00000002 is not there".to_owned(),
+        });
+        assert_eq!(exit(&result), 9);
+        insta::assert_snapshot!([well, shown("repo check", &result)].join("\n"));
+    }
+}

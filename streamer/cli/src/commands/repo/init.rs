@@ -82,3 +82,33 @@ pub(super) async fn init(app: &App, url: String, no_encryption: bool, single_wri
         create_only_proven: repository.create_only_proven(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::printer::shown;
+
+    fn result() -> InitResult {
+        InitResult {
+            url: "file:///srv/backup".to_owned(),
+            id: "00112233445566778899aabbccddeeff".to_owned(),
+            encrypted: true,
+            kek_generated: true,
+            kek_path: Some(PathBuf::from("/etc/pg_hardstorage/keyring/kek.bin")),
+            create_only_proven: true,
+        }
+    }
+
+    #[test]
+    fn a_key_that_was_made_must_be_copied() {
+        insta::assert_snapshot!(shown("repo init", &result()));
+    }
+
+    #[test]
+    fn in_clear_and_for_one_writer() {
+        let mut result = result();
+        (result.encrypted, result.kek_generated, result.kek_path) = (false, false, None);
+        result.create_only_proven = false;
+        insta::assert_snapshot!(shown("repo init", &result));
+    }
+}

@@ -40,7 +40,7 @@ impl Report for ProbeResult {
             out.push_str(&format!("Deployments:  {}\n", self.deployments.join(", ")));
         }
         for example in &self.examples {
-            out.push_str(&format!("holds:        {example}\n"));
+            out.push_str(&format!("Holds:        {example}\n"));
         }
         out
     }
@@ -75,4 +75,38 @@ pub(super) async fn probe(app: &App, url: String) -> Result<ProbeResult> {
         }
     }
     Ok(result)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::printer::shown;
+
+    #[test]
+    fn a_repository() {
+        let result = ProbeResult {
+            url: "s3://bucket/prefix".to_owned(),
+            state: "present",
+            id: Some("00112233445566778899aabbccddeeff".to_owned()),
+            encrypted: Some(true),
+            kek_fingerprint: Some("0f1e2d3c4b5a6978".to_owned()),
+            deployments: vec!["billing".to_owned(), "db1".to_owned()],
+            examples: Vec::new(),
+        };
+        insta::assert_snapshot!(shown("repo probe", &result));
+    }
+
+    #[test]
+    fn something_else() {
+        let result = ProbeResult {
+            url: "s3://bucket/".to_owned(),
+            state: "foreign",
+            id: None,
+            encrypted: None,
+            kek_fingerprint: None,
+            deployments: Vec::new(),
+            examples: vec!["photos/1.jpg".to_owned(), "photos/2.jpg".to_owned()],
+        };
+        insta::assert_snapshot!(shown("repo probe", &result));
+    }
 }
