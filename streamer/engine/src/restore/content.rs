@@ -29,7 +29,7 @@ impl Run<'_> {
         let options = ReadOptions {
             jobs: 1,
             cancel: self.cancel.clone(),
-            ..ReadOptions::default()
+            ..ReadOptions::for_store(self.deployment.store())
         };
         let report = reader.restore(memory.clone(), Some(select), &options).await?;
         if let Some(error) = report.failure() {
@@ -74,7 +74,7 @@ impl Run<'_> {
             jobs: self.options.jobs,
             cancel: self.cancel.clone(),
             progress: Some(progress),
-            ..ReadOptions::default()
+            ..ReadOptions::for_store(self.deployment.store())
         };
         let report = reader.restore(sink.clone(), Some(select), &options).await?;
         match report.failure() {
@@ -93,7 +93,7 @@ impl Run<'_> {
         let options = ReadOptions {
             jobs: 1,
             cancel: self.cancel.clone(),
-            ..ReadOptions::default()
+            ..ReadOptions::for_store(self.deployment.store())
         };
         let report = reader.restore(sink.clone(), Some(select), &options).await?;
         match report.failure() {

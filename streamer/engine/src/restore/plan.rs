@@ -219,9 +219,11 @@ pub async fn plan_restore(deployment: &Deployment, request: &RestoreRequest) -> 
     };
     let mut notes = notes(&stored, request, &stop_at);
     if request.backup.is_none() {
-        notes.extend(catalog.unreadable_after(&manifest.backup_id).map(|(id, error)| {
-            format!("backup {id} may be newer than this one, and cannot be read: {error}")
-        }));
+        notes.extend(
+            catalog
+                .unreadable_after(&manifest.backup_id)
+                .map(|(id, error)| format!("backup {id} may be newer than this one, and cannot be read: {error}")),
+        );
     }
     Ok(RestorePlan {
         backup_id: manifest.backup_id.clone(),
