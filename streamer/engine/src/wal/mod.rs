@@ -2,6 +2,7 @@
 
 mod assembler;
 mod attempt;
+mod audit;
 mod follow;
 mod frontier;
 mod histories;
@@ -13,6 +14,7 @@ mod route;
 mod stream;
 
 pub use assembler::{Assembler, Piece};
+pub use audit::{Continuity, MissingWal, Stretch, audit};
 pub use frontier::frontiers;
 pub use histories::capture_histories;
 pub use lineage::{choose_lineage, lineages};
