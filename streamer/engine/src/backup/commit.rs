@@ -55,6 +55,14 @@ impl Run<'_> {
             standby: self.server.standby,
         };
         let covered = cover.finish(archive, need).await?;
+        if let Some(gap) = covered.gap {
+            self.emit(Severity::Warning, "backup.wal_gap", json!({
+                "gap_start_lsn": gap.from,
+                "gap_end_lsn": gap.to,
+                "message": "no stream was running: nothing between the WAL of earlier backups and of this one can be recovered",
+                "hint": "pg_hardstorage wal stream brings every moment between backups",
+            }));
+        }
         let pitr_covered = self.archive_was_continuous(archive, &need).await?;
         let stopped_at = covered.server_time;
         // The server's clock at the start: as far before its clock at the end as ours says.

@@ -33,6 +33,8 @@ use crate::wal::{capture_histories, choose_lineage, lineages};
 pub struct BackupPlan {
     /// The server.
     pub source: Source,
+    /// The slot of the deployment's stream, to know whether one will bring the WAL before the backup's.
+    pub stream_slot: Option<String>,
     /// A person's name for it.
     pub label: Option<String>,
     /// Facts to keep with it.
@@ -158,7 +160,12 @@ impl Run<'_> {
         let external = external::find(&mut connection, self.plan.source.is_local(), self.server.system_id).await?;
         self.tell_external(&external);
         capture_histories(&mut connection, &archive, self.server.timeline, self.sink.as_ref()).await?;
-        let cover = WalCover::begin(&self.plan.source, &self.session.writer()).await?;
+        let cover = WalCover::begin(
+            &self.plan.source,
+            &self.session.writer(),
+            self.plan.stream_slot.as_deref(),
+        )
+        .await?;
         if !cover.holds() {
             self.emit(
                 Severity::Warning,
