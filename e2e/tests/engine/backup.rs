@@ -128,6 +128,44 @@ fn tablespaces_go_where_they_are_mapped() {
     assert_eq!(Ledger::read(&source), wanted);
 }
 
+/// PostgreSQL sends neither the link nor the file, and its manifest has no line for it: its warning is all there is.
+#[test]
+fn a_configuration_behind_a_link_is_told_and_kept() {
+    let mut source = Cluster::builder(18).make();
+    let site = Site::new();
+    let outside = site.dir("etc");
+    for name in ["postgresql.conf", "server.crt"] {
+        let (inside, outside) = (source.data().join(name), outside.join(name));
+        if name == "server.crt" {
+            fs::write(&outside, "a certificate").unwrap();
+        } else {
+            fs::copy(&inside, &outside).unwrap();
+            fs::remove_file(&inside).unwrap();
+        }
+        fs::set_permissions(&outside, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+        std::os::unix::fs::symlink(&outside, &inside).unwrap();
+    }
+    source.start();
+    source.sql("GRANT pg_read_all_settings TO pgbackup");
+    let connection = source.connection();
+    let answer = site
+        .run(&["backup", "db1", "--pg-connection", &connection, "-o", "json"])
+        .ok();
+    let result = answer.result();
+    assert_eq!(result["server_warnings"], 2, "{answer}");
+    assert_eq!(answer.stderr.matches("backup.server_warning").count(), 2, "{answer}");
+    assert!(answer.stderr.contains("server.crt"), "{answer}");
+    let files = result["external_files"]
+        .as_array()
+        .unwrap_or_else(|| panic!("{answer}"));
+    let path = source.data().join("postgresql.conf");
+    let held = files.iter().find(|file| file["path"] == path.to_str().unwrap());
+    let held = held.unwrap_or_else(|| panic!("{answer}"));
+    assert_eq!(held["attachment"], "external/config_file", "{answer}");
+    let text = site.run(&["backup", "db1", "--pg-connection", &connection]).ok();
+    assert!(text.stdout.contains("2 of the server"), "{text}");
+}
+
 /// The backup is worth having, and it is not a success.
 #[test]
 fn damaged_pages_are_named_and_the_backup_is_kept() {

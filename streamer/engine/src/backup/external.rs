@@ -46,7 +46,9 @@ pub async fn find(connection: &mut Connection, local: bool, system_id: SystemId)
         let Some(path) = show(connection, name).await? else {
             continue;
         };
-        if path.as_os_str().is_empty() || path.starts_with(&data) {
+        // A link in the data directory is a file outside of it: PostgreSQL sends neither the link nor what it points to.
+        let link = || ours && std::fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_symlink());
+        if path.as_os_str().is_empty() || path.starts_with(&data) && !link() {
             continue;
         }
         let (content, note) = if ours {

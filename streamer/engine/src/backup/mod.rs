@@ -11,6 +11,7 @@ mod receive;
 mod result;
 mod rivals;
 mod run;
+mod settle;
 mod tar;
 mod tar_header;
 mod wal_cover;

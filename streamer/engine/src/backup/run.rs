@@ -4,7 +4,7 @@
 //! pack durable and all WAL in the repository before the one create-only write that commits.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use hardstorage_codec::SigningKey;
 use hardstorage_replication::{BaseBackupOptions, Checkpoint};
@@ -12,7 +12,7 @@ use hardstorage_report::{BackupId, Error, Event, EventSink, Result, Severity, co
 use hardstorage_repository::wal::WalArchive;
 use hardstorage_repository::{
     ATTACHMENTS, BackupWriter, Deployment, EntryKey, FileMeta, Lineage, Opening, Purpose, Session, Tablespace,
-    WriterOptions, void_backup,
+    WriterOptions,
 };
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -91,6 +91,7 @@ pub async fn run_backup(
         server: &server,
         lineage,
         now,
+        committing: OnceLock::new(),
     };
     let outcome = tokio::select! {
         biased;
@@ -98,26 +99,18 @@ pub async fn run_backup(
         () = session.lost().cancelled() => Err(Error::new(code::repository::SESSION_LOST, "the backup's session was lost")),
         outcome = run.go(connection) => outcome,
     };
-    match outcome {
-        Ok(mut result) => {
-            // The commit decides; a session that could not be closed is only found ended a little later.
-            if let Err(error) = session.close().await {
-                tracing::warn!(%error, "the session of a committed backup stays open");
-            }
-            result.duration_ms = began.elapsed().as_millis() as u64;
-            Ok(result)
-        }
-        Err(error) => {
-            // Its packs may go, and nothing can ever commit under this name.
-            if let Err(other) = void_backup(deployment, &backup_id, &error.to_string()).await {
-                tracing::warn!(error = %other, "the failed backup could not be declared void");
-            }
-            if let Err(other) = session.close().await {
-                tracing::warn!(error = %other, "the session of the failed backup stays open");
-            }
-            Err(error)
-        }
+    let outcome = match outcome {
+        Ok(result) => Ok(result),
+        Err(error) => run.settle(error).await,
+    };
+    // The commit decides; a session that could not be closed is only found ended a little later.
+    if let Err(error) = session.close().await {
+        tracing::warn!(%error, "the session of the backup stays open");
     }
+    outcome.map(|mut result| {
+        result.duration_ms = began.elapsed().as_millis() as u64;
+        result
+    })
 }
 
 pub(super) struct Run<'a> {
@@ -130,6 +123,8 @@ pub(super) struct Run<'a> {
     pub(super) server: &'a ServerIdentity,
     pub(super) lineage: Lineage,
     pub(super) now: Timestamp,
+    /// What will be told, from the moment on at which the backup may be committed.
+    pub(super) committing: OnceLock<BackupResult>,
 }
 
 impl Run<'_> {
