@@ -9,6 +9,7 @@ mod bad_words;
 mod damage;
 mod failover;
 mod idle;
+mod moment;
 mod proof;
 mod refusals;
 mod restore;

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::choose::choose_backup;
 use super::place::{Owner, Place, check, owner, resolve};
-use super::stop::{Reach, branch};
+use super::stop::{Reach, Stop, branch};
 use super::tablespaces::map_tablespaces;
 use super::target::{RecoveryTarget, StopAt, TargetAction, TargetTimeline};
 
@@ -68,7 +68,7 @@ pub struct RestorePlan {
     pub goal: RecoveryTarget,
     /// Where PostgreSQL will stop.
     pub stop_at: StopAt,
-    /// Including the target itself.
+    /// Including what lies exactly where PostgreSQL will stop.
     pub inclusive: bool,
     /// What then.
     pub action: TargetAction,
@@ -170,11 +170,11 @@ pub async fn plan_restore(deployment: &Deployment, request: &RestoreRequest) -> 
         end,
         latest,
     };
-    let (stop_at, reaches) = match reach.stop(request).await {
+    let stop = match reach.stop(request).await {
         Ok(found) => found,
         Err(error) => {
             problems.push(error);
-            (StopAt::Immediate, "-".to_owned())
+            Stop::at(StopAt::Immediate, "-".to_owned())
         }
     };
     let action = request.action.unwrap_or(match request.goal {
@@ -217,7 +217,7 @@ pub async fn plan_restore(deployment: &Deployment, request: &RestoreRequest) -> 
             None
         }
     };
-    let mut notes = notes(&stored, request, &stop_at);
+    let mut notes = notes(&stored, request, &stop.at);
     if request.backup.is_none() {
         notes.extend(
             catalog
@@ -236,12 +236,12 @@ pub async fn plan_restore(deployment: &Deployment, request: &RestoreRequest) -> 
         timeline: manifest.wal.timeline,
         stopped_at: manifest.times.stopped_at,
         goal: request.goal.clone(),
-        wal_bytes: wal_bytes(manifest, &stop_at, end),
-        stop_at,
-        inclusive: request.inclusive,
+        wal_bytes: wal_bytes(manifest, &stop.at, end),
+        stop_at: stop.at,
+        inclusive: stop.inclusive,
         action,
         target_timeline: timeline,
-        reaches,
+        reaches: stop.reaches,
         recoverable_from: manifest.times.stopped_at,
         recoverable_to: latest,
         archive_end: end,
