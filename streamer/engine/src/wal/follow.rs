@@ -94,6 +94,11 @@ impl Streamer {
                             catch_up.add(length);
                             if recorder.received() >= server_end {
                                 meter = None;
+                                self.emit(
+                                    Severity::Info,
+                                    "wal.stream.caught_up",
+                                    json!({"received_lsn": recorder.received()}),
+                                );
                             }
                         }
                         self.monitor.update(|status| status.bytes_received += length);
