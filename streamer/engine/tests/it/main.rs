@@ -4,4 +4,5 @@
 mod audit;
 mod bench;
 mod records;
+mod restore;
 mod verify;
