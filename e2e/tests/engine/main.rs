@@ -6,6 +6,7 @@ mod backup;
 mod bad_repository;
 mod bad_server;
 mod bad_words;
+mod contiguous;
 mod damage;
 mod failover;
 mod idle;

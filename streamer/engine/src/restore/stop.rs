@@ -109,7 +109,7 @@ impl Reach<'_> {
                 )
                 .hint("--to-exclusive goes with --to, --to-lsn and --to-xid"))
             }
-            RecoveryTarget::Immediate => Ok(self.backup_end()),
+            RecoveryTarget::Immediate => self.backup_end(self.end_of_backup()).await,
             RecoveryTarget::Latest => self.end_of_archive(),
             RecoveryTarget::Time(time) => self.stop_at_time(*time, inclusive).await,
             RecoveryTarget::Lsn(lsn) => self.stop_at_lsn(*lsn, inclusive).await,
@@ -143,9 +143,21 @@ impl Reach<'_> {
         }
     }
 
-    fn backup_end(&self) -> Stop {
+    fn end_of_backup(&self) -> String {
         let (time, lsn) = (self.manifest.times.stopped_at, self.manifest.wal.stop_lsn);
-        Stop::at(StopAt::Immediate, format!("the end of the backup, {time} ({lsn})"))
+        format!("the end of the backup, {time} ({lsn})")
+    }
+
+    /// PostgreSQL notices that it is consistent only when it reads one more record. Behind a backup of an idle standby
+    /// there is none: the end of the archive is the end of the backup then.
+    async fn backup_end(&self, reaches: String) -> Result<Stop> {
+        let follows = record::meets(self.archive, self.coverage, self.manifest.wal.stop_lsn).await?;
+        let at = if follows {
+            StopAt::Immediate
+        } else {
+            StopAt::EndOfArchive
+        };
+        Ok(Stop::at(at, reaches))
     }
 
     fn end_of_archive(&self) -> Result<Stop> {
@@ -179,7 +191,7 @@ impl Reach<'_> {
         }
         match self.end {
             // Nothing follows on the backup, and nothing is asked for beyond its end.
-            Some(_) if lsn == stop_lsn => Ok(self.backup_end()),
+            Some(_) if lsn == stop_lsn => self.backup_end(self.end_of_backup()).await,
             Some(end) if lsn < end => Err(self.unreachable(format!(
                 "no record begins at or behind {lsn} in the archive on timeline {}: PostgreSQL would not stop there",
                 self.timeline
@@ -214,10 +226,10 @@ impl Reach<'_> {
                 StopAt::Lsn(commit.lsn),
                 format!("the last transaction before {time}, of {}", commit.time),
             )),
-            TimeAnswer::CoveredToEnd { last: None, .. } => Ok(Stop::at(
-                StopAt::Immediate,
-                format!("{time}: nothing was committed since the backup's end"),
-            )),
+            TimeAnswer::CoveredToEnd { last: None, .. } => {
+                self.backup_end(format!("{time}: nothing was committed since the backup's end"))
+                    .await
+            }
             TimeAnswer::NotYet { hole: Some(hole), .. } => Err(self.unreachable(format!(
                 "{time} lies behind a hole in the archive, from {} to {}",
                 hole.from, hole.to
