@@ -3,6 +3,7 @@
 //! never prints, never exits.
 
 pub mod backup;
+pub mod catalogue;
 pub mod fetch;
 pub mod preflight;
 mod progress;

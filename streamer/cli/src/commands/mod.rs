@@ -87,11 +87,31 @@ pub(crate) async fn dispatch(app: &App, command: Command) -> u8 {
         Command::Backup(BackupCommand {
             verb: Some(BackupVerb::Delete(args)),
             ..
-        }) => answer(app, name, retention::delete(app, args)).await,
+        }) => {
+            let run = args.run.clone();
+            run::reported(
+                app,
+                name,
+                &run,
+                |_: run::Running| retention::delete(app, args),
+                run::zero,
+            )
+            .await
+        }
         Command::Backup(BackupCommand {
             verb: Some(BackupVerb::Undelete(args)),
             ..
-        }) => answer(app, name, retention::undelete(app, args)).await,
+        }) => {
+            let run = args.run.clone();
+            run::reported(
+                app,
+                name,
+                &run,
+                |_: run::Running| retention::undelete(app, args),
+                run::zero,
+            )
+            .await
+        }
         Command::Restore(args) => restore::run(app, *args).await,
         Command::Wal(command) => dispatch_wal(app, command).await,
         Command::Status(args) => answer(app, name, status::status(app, args)).await,

@@ -74,7 +74,7 @@ where
     let code = match &outcome {
         Ok(result) => {
             let code = exit(result);
-            live.finish(serde_json::to_value(result).unwrap_or_default(), code == 0);
+            live.finish(result.summary(), code == 0);
             app.printer.result(name, result);
             code
         }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hardstorage_codec::{Secret, SigningKey, fingerprint};
-use hardstorage_report::{Lsn, SegmentName, SegmentSize, SystemId, Timeline};
+use hardstorage_engine::catalogue::record;
+use hardstorage_report::{BackupRecord, Lsn, SegmentName, SegmentSize, SystemId, Timeline};
 use hardstorage_repository::wal::{RecordFacts, WalArchive};
 use hardstorage_repository::{
     Action, Ancestor, BackupKind, BackupState, DataChecksums, Deployment, FrameAt, Lineage, MANIFEST_FORMAT, Manifest,
@@ -13,8 +14,6 @@ use hardstorage_repository::{
 use hardstorage_storage::MemoryStore;
 use jiff::Timestamp;
 use jiff::tz::{Offset, TimeZone};
-
-use super::list::BackupLine;
 
 pub(super) const OLD: &str = "db1.full.20261120T210000Z.0a01";
 pub(super) const HELD: &str = "db1.full.20261121T210000Z.0a02";
@@ -175,7 +174,7 @@ pub(super) async fn deployment() -> Deployment {
 }
 
 /// Its backups as lines, oldest first.
-pub(super) async fn lines() -> Vec<BackupLine> {
+pub(super) async fn lines() -> Vec<BackupRecord> {
     let catalog = deployment().await.backups().await.unwrap();
-    catalog.entries.iter().filter_map(BackupLine::of).collect()
+    catalog.entries.iter().filter_map(record).collect()
 }

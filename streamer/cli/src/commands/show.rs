@@ -1,5 +1,6 @@
 //! `show`: one backup with all that its manifest says.
 
+use hardstorage_engine::catalogue::kind_word;
 use hardstorage_engine::restore::both_zones;
 use hardstorage_report::{ByteSize, Error, Result, code};
 use hardstorage_repository::wal::WalArchive;
@@ -8,7 +9,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
-use super::columns::{dash, kind_word};
+use super::columns::dash;
 use crate::app::App;
 use crate::args::{BackupChoice, ShowArgs};
 use crate::printer::Report;

@@ -1,10 +1,11 @@
 //! `status`: whether the deployments are protected, now.
 
+use hardstorage_engine::catalogue::record;
 use hardstorage_engine::restore::both_zones;
 use hardstorage_engine::source::{identify, slot_name};
 use hardstorage_engine::wal::lineages;
 use hardstorage_engine::window::{RecoverableWindow, recoverable_window};
-use hardstorage_report::{BackupId, ByteSize, DeploymentName, Lsn, Result, Timeline};
+use hardstorage_report::{BackupId, BackupRecord, ByteSize, DeploymentName, Lsn, Result, Timeline};
 use hardstorage_repository::wal::WalArchive;
 use hardstorage_repository::{CatalogEntry, Mode, Repository};
 use jiff::Timestamp;
@@ -12,7 +13,6 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use super::columns::{age, dash};
-use super::list::BackupLine;
 use crate::app::App;
 use crate::args::StatusArgs;
 use crate::printer::Report;
@@ -132,8 +132,8 @@ pub(crate) async fn status(app: &App, args: StatusArgs) -> Result<StatusResult> 
 async fn one_status(app: &App, repository: &Repository, name: DeploymentName) -> Result<DeploymentStatus> {
     let deployment = repository.deployment(&name).await?;
     let catalog = deployment.backups().await?;
-    let lines: Vec<BackupLine> = catalog.entries.iter().filter_map(BackupLine::of).collect();
-    let alive: Vec<&BackupLine> = lines.iter().filter(|line| !line.deleted).collect();
+    let lines: Vec<BackupRecord> = catalog.entries.iter().filter_map(record).collect();
+    let alive: Vec<&BackupRecord> = lines.iter().filter(|line| !line.deleted).collect();
     let mut problems: Vec<String> = alive
         .iter()
         .filter_map(|line| {

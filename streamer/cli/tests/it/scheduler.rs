@@ -242,9 +242,78 @@ fn keys_come_from_a_directory_of_credentials() {
     assert!(shown.contains(credentials.to_str().unwrap()), "{shown}");
 }
 
+/// A scheduler decides by this whether a key may be made: never for a repository that exists.
+#[test]
+fn a_repository_is_made_with_the_key_that_is_mounted_and_with_no_other() {
+    let root = tempfile::tempdir().unwrap();
+    let place = |name: &str| root.path().join(name);
+    let url = format!("file://{}", place("repository").display());
+    let credentials = place("credentials");
+    fs::create_dir(&credentials).unwrap();
+    let ask = |words: &[&str]| {
+        let mut command = product(&place("home"));
+        command.args(["-o", "json", "--credentials-dir", credentials.to_str().unwrap()]);
+        let output = command.args(words).output().unwrap();
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    };
+    assert_eq!(ask(&["repo", "init", &url])["error"]["code"], "auth.key_missing");
+    assert!(
+        !place("home/.config/pg_hardstorage/keyring").exists(),
+        "no key was made elsewhere"
+    );
+    private(&credentials.join("kek"), &[7; 32]);
+    let made = ask(&["repo", "init", &url, "--run-id", "run-1"]);
+    assert_eq!(made["result"]["kek_generated"], false, "{made}");
+    let probed = ask(&["repo", "probe", &url]);
+    assert_eq!(
+        probed["result"]["own_key"], probed["result"]["kek_fingerprint"],
+        "{probed}"
+    );
+    fs::remove_file(credentials.join("kek")).unwrap();
+    assert_eq!(ask(&["repo", "probe", &url])["result"]["own_key"], Value::Null);
+    private(&credentials.join("kek"), b"short");
+    let broken = ask(&["repo", "probe", &url]);
+    assert_eq!(broken["result"]["state"], "present", "{broken}");
+    assert!(broken["result"]["own_key_problem"].is_string(), "{broken}");
+}
+
+#[test]
+fn a_catalogue_is_served_in_pages() {
+    let root = tempfile::tempdir().unwrap();
+    let url = format!("file://{}", root.path().join("repository").display());
+    let home = root.path().join("home");
+    let made = product(&home).args(["repo", "init", &url]).output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let mut sync = product(&home);
+    sync.args(["repo", "sync", &url, "--run-id", "run-1"]);
+    let run = Run::start(sync, "1h");
+    let report = run.report();
+    assert_eq!(report["state"], "succeeded", "{report}");
+    assert_eq!(report["catalog"]["backups"], 0, "{report}");
+    let (status, page) = run.ask("GET", "/v1/catalog?offset=0&limit=10");
+    let page: Value = serde_json::from_str(&page).unwrap();
+    assert_eq!((status, &page["etag"]), (200, &report["catalog"]["etag"]));
+    assert_eq!((&page["total"], &page["next"]), (&0.into(), &Value::Null));
+    assert_eq!(run.ask("GET", "/v1/catalog?limit=x").0, 400);
+    assert_eq!(run.ask("POST", "/v1/heard?run=run-1").0, 204);
+    assert_eq!(run.end().0, Some(0));
+    // What reads no catalogue has none to show.
+    let probe = Run::start(probe(root.path(), &url, &[]), "1h");
+    probe.report();
+    assert_eq!(probe.ask("GET", "/v1/catalog").0, 404);
+    assert_eq!(probe.ask("POST", "/v1/heard?run=run-1").0, 204);
+    probe.end();
+}
+
 fn private(path: &Path, bytes: &[u8]) {
     use std::os::unix::fs::OpenOptionsExt;
     let mut options = fs::OpenOptions::new();
-    let mut file = options.write(true).create_new(true).mode(0o600).open(path).unwrap();
+    let mut file = options
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .unwrap();
     file.write_all(bytes).unwrap();
 }

@@ -1,5 +1,6 @@
 //! `repo check`: whether everything is there and hangs together.
 
+use hardstorage_engine::catalogue::records;
 use hardstorage_engine::verify::{VerifyPlan, run_verify};
 use hardstorage_report::{BackupId, DeploymentName, Result, code};
 use hardstorage_repository::Mode;
@@ -7,7 +8,6 @@ use serde::Serialize;
 
 use crate::app::App;
 use crate::commands::backup_take::default_jobs;
-use crate::commands::list::BackupLine;
 use crate::commands::run::Running;
 use crate::printer::Report;
 
@@ -87,8 +87,7 @@ pub(super) async fn check(
     };
     for name in names {
         let deployment = repository.deployment(&name).await?;
-        let catalog = deployment.backups().await?;
-        let backups: Vec<BackupLine> = catalog.entries.iter().filter_map(BackupLine::of).collect();
+        let backups = records(&deployment).await?;
         for backup in backups.iter().filter(|backup| !backup.deleted) {
             result.backups += 1;
             let plan = VerifyPlan {

@@ -62,6 +62,14 @@ pub(super) async fn init(app: &App, url: String, no_encryption: bool, single_wri
     let (kek, kek_generated) = match (no_encryption, keyring.kek()?) {
         (true, _) => (None, false),
         (false, Some(kek)) => (Some(kek), false),
+        // Single files are made by whoever mounts them: a missing one is an error, never a reason to make a key.
+        (false, None) if app.credentials_dir().is_some() => {
+            let path = keyring.kek_path().unwrap_or(Path::new("kek")).display().to_string();
+            return Err(Error::new(
+                code::repository::KEY_MISSING,
+                format!("there is no key at {path}"),
+            ));
+        }
         (false, None) => (Some(keyring.create_kek(&surroundings)?), true),
     };
     let encrypted = kek.is_some();

@@ -27,7 +27,14 @@ struct Usage {
 pub(super) struct UsageResult {
     url: String,
     deployments: BTreeMap<String, Usage>,
-    total_bytes: u64,
+    pub(super) total_bytes: u64,
+}
+
+impl UsageResult {
+    /// Bytes of backups that are marked deleted, at most.
+    pub(super) fn reclaimable_at_most(&self) -> u64 {
+        self.deployments.values().map(|usage| usage.reclaimable_at_most).sum()
+    }
 }
 
 impl Report for UsageResult {
