@@ -5,6 +5,7 @@ mod checksums;
 mod commit;
 mod damage;
 mod external;
+mod external_sql;
 mod label;
 mod pg_manifest;
 mod receive;

@@ -152,7 +152,7 @@ impl Run<'_> {
             }),
         );
         let ancestor = self.choose_ancestor().await?;
-        let external = external::find(&mut connection, self.plan.source.is_local(), self.server.system_id).await?;
+        let external = external::find(&mut connection, &self.plan.source, self.server.system_id).await?;
         self.tell_external(&external);
         capture_histories(&mut connection, &archive, self.server.timeline, self.sink.as_ref()).await?;
         let cover = WalCover::begin(
@@ -203,14 +203,11 @@ impl Run<'_> {
     }
 
     fn tell_external(&self, external: &External) {
-        if let Some(reason) = &external.unknown {
+        for unseen in &external.unseen {
             self.emit(
                 Severity::Info,
                 "backup.external_files_unknown",
-                json!({
-                    "message": reason,
-                    "hint": "GRANT pg_read_all_settings TO the role shows where the configuration lies",
-                }),
+                json!({"message": unseen.message, "hint": unseen.hint}),
             );
         }
         for (file, content) in &external.files {

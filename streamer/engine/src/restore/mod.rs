@@ -2,6 +2,7 @@
 
 mod choose;
 mod claim;
+mod configuration;
 mod content;
 mod directory;
 mod place;

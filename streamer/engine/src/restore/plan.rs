@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::choose::choose_backup;
+use super::configuration;
 use super::place::{Owner, Place, check, owner, resolve};
 use super::stop::{Reach, Stop, branch};
 use super::tablespaces::map_tablespaces;
@@ -204,6 +205,11 @@ pub async fn plan_restore(deployment: &Deployment, request: &RestoreRequest) -> 
     places.retain(|place| {
         !place.path.starts_with(&target) || request.tablespace_mapping.iter().any(|(_, new)| *new == place.path)
     });
+    let configuration = configuration::place(manifest, &target);
+    places.extend(configuration.iter().map(|path| Place {
+        path: path.clone(),
+        bytes: 0,
+    }));
     problems.extend(check(
         &data,
         &places,
@@ -218,6 +224,12 @@ pub async fn plan_restore(deployment: &Deployment, request: &RestoreRequest) -> 
         }
     };
     let mut notes = notes(&stored, request, &stop.at);
+    notes.extend(configuration.map(|place| {
+        format!(
+            "configuration from outside of the data directory goes to {}; PostgreSQL does not read it there",
+            place.display()
+        )
+    }));
     if request.backup.is_none() {
         notes.extend(
             catalog

@@ -143,7 +143,7 @@ pub(super) struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn emit(&self, severity: Severity, name: &str, body: serde_json::Value) {
+    pub(super) fn emit(&self, severity: Severity, name: &str, body: serde_json::Value) {
         let event = Event::new(severity, name)
             .deployment(self.deployment.name())
             .backup(&self.plan.backup_id);
@@ -203,6 +203,7 @@ impl Run<'_> {
             return Err(missing("global/pg_control is not in the backup"));
         }
         claim.sync()?;
+        self.restore_configuration(&reader).await?;
         self.emit(
             Severity::Info,
             "restore.recovery_armed",
