@@ -19,6 +19,8 @@ use hardstorage_report::{
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::metrics;
 
@@ -169,8 +171,28 @@ struct Heard {
     run: Option<String>,
 }
 
-/// Serves a run until the process ends.
-pub(crate) async fn serve(address: SocketAddr, live: Live) -> Result<SocketAddr> {
+/// A server at work.
+pub(crate) struct Served {
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+/// The longest wait for answers that are on their way when a run ends.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
+
+impl Served {
+    /// Ends it after the answers that are on their way: whoever said that it heard the result is told that we know.
+    pub(crate) async fn end(self) {
+        self.stop.cancel();
+        // A client that reads nothing must not keep the process.
+        let _ = tokio::time::timeout(LAST_ANSWERS, self.task).await;
+    }
+}
+
+/// Serves a run until its end.
+pub(crate) async fn serve(address: SocketAddr, live: Live) -> Result<Served> {
     let failed = |error: std::io::Error| Error::new(code::cli::IO, format!("listen on {address}")).source(error);
     let listener = tokio::net::TcpListener::bind(address).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
@@ -185,8 +207,18 @@ pub(crate) async fn serve(address: SocketAddr, live: Live) -> Result<SocketAddr>
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/v1/heard", post(heard))
         .with_state(live);
-    tokio::spawn(async move { axum::serve(listener, router).await });
-    Ok(bound)
+    let stop = CancellationToken::new();
+    let stopped = stop.clone().cancelled_owned();
+    let task = tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stopped).await {
+            tracing::warn!(%error, "the report is not served any more");
+        }
+    });
+    Ok(Served {
+        address: bound,
+        stop,
+        task,
+    })
 }
 
 async fn catalog(State(live): State<Live>, Query(page): Query<Page>) -> Response {

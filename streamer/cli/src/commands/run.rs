@@ -47,29 +47,23 @@ where
         printer: app.printer.clone(),
         live: live.clone(),
     });
-    let outcome = match args.report_listen {
-        Some(address) => match serve(address, live.clone()).await {
-            Ok(bound) => {
-                app.tell(
-                    Severity::Info,
-                    "report.listening",
-                    json!({"address": bound.to_string()}),
-                );
-                work(Running {
-                    live: live.clone(),
-                    sink,
-                })
-                .await
+    let served = match args.report_listen {
+        Some(address) => serve(address, live.clone()).await.map(Some),
+        None => Ok(None),
+    };
+    let (served, outcome) = match served {
+        Ok(served) => {
+            if let Some(served) = &served {
+                let address = served.address.to_string();
+                app.tell(Severity::Info, "report.listening", json!({"address": address}));
             }
-            Err(error) => Err(error),
-        },
-        None => {
-            work(Running {
+            let running = Running {
                 live: live.clone(),
                 sink,
-            })
-            .await
+            };
+            (served, work(running).await)
         }
+        Err(error) => (None, Err(error)),
     };
     let code = match &outcome {
         Ok(result) => {
@@ -95,8 +89,11 @@ where
             json!({"code": error.code().as_str(), "message": error.to_string()}),
         );
     }
-    if args.report_listen.is_some() && !args.report_linger.is_zero() {
-        live.linger(args.report_linger).await;
+    if let Some(served) = served {
+        if !args.report_linger.is_zero() {
+            live.linger(args.report_linger).await;
+        }
+        served.end().await;
     }
     code
 }

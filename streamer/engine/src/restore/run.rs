@@ -114,19 +114,15 @@ pub async fn run_restore(
     {
         tracing::warn!(%error, "the session of the restore stays open");
     }
-    match outcome {
-        Ok(mut result) => {
-            result.duration_ms = began.elapsed().as_millis() as u64;
-            sink.emit(
-                Event::new(Severity::Notice, "restore.completed")
-                    .deployment(deployment.name())
-                    .backup(&plan.backup_id)
-                    .body(json!({"bytes_written": result.bytes_written, "duration_ms": result.duration_ms})),
-            );
-            Ok(result)
-        }
-        Err(error) => Err(error),
-    }
+    let mut result = outcome?;
+    result.duration_ms = began.elapsed().as_millis() as u64;
+    sink.emit(
+        Event::new(Severity::Notice, "restore.completed")
+            .deployment(deployment.name())
+            .backup(&plan.backup_id)
+            .body(json!({"bytes_written": result.bytes_written, "duration_ms": result.duration_ms})),
+    );
+    Ok(result)
 }
 
 fn missing(what: &str) -> Error {
