@@ -4,6 +4,7 @@
 
 pub mod backup;
 pub mod catalogue;
+pub mod enrol;
 pub mod fetch;
 pub mod preflight;
 mod progress;

@@ -1,6 +1,7 @@
 //! `backup DEPLOYMENT`: take a base backup.
 
 use hardstorage_engine::backup::{BackupPlan, BackupResult, run_backup};
+use hardstorage_engine::enrol::{Silence, enrol};
 use hardstorage_engine::source::Source;
 use hardstorage_replication::Checkpoint;
 use hardstorage_report::{ByteSize, DeploymentName, Error, Result, code};
@@ -130,7 +131,7 @@ pub(crate) async fn take(
         ),
         None => None,
     };
-    let deployment = repository.deployment_or_create(name).await?;
+    let deployment = enrol(repository, name, &source, Silence::Fails).await?;
     let signer = app.keyring().ensure_signer(deployment.surroundings())?;
     let plan = BackupPlan {
         source,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hardstorage_engine::catalogue::CatalogWatch;
+use hardstorage_engine::enrol::{Silence, enrol};
 use hardstorage_engine::wal::{Monitor, StopSignal, StreamPlan, StreamResult, run_stream};
 use hardstorage_report::StreamStatus;
 use hardstorage_repository::Mode;
@@ -41,7 +42,7 @@ pub(crate) async fn run(app: &App, args: StreamArgs) -> u8 {
         let source = app.source(&args.source, &args.deployment)?;
         let url = app.repo_url(&args.source.repo, Some(&args.deployment))?;
         let repository = app.repository(&url, Mode::Write).await?;
-        let deployment = repository.deployment_or_create(&args.deployment).await?;
+        let deployment = enrol(&repository, &args.deployment, &source, Silence::Waits).await?;
         let stop = App::stop()?;
         let plan = StreamPlan {
             source,
