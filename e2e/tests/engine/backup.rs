@@ -2,11 +2,13 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
 use hardstorage_e2e::{Cluster, Ledger, Scratch};
 use rustix::process::Signal;
+use serde_json::Value;
 
 use crate::site::{PATIENCE, Site, id, step};
 
@@ -128,6 +130,44 @@ fn tablespaces_go_where_they_are_mapped() {
     assert_eq!(Ledger::read(&source), wanted);
 }
 
+/// PostgreSQL sends neither the link nor the file, and its manifest has no line for it: its warning is all there is.
+#[test]
+fn a_configuration_behind_a_link_is_told_and_kept() {
+    let mut source = Cluster::builder(18).make();
+    let site = Site::new();
+    let outside = site.dir("etc");
+    for name in ["postgresql.conf", "server.crt"] {
+        let (inside, outside) = (source.data().join(name), outside.join(name));
+        if name == "server.crt" {
+            fs::write(&outside, "a certificate").unwrap();
+        } else {
+            fs::copy(&inside, &outside).unwrap();
+            fs::remove_file(&inside).unwrap();
+        }
+        fs::set_permissions(&outside, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+        std::os::unix::fs::symlink(&outside, &inside).unwrap();
+    }
+    source.start();
+    source.sql("GRANT pg_read_all_settings TO pgbackup");
+    let connection = source.connection();
+    let answer = site
+        .run(&["backup", "db1", "--pg-connection", &connection, "-o", "json"])
+        .ok();
+    let result = answer.result();
+    assert_eq!(result["server_warnings"], 2, "{answer}");
+    assert_eq!(answer.stderr.matches("backup.server_warning").count(), 2, "{answer}");
+    assert!(answer.stderr.contains("server.crt"), "{answer}");
+    let files = result["external_files"]
+        .as_array()
+        .unwrap_or_else(|| panic!("{answer}"));
+    let path = source.data().join("postgresql.conf");
+    let held = files.iter().find(|file| file["path"] == path.to_str().unwrap());
+    let held = held.unwrap_or_else(|| panic!("{answer}"));
+    assert_eq!(held["attachment"], "external/config_file", "{answer}");
+    let text = site.run(&["backup", "db1", "--pg-connection", &connection]).ok();
+    assert!(text.stdout.contains("2 of the server"), "{text}");
+}
+
 /// The backup is worth having, and it is not a success.
 #[test]
 fn damaged_pages_are_named_and_the_backup_is_kept() {
@@ -173,4 +213,124 @@ fn damaged_pages_are_named_and_the_backup_is_kept() {
     // The page is as it was on the server, byte for byte.
     let bytes = |cluster: &Cluster| fs::read(cluster.data().join(&file)).unwrap()[2 * 8192..3 * 8192].to_vec();
     assert_eq!(bytes(&restored), bytes(&source));
+}
+
+/// A server whose configuration lies elsewhere, as a package installs it, and includes more of it.
+struct Elsewhere {
+    source: Cluster,
+    files: [PathBuf; 3],
+    _outside: Scratch,
+}
+
+impl Elsewhere {
+    fn start(hba: &str) -> Elsewhere {
+        let outside = Scratch::new();
+        let directory = outside.dir("etc");
+        let mut source = Cluster::builder(18).own_identity().make();
+        let files = ["postgresql.conf", "pg_hba.conf", "more.conf"].map(|name| directory.join(name));
+        let [config, access, more] = &files;
+        let moved = |name: &str| {
+            let old = source.data().join(name);
+            let text = fs::read_to_string(&old).unwrap();
+            fs::remove_file(old).unwrap();
+            text
+        };
+        let settings = moved("postgresql.conf");
+        fs::write(config, format!("{settings}\ninclude '{}'\n", more.display())).unwrap();
+        fs::write(more, "work_mem = '5MB'\n").unwrap();
+        fs::write(access, format!("{}{hba}", moved("pg_hba.conf"))).unwrap();
+        source.set("config_file", config.to_str().unwrap());
+        source.set("hba_file", access.to_str().unwrap());
+        source.start();
+        Elsewhere {
+            source,
+            files,
+            _outside: outside,
+        }
+    }
+
+    /// What a backup says of each of the files: `note`, when it was kept.
+    fn kept(&self, backup: &Value) -> Vec<Option<String>> {
+        let listed = backup["external_files"].as_array().unwrap();
+        let note = |path: &PathBuf| {
+            let file = listed.iter().find(|file| file["path"] == path.to_str().unwrap())?;
+            file["attachment"].as_str()?;
+            Some(file["note"].as_str().unwrap().to_owned())
+        };
+        self.files.iter().map(note).collect()
+    }
+}
+
+const UNKNOWN: &str = "backup.external_files_unknown";
+
+/// The introduction's role sees nothing of it, which is said and is no failure.
+#[test]
+fn configuration_elsewhere_that_a_role_may_not_see() {
+    let elsewhere = Elsewhere::start("");
+    let site = Site::new();
+    let connection = elsewhere.source.connection();
+    let words = ["backup", "db1", "--pg-connection", &connection, "-o", "json"];
+    let answer = site.run(&words).ok();
+    assert!(answer.stderr.contains(UNKNOWN), "{answer}");
+    assert!(answer.stderr.contains("GRANT pg_read_all_settings"), "{answer}");
+    assert!(answer.stderr.contains("host postgres pgbackup"), "{answer}");
+    assert_eq!(elsewhere.kept(&answer.result()), [None, None, None]);
+
+    step("it may see where, but pg_hba.conf allows no database: the disk of this machine has it");
+    elsewhere.source.sql("GRANT pg_read_all_settings TO pgbackup");
+    let answer = site.run(&words).ok();
+    assert!(answer.stderr.contains(UNKNOWN), "{answer}");
+    let notes = elsewhere.kept(&answer.result());
+    let disk = Some("read from this machine's disk".to_owned());
+    assert_eq!(notes, [disk.clone(), disk, None], "what is included is not known");
+}
+
+#[test]
+fn configuration_elsewhere_comes_back_beside_the_target() {
+    let elsewhere = Elsewhere::start("host postgres pgbackup 0.0.0.0/0 scram-sha-256\n");
+    let (source, site) = (&elsewhere.source, Site::new());
+    Ledger::create(source);
+    let wanted = Ledger::add(source, "configured elsewhere", 500);
+    let connection = source.connection();
+    let words = ["backup", "db1", "--pg-connection", &connection, "-o", "json"];
+    for (grant, function) in [
+        ("pg_read_file(text, bigint, bigint)", "pg_read_file"),
+        ("pg_read_binary_file(text, bigint, bigint)", "pg_read_binary_file"),
+    ] {
+        source.sql("GRANT pg_read_all_settings, pg_read_server_files TO pgbackup");
+        source.sql(&format!("GRANT EXECUTE ON FUNCTION {grant} TO pgbackup"));
+        let answer = site.run(&words).ok();
+        assert!(!answer.stderr.contains(UNKNOWN), "{answer}");
+        let note = Some(format!("read by the server ({function})"));
+        assert_eq!(elsewhere.kept(&answer.result()), [note.clone(), note.clone(), note]);
+    }
+
+    let (said, target) = site.restore_files("elsewhere", &["latest", "-o", "json"]);
+    let place = format!("{}.configuration", target.display());
+    assert!(said.stdout.contains(&place), "{said}");
+    let old = |path: &Path| format!("{place}{}", path.display());
+    for file in &elsewhere.files {
+        assert_eq!(
+            fs::read(old(file)).unwrap(),
+            fs::read(file).unwrap(),
+            "{}",
+            file.display()
+        );
+    }
+    source
+        .tool("pg_verifybackup", &["--no-parse-wal", target.to_str().unwrap()])
+        .ok();
+    let [config, access, _] = &elsewhere.files;
+    let mut restored = Cluster::builder(18)
+        .over(&target)
+        .set("config_file", &old(config))
+        .set("hba_file", &old(access))
+        .start();
+    restored.until_promoted();
+    assert_eq!(Ledger::read(&restored), wanted);
+
+    step("a second restore does not mix two configurations");
+    restored.stop();
+    fs::remove_dir_all(&target).unwrap();
+    site.refused("elsewhere", &["latest"], 7, "conflict.target_not_empty");
 }

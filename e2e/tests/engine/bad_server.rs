@@ -108,7 +108,12 @@ fn servers_that_are_not_set_up() {
     let none = (4, "preflight.no_free_walsender");
     refuse(&site, "wal_level = minimal", &source.connection(), none, ALL);
 
-    let mut source = Cluster::builder(18).set("max_wal_senders", "1").start();
+    // Another copy of one cluster, so another repository: over the first it would be a split brain.
+    let site = Site::new();
+    let mut source = Cluster::builder(18).start();
+    site.backup(&source);
+    source.set("max_wal_senders", "1");
+    source.restart();
     let receive = |source: &mut Cluster, name: &str, more: &[&str]| {
         let mut receiver = source.tool_command("pg_receivewal");
         receiver.arg("-D").arg(site.dir(name)).args(more);
@@ -162,8 +167,7 @@ fn servers_that_are_not_set_up() {
 fn versions_that_are_not_supported() {
     let source = Cluster::builder(14).start();
     let site = Site::new();
-    // A deployment's first writer makes its data key before it asks the server; it says nothing about the server.
-    site.backup(&Cluster::builder(18).start());
+    // Nothing was stored of this deployment yet, and no key is left behind for it.
     let old = (4, "preflight.postgres_version");
     refuse(&site, "PostgreSQL 14", &source.connection(), old, ALL);
     assert_eq!(source.value("SELECT count(*) FROM pg_replication_slots"), "0");

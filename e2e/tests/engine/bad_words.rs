@@ -1,6 +1,7 @@
 //! Words that make no sense: names, ids, times, URLs and configuration files. Nothing is written, nothing is contacted.
 
 use std::fs;
+use std::thread;
 
 use hardstorage_e2e::Cluster;
 
@@ -76,6 +77,16 @@ fn moments_that_cannot_be_reached() {
     refuse(&["--to-lsn", "FFFFFFFF/0"], 7, "conflict.target_unreachable");
     refuse(&["--to-timeline", "7"], 7, "conflict.target_unreachable");
     refuse(&["db1.full.20200101T000000Z.0000"], 6, "notfound.backup");
+    let (repository, file) = (site.repository(), site.product.home().join("file"));
+    fs::write(&file, "mine").unwrap();
+    for (target, exit, code) in [
+        (&repository, 2, "usage.target_in_repository"),
+        (&file, 7, "conflict.target_not_empty"),
+    ] {
+        let words = ["restore", "db1", "-q", "--target", target.to_str().unwrap()];
+        refused("the repository or a file as target", &site.run(&words), exit, code);
+    }
+    assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
     let theirs = id(&first).replacen("db1", "db2", 1);
     refuse(&[&theirs], 6, "notfound.backup");
     for command in ["show", "verify"] {
@@ -95,21 +106,29 @@ fn urls() {
     for (name, value) in [("AWS_ACCESS_KEY_ID", "key"), ("AWS_SECRET_ACCESS_KEY", PASSWORD)] {
         site.product.set(name, value);
     }
-    let closed = "s3://bucket/prefix?endpoint=http://127.0.0.1:1&region=x";
-    for (url, exit, code) in [
-        ("ftp://host/x", 2, "usage.unknown_scheme"),
-        ("https://host/x", 2, "usage.unknown_scheme"),
-        ("no url", 2, "usage.invalid_url"),
-        ("/srv/backup", 2, "usage.invalid_url"),
-        ("s3://", 2, "usage.invalid_url"),
-        ("file:///srv?x=1", 2, "usage.invalid_url"),
-        (closed, 8, "unreachable.store"),
-    ] {
-        refused(url, &site.product.run(&["list", "db1", "--repo", url]), exit, code);
-        refused(url, &site.product.run(&["repo", "init", url]), exit, code);
-        let words = ["wal", "fetch", "db1", "000000010000000000000001", "x", "--repo", url];
-        refused(url, &site.product.run(&words), 126, code);
+    let refuse = |words: &[&str], exit: i32, code: &str| {
+        refused(&words.join(" "), &site.product.run(words), exit, code);
+    };
+    let everywhere = |url: &str, exit: i32, code: &str| {
+        // A store that does not answer is asked several times: three commands then wait side by side.
+        thread::scope(|scope| {
+            scope.spawn(|| refuse(&["list", "db1", "--repo", url], exit, code));
+            scope.spawn(|| refuse(&["repo", "init", url], exit, code));
+            let fetch = ["wal", "fetch", "db1", "000000010000000000000001", "x", "--repo", url];
+            scope.spawn(move || refuse(&fetch, 126, code));
+        });
+    };
+    for url in ["ftp://host/x", "https://host/x"] {
+        everywhere(url, 2, "usage.unknown_scheme");
     }
+    for url in ["no url", "/srv/backup", "s3://", "file:///srv?x=1"] {
+        everywhere(url, 2, "usage.invalid_url");
+    }
+    everywhere(
+        "s3://bucket/prefix?endpoint=http://127.0.0.1:1&region=x",
+        8,
+        "unreachable.store",
+    );
 }
 
 #[test]

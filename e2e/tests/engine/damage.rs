@@ -142,6 +142,9 @@ impl Rotten<'_> {
     }
 }
 
+/// A name for a damage, and how it is done.
+type Spoil = (&'static str, fn(&Path));
+
 fn flip(path: &Path) {
     let mut bytes = fs::read(path).unwrap();
     let middle = bytes.len() / 2;
@@ -205,7 +208,7 @@ fn manifests() {
 #[test]
 fn packs() {
     let pair = Pair::new();
-    let spoils: [(&str, fn(&Path)); 3] = [
+    let spoils: [Spoil; 3] = [
         ("a flipped byte", flip),
         ("a short pack", cut),
         ("no pack", |path| fs::remove_file(path).unwrap()),
@@ -241,7 +244,7 @@ fn packs() {
 #[test]
 fn wal_segments() {
     let pair = Pair::new();
-    let spoils: [(&str, fn(&Path)); 2] = [("a short segment", cut), ("a flipped byte in a segment", flip)];
+    let spoils: [Spoil; 2] = [("a short segment", cut), ("a flipped byte in a segment", flip)];
     for (name, spoil) in spoils {
         let rotten = pair.copy(name);
         let segment = rotten.segment();

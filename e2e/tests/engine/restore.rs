@@ -7,7 +7,7 @@ use std::time::Duration;
 use hardstorage_e2e::{Cluster, Ledger, run};
 use rustix::process::geteuid;
 
-use crate::site::{Site, id, step};
+use crate::site::{PATIENCE, Site, id, step};
 
 #[test]
 fn root_restores_for_the_owner_of_the_place() {
@@ -118,6 +118,40 @@ fn targets_that_are_in_use_are_refused() {
         .exits(6);
     assert!(answer.stderr.contains("ERROR notfound.backup: "), "{answer}");
     assert!(!target.exists());
+}
+
+/// Both see an empty directory; one gets it, and the other leaves it alone.
+#[test]
+fn two_restores_into_one_place() {
+    let source = Cluster::builder(18).start();
+    let site = Site::new();
+    Ledger::create(&source);
+    let wanted = Ledger::add(&source, "rows", 1000);
+    site.backup(&source);
+    for round in 0..4 {
+        step(&format!("round {round}"));
+        let target = site.place(&format!("target-{round}"));
+        let words = [
+            "restore",
+            "db1",
+            "--target",
+            target.to_str().unwrap(),
+            "--repo",
+            &site.repo,
+        ];
+        let both = ["a", "b"].map(|name| site.product.start(&format!("restore-{round}-{name}"), &words));
+        let answers = both.map(|mut restore| restore.wait(PATIENCE));
+        let mut ends = answers.each_ref().map(|answer| answer.code);
+        ends.sort_unstable();
+        let [first, second] = &answers;
+        assert_eq!(ends, [Some(0), Some(7)], "{first}\n{second}");
+        let loser = answers.iter().find(|answer| answer.code == Some(7)).unwrap();
+        assert!(loser.stderr.contains("ERROR conflict.target_not_empty: "), "{loser}");
+        assert!(!target.join(".pg_hardstorage.restore").exists());
+        let mut restored = Cluster::builder(18).over(&target).start();
+        restored.until_promoted();
+        assert_eq!(Ledger::read(&restored), wanted);
+    }
 }
 
 /// A file system that is too small is told before the first byte, and a repository that fills up commits nothing.

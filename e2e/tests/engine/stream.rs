@@ -180,3 +180,30 @@ fn with_segments(mib: u32, rows: u32) {
     stream.stop();
     site.run(&["wal", "audit", "db1"]).ok();
 }
+
+/// Backups that nobody streams between are separate by nature; a segment that one of them needs is not.
+#[test]
+fn an_audit_tells_lone_backups_from_a_loss() {
+    let source = Cluster::builder(18).start();
+    let site = Site::new();
+    Ledger::create(&source);
+    site.backup(&source);
+    fill_segment(&source, "never archived");
+    fill_segment(&source, "nor this");
+    let second = site.backup(&source);
+    let audit = site.ask(&["wal", "audit", "db1"]);
+    assert_eq!(audit["ok"], true, "{audit}");
+    let lineage = &audit["lineages"][0];
+    assert_eq!(lineage["between"].as_array().unwrap().len(), 1, "{audit}");
+    assert_eq!(lineage["stretches"][1]["backups"][0], id(&second), "{audit}");
+    let said = site.run(&["wal", "audit", "db1"]).ok();
+    assert!(said.stdout.contains("no continuous archive"), "{said}");
+
+    step("the first segment that the second backup needs is lost");
+    let start = lsn(second["start_lsn"].as_str().unwrap()) >> 24;
+    let lost = format!("00000001{:08X}{:08X}", start >> 8, start & 0xff);
+    let segment = site.content().into_keys().find(|path| path.ends_with(&lost));
+    std::fs::remove_file(segment.unwrap()).unwrap();
+    let said = site.run(&["wal", "audit", "db1"]).exits(9);
+    assert!(said.stdout.contains(&id(&second)), "{said}");
+}

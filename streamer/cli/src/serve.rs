@@ -1,4 +1,4 @@
-//! What a run tells while it lasts: `GET /v1/report`, `/status`, `/metrics`, `/healthz`, `POST /v1/heard`.
+//! What a run tells while it lasts: `GET /v1/report`, `/v1/catalog`, `/status`, `/metrics`, `/healthz`, `POST /v1/heard`.
 //!
 //! A scheduler pulls; nothing is pushed. When the run is over the report goes on being served until somebody has
 //! said that it was heard, or a limit: the result of a Job must not die with its pod.
@@ -12,41 +12,17 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use hardstorage_report::{Error, ErrorReport, Event, EventSink, Result, StreamStatus, code};
-use serde::{Deserialize, Serialize};
+use hardstorage_engine::catalogue::tag;
+use hardstorage_report::{
+    Catalog, CatalogTag, Error, Event, EventSink, Result, RunReport, RunState, StreamStatus, code,
+};
+use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::metrics;
-
-/// The report of a run.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct RunReport {
-    schema: &'static str,
-    command: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    run_id: Option<String>,
-    version: &'static str,
-    state: RunState,
-    #[serde(skip_serializing_if = "Value::is_null")]
-    progress: Value,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stream: Option<StreamStatus>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    warnings: Vec<Event>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    result: Option<Value>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<ErrorReport>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum RunState {
-    Running,
-    Succeeded,
-    Failed,
-}
 
 /// The newest warnings that a report keeps.
 const WARNINGS: usize = 20;
@@ -60,26 +36,23 @@ pub(crate) struct Live(Arc<Shared>);
 struct Shared {
     report: Mutex<RunReport>,
     stream: Mutex<Option<watch::Receiver<StreamStatus>>>,
+    catalog: Mutex<Option<Arc<Tagged>>>,
     heard: Notify,
+}
+
+/// A catalogue with its tag.
+struct Tagged {
+    etag: String,
+    catalog: Catalog,
 }
 
 impl Live {
     /// A run that has begun.
     pub(crate) fn new(command: &str, run_id: Option<String>) -> Live {
         Live(Arc::new(Shared {
-            report: Mutex::new(RunReport {
-                schema: "pg_hardstorage.report.v1",
-                command: command.to_owned(),
-                run_id,
-                version: env!("CARGO_PKG_VERSION"),
-                state: RunState::Running,
-                progress: Value::Null,
-                stream: None,
-                warnings: Vec::new(),
-                result: None,
-                error: None,
-            }),
+            report: Mutex::new(RunReport::new(command, run_id, env!("CARGO_PKG_VERSION"))),
             stream: Mutex::new(None),
+            catalog: Mutex::new(None),
             heard: Notify::new(),
         }))
     }
@@ -98,10 +71,24 @@ impl Live {
         stream.as_ref().map(|receiver| receiver.borrow().clone())
     }
 
+    /// Shows this catalogue from now on.
+    pub(crate) fn show(&self, catalog: Catalog) {
+        let etag = tag(&catalog);
+        *self.0.catalog.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(Tagged { etag, catalog }));
+    }
+
+    fn catalog(&self) -> Option<Arc<Tagged>> {
+        self.0.catalog.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// The report as it is now.
     pub(crate) fn snapshot(&self) -> RunReport {
         let mut report = self.report().clone();
         report.stream = self.stream_status();
+        report.catalog = self.catalog().map(|shown| CatalogTag {
+            etag: shown.etag.clone(),
+            backups: shown.catalog.len(),
+        });
         report
     }
 
@@ -147,6 +134,7 @@ impl Live {
             .and_then(|result| result.get("backup_id"))
             .cloned();
         report.stream = None;
+        report.catalog = None;
         if let Some(error) = &mut report.error {
             error.message = error.message.chars().take(500).collect();
         }
@@ -168,13 +156,43 @@ impl EventSink for Live {
     }
 }
 
+/// The largest page.
+const PAGE: usize = 1000;
+
+#[derive(Deserialize)]
+struct Page {
+    #[serde(default)]
+    offset: usize,
+    limit: Option<usize>,
+}
+
 #[derive(Deserialize)]
 struct Heard {
     run: Option<String>,
 }
 
-/// Serves a run until the process ends.
-pub(crate) async fn serve(address: SocketAddr, live: Live) -> Result<SocketAddr> {
+/// A server at work.
+pub(crate) struct Served {
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+/// The longest wait for answers that are on their way when a run ends.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
+
+impl Served {
+    /// Ends it after the answers that are on their way: whoever said that it heard the result is told that we know.
+    pub(crate) async fn end(self) {
+        self.stop.cancel();
+        // A client that reads nothing must not keep the process.
+        let _ = tokio::time::timeout(LAST_ANSWERS, self.task).await;
+    }
+}
+
+/// Serves a run until its end.
+pub(crate) async fn serve(address: SocketAddr, live: Live) -> Result<Served> {
     let failed = |error: std::io::Error| Error::new(code::cli::IO, format!("listen on {address}")).source(error);
     let listener = tokio::net::TcpListener::bind(address).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
@@ -183,13 +201,34 @@ pub(crate) async fn serve(address: SocketAddr, live: Live) -> Result<SocketAddr>
             "/v1/report",
             get(|State(live): State<Live>| async move { Json(live.snapshot()) }),
         )
+        .route("/v1/catalog", get(catalog))
         .route("/status", get(status))
         .route("/metrics", get(scrape))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/v1/heard", post(heard))
         .with_state(live);
-    tokio::spawn(async move { axum::serve(listener, router).await });
-    Ok(bound)
+    let stop = CancellationToken::new();
+    let stopped = stop.clone().cancelled_owned();
+    let task = tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stopped).await {
+            tracing::warn!(%error, "the report is not served any more");
+        }
+    });
+    Ok(Served {
+        address: bound,
+        stop,
+        task,
+    })
+}
+
+async fn catalog(State(live): State<Live>, Query(page): Query<Page>) -> Response {
+    match live.catalog() {
+        Some(shown) => {
+            let limit = page.limit.unwrap_or(PAGE).clamp(1, PAGE);
+            Json(shown.catalog.page(&shown.etag, page.offset, limit)).into_response()
+        }
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
 }
 
 async fn status(State(live): State<Live>) -> Response {

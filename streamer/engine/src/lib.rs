@@ -3,6 +3,8 @@
 //! never prints, never exits.
 
 pub mod backup;
+pub mod catalogue;
+pub mod enrol;
 pub mod fetch;
 pub mod preflight;
 mod progress;

@@ -10,6 +10,9 @@ use serde_json::{Value, json};
 /// The shortest time between two events.
 const PACE: Duration = Duration::from_millis(200);
 
+/// Before that the first bytes say nothing of the rate that follows.
+const SETTLED: Duration = Duration::from_secs(1);
+
 /// Tells the share of what was read so far that was taken over from earlier.
 type Reuse = Box<dyn Fn() -> Option<f64> + Send + Sync>;
 
@@ -80,7 +83,7 @@ fn facts(done: u64, total: Option<u64>, elapsed: Duration) -> Value {
         "done_bytes": done,
         "total_bytes": total,
         "bytes_per_second": rate,
-        "eta_seconds": left.filter(|_| rate > 0).map(|left| left / rate),
+        "eta_seconds": left.filter(|_| rate > 0 && elapsed >= SETTLED).map(|left| left / rate),
     })
 }
 
@@ -106,6 +109,11 @@ mod tests {
         );
         // At the very beginning, and without a total, there is no time left to tell.
         assert_eq!(after(1000, Some(4000), 0)["eta_seconds"], Value::Null);
+        let early = facts(1, Some(4000), Duration::from_millis(100));
+        assert_eq!(
+            (&early["bytes_per_second"], &early["eta_seconds"]),
+            (&json!(10), &Value::Null)
+        );
         assert_eq!(after(1000, None, 10)["eta_seconds"], Value::Null);
         // The server's estimate was too low.
         assert_eq!(after(5000, Some(4000), 10)["eta_seconds"], 0);

@@ -105,6 +105,24 @@ impl Source {
     }
 }
 
+/// The database of a connection that names none, by libpq's rule the user's, is for a role of backups rarely there.
+const USUAL_DATABASE: &str = "postgres";
+
+impl Source {
+    /// The database that SQL is asked in.
+    pub fn sql_database(&self) -> Result<String> {
+        let settings = self.conninfo.settings(&self.environment)?;
+        Ok(settings.dbname().unwrap_or(USUAL_DATABASE).to_owned())
+    }
+
+    /// Opens a connection that answers SQL, with the same host, password and TLS. `pg_hba.conf` must allow the database.
+    pub async fn connect_sql(&self) -> Result<Connection> {
+        let conninfo = self.conninfo.clone().with("dbname", &self.sql_database()?)?;
+        let connected = hardstorage_replication::connect(&conninfo, ConnectMode::Database, &self.environment).await?;
+        Connection::from_wire(connected.wire)
+    }
+}
+
 /// Asks a server what it is.
 pub async fn identify(connection: &mut Connection) -> Result<ServerIdentity> {
     let SystemIdentity {

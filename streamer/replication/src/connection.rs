@@ -194,6 +194,18 @@ impl Connection {
             .map_err(|failure| failure.into_error(During::Slot(name), &text))
     }
 
+    /// SQL, on a connection to a database (`ConnectMode::Database`): the rows of its only result, each value as text.
+    ///
+    /// What this role may not do is [`code::replication::DENIED`].
+    pub async fn rows(&mut self, sql: &str) -> Result<Vec<Vec<Option<Bytes>>>> {
+        let limit = self.reply_timeout;
+        let sets = within(limit, self.query(sql))
+            .await
+            .map_err(|failure| failure.into_error(During::Query, "ask by SQL"))?;
+        let rows = sets.into_iter().flat_map(ResultSet::into_rows);
+        Ok(rows.map(crate::rows::Row::into_values).collect())
+    }
+
     /// Says goodbye, so that the server logs no lost connection. Dropping a connection is allowed too.
     pub async fn close(mut self) {
         let mut goodbye = BytesMut::new();

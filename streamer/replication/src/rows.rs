@@ -76,6 +76,10 @@ impl Row {
         Row(values)
     }
 
+    pub(crate) fn into_values(self) -> Vec<Option<Bytes>> {
+        self.0
+    }
+
     /// The bytes at `index`; `None` when NULL.
     pub(crate) fn bytes(&self, index: usize) -> Result<Option<&Bytes>> {
         match self.0.get(index) {

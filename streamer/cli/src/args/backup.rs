@@ -57,6 +57,8 @@ pub(crate) struct MarkArgs {
     /// Ask nothing
     #[arg(long)]
     pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -80,10 +80,10 @@ pub(crate) struct RunArgs {
     /// The scheduler's id of this run, kept with what it makes
     #[arg(long, value_name = "ID")]
     pub(crate) run_id: Option<String>,
-    /// Serve /v1/report, /status, /metrics and /healthz here while it runs
+    /// Serve /v1/report, /status, /metrics and /healthz here while it runs; port 0 takes a free one and says which
     #[arg(long, value_name = "ADDR:PORT")]
     pub(crate) report_listen: Option<SocketAddr>,
-    /// How long to go on answering after the end, until the result was heard
+    /// How long to go on answering after the end, until POST /v1/heard?run=ID says that the result was heard
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "0s", requires = "report_listen")]
     pub(crate) report_linger: Duration,
     /// Write the report, cut to 3 KiB, to this file at the end

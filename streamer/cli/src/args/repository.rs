@@ -19,6 +19,8 @@ pub(crate) enum RepoCommand {
         /// Accept a store that does not keep create-only writes; only one process may then write at a time
         #[arg(long)]
         single_writer: bool,
+        #[command(flatten)]
+        run: RunArgs,
     },
     /// Tell what is at a URL, without a key
     Probe {

@@ -105,3 +105,31 @@ fn what_is_malformed_is_refused() {
         assert!(Cli::try_parse_from(words).is_err(), "{line:?}");
     }
 }
+
+/// Every command that is shown, with its parents' names.
+fn all(command: &clap::Command, parent: &str, into: &mut Vec<(String, clap::Command)>) {
+    if command.is_hide_set() || command.get_name() == "help" {
+        return;
+    }
+    let name = format!("{parent}{}", command.get_name());
+    for child in command.get_subcommands() {
+        all(child, &format!("{name} "), into);
+    }
+    into.push((name, command.clone()));
+}
+
+#[test]
+fn the_short_help_of_every_command_fits_a_terminal() {
+    let mut root = Cli::command();
+    root.build();
+    let mut commands = Vec::new();
+    all(&root, "", &mut commands);
+    assert!(commands.len() > 25, "{}", commands.len());
+    for (name, command) in commands {
+        let help = command.term_width(80).render_help().to_string();
+        let long: Vec<&str> = help.lines().filter(|line| line.chars().count() > 80).collect();
+        // A usage line is one word after the other and is not broken.
+        assert!(long.iter().all(|line| line.starts_with("Usage: ")), "{name}: {long:?}");
+        insta::assert_snapshot!(format!("help of {name}").replace(' ', "_"), help);
+    }
+}

@@ -1,6 +1,7 @@
 //! `backup DEPLOYMENT`: take a base backup.
 
 use hardstorage_engine::backup::{BackupPlan, BackupResult, run_backup};
+use hardstorage_engine::enrol::{Silence, enrol};
 use hardstorage_engine::source::Source;
 use hardstorage_replication::Checkpoint;
 use hardstorage_report::{ByteSize, DeploymentName, Error, Result, code};
@@ -57,6 +58,12 @@ impl Report for BackupResult {
         } else {
             "Recovery:        this backup by itself; for every later moment run `pg_hardstorage wal stream`\n"
         });
+        if self.server_warnings > 0 {
+            out.push_str(&format!(
+                "Warnings:        {} of the server, among the events: what it did not send may be missed\n",
+                self.server_warnings
+            ));
+        }
         for file in self.external_files.iter().filter(|file| file.attachment.is_none()) {
             out.push_str(&format!(
                 "Not included:    {} ({})\n",
@@ -124,10 +131,11 @@ pub(crate) async fn take(
         ),
         None => None,
     };
-    let deployment = repository.deployment_or_create(name).await?;
+    let deployment = enrol(repository, name, &source, Silence::Fails).await?;
     let signer = app.keyring().ensure_signer(deployment.surroundings())?;
     let plan = BackupPlan {
         source,
+        stream_slot: Some(app.slot(None, name)?),
         label: args.label.clone(),
         annotations: args.annotations.iter().cloned().collect(),
         checkpoint: match args.checkpoint {
@@ -158,4 +166,80 @@ fn rate(size: ByteSize) -> Result<u32> {
                 format!("--max-rate: PostgreSQL takes 32kB to 1GB a second, not {size}"),
             )
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::samples::{HELD, NEW, time};
+    use crate::printer::shown;
+    use hardstorage_report::{Lsn, SystemId, Timeline};
+    use hardstorage_repository::{BackupKind, DamagedPage, ExternalFile};
+
+    fn result() -> BackupResult {
+        BackupResult {
+            backup_id: NEW.parse().unwrap(),
+            deployment: "db1".parse().unwrap(),
+            kind: BackupKind::Full,
+            pg_version: "18.6".to_owned(),
+            system_identifier: SystemId(7_519_000_000_000_000_001),
+            start_lsn: Lsn(0x300_0028),
+            stop_lsn: Lsn(0x300_0158),
+            timeline: Timeline(1),
+            duration_ms: 83_250,
+            file_count: 1266,
+            tablespace_count: 2,
+            logical_bytes: 40 << 20,
+            stored_bytes: 420_000,
+            new_pages: 70,
+            reused_pages: 4930,
+            zero_pages: 120,
+            reuse: 0.986,
+            ancestor: Some(HELD.parse().unwrap()),
+            wal_segments_fetched: 0,
+            encrypted: true,
+            signer: "8796a5b4c3d2e1f0".to_owned(),
+            primary_key: format!("manifests/db1/{NEW}"),
+            started_at: time("2026-11-22T07:59:36Z"),
+            stopped_at: time("2026-11-22T08:01:00Z"),
+            damaged_pages: Vec::new(),
+            server_warnings: 0,
+            external_files: Vec::new(),
+            pitr_covered: true,
+        }
+    }
+
+    #[test]
+    fn the_summary_of_a_backup() {
+        assert_eq!(exit(&result()), 0);
+        insta::assert_snapshot!(shown("backup", &result()));
+    }
+
+    #[test]
+    fn the_summary_of_one_that_is_not_all_right() {
+        let mut result = result();
+        (result.encrypted, result.pitr_covered) = (false, false);
+        (result.ancestor, result.reuse, result.reused_pages) = (None, 0.0, 0);
+        result.external_files.push(ExternalFile {
+            path: "/etc/postgresql/pg_hba.conf".to_owned(),
+            attachment: None,
+            note: Some("permission denied".to_owned()),
+        });
+        result.damaged_pages.push(DamagedPage {
+            path: "base/5/1259".to_owned(),
+            block: Some(7),
+            reason: "the page's checksum does not hold".to_owned(),
+        });
+        assert_ne!(exit(&result), 0);
+        insta::assert_snapshot!(result.text());
+    }
+
+    #[test]
+    fn a_rate_that_postgresql_does_not_take_is_refused() {
+        assert_eq!(rate(ByteSize(32 << 10)).unwrap(), 32);
+        assert_eq!(rate(ByteSize(1 << 30)).unwrap(), 1 << 20);
+        for bad in [0, 31 << 10, (1 << 30) + 1024, u64::MAX] {
+            assert!(rate(ByteSize(bad)).unwrap_err().is(code::usage::INVALID), "{bad}");
+        }
+    }
 }

@@ -1,6 +1,5 @@
 //! How a value is written in a column for people: short, and a dash for what is not known.
 
-use hardstorage_repository::BackupKind;
 use jiff::Timestamp;
 
 /// A value, or a dash.
@@ -16,13 +15,5 @@ pub(super) fn age(now: Timestamp, then: Timestamp) -> String {
         60..3600 => format!("{}m", seconds / 60),
         3600..86_400 => format!("{}h", seconds / 3600),
         _ => format!("{}d", seconds / 86_400),
-    }
-}
-
-/// The kind of a backup.
-pub(super) fn kind_word(kind: BackupKind) -> &'static str {
-    match kind {
-        BackupKind::Full => "full",
-        BackupKind::Incremental => "incr",
     }
 }

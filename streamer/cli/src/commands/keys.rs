@@ -107,7 +107,16 @@ fn copy_keys(from: &Path, to: &Path) -> Result<usize> {
 
 /// Runs one of them.
 pub(crate) fn keyring(app: &App, command: KeyringCommand) -> Result<KeyringResult> {
-    let own = app.keyring_dir().to_owned();
+    if let (Some(dir), KeyringCommand::Export { .. } | KeyringCommand::Import { .. }) =
+        (app.credentials_dir(), &command)
+    {
+        return Err(Error::new(
+            code::usage::INVALID,
+            format!("the keys in {} belong to whoever put them there", dir.display()),
+        )
+        .hint("without --credentials-dir the keyring is exported or imported"));
+    }
+    let own = app.credentials_dir().unwrap_or(app.keyring_dir()).to_owned();
     let keyring = app.keyring();
     match command {
         KeyringCommand::Show => describe(&keyring, &own, "in use"),
@@ -187,4 +196,36 @@ pub(crate) fn install(dir: &Path) -> Result<InstallResult> {
         .map_err(failed("set the mode of", &temporary))?;
     fs::rename(&temporary, &path).map_err(failed("rename to", &path))?;
     Ok(InstallResult { path })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::printer::shown;
+
+    #[test]
+    fn a_key_that_was_never_exported_is_said_so() {
+        let mut result = KeyringResult {
+            directory: PathBuf::from("/etc/pg_hardstorage/keyring"),
+            done: "in use",
+            kek_fingerprint: Some("0f1e2d3c4b5a6978".to_owned()),
+            signer_fingerprint: Some("8796a5b4c3d2e1f0".to_owned()),
+            exported: Some(false),
+        };
+        insta::assert_snapshot!(shown("keyring show", &result));
+        result.exported = Some(true);
+        assert!(!result.text().contains("never"), "{}", result.text());
+    }
+
+    #[test]
+    fn an_empty_keyring() {
+        let result = KeyringResult {
+            directory: PathBuf::from("/etc/pg_hardstorage/keyring"),
+            done: "in use",
+            kek_fingerprint: None,
+            signer_fingerprint: None,
+            exported: None,
+        };
+        insta::assert_snapshot!(result.text());
+    }
 }

@@ -111,6 +111,21 @@ fn commands(command: &mut clap::Command, parent: &str, out: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::printer::shown;
+
+    #[test]
+    fn the_version_is_a_line() {
+        let result = VersionResult {
+            version: "0.1.0",
+            line: "pg_hardstorage 0.1.0 (abcdef0, built 2026-11-22T08:00:00Z)".to_owned(),
+        };
+        insta::assert_snapshot!(shown("version", &result));
+        assert!(
+            version()
+                .line
+                .starts_with(&format!("pg_hardstorage {} (", version().version))
+        );
+    }
 
     #[test]
     fn the_book_says_what_the_program_says() {

@@ -12,6 +12,8 @@ pub(crate) mod repo;
 pub(crate) mod restore;
 pub(crate) mod retention;
 pub(crate) mod run;
+#[cfg(test)]
+mod samples;
 pub(crate) mod show;
 pub(crate) mod status;
 pub(crate) mod stream;
@@ -23,26 +25,47 @@ use std::future::Future;
 use hardstorage_report::Result;
 
 use crate::app::App;
-use crate::args::{BackupCommand, BackupVerb, Command, SelfCommand, SlotCommand, WalCommand};
+use crate::args::{
+    BackupCommand, BackupVerb, Command, KeyringCommand, RepoCommand, SelfCommand, SlotCommand, WalCommand,
+};
 use crate::printer::Report;
 
 /// The name of a command in documents and messages.
 pub(crate) fn name(command: &Command) -> &'static str {
     match command {
         Command::Init(_) => "init",
-        Command::Backup(_) => "backup",
+        Command::Backup(BackupCommand { verb: None, .. }) => "backup",
+        Command::Backup(BackupCommand {
+            verb: Some(BackupVerb::Delete(_)),
+            ..
+        }) => "backup delete",
+        Command::Backup(BackupCommand {
+            verb: Some(BackupVerb::Undelete(_)),
+            ..
+        }) => "backup undelete",
         Command::Restore(_) => "restore",
-        Command::Wal(_) => "wal",
+        Command::Wal(WalCommand::Preflight { .. }) => "wal preflight",
+        Command::Wal(WalCommand::Stream(_)) => "wal stream",
+        Command::Wal(WalCommand::Fetch(_)) => "wal fetch",
+        Command::Wal(WalCommand::Prefetch(_)) => "wal prefetch",
+        Command::Wal(WalCommand::List { .. }) => "wal list",
+        Command::Wal(WalCommand::Audit { .. }) => "wal audit",
         Command::Status(_) => "status",
         Command::List(_) => "list",
         Command::Show(_) => "show",
         Command::Verify(_) => "verify",
         Command::Rotate(_) => "rotate",
         Command::Hold(_) => "hold",
-        Command::Repo(_) => "repo",
-        Command::Keyring(_) => "keyring",
-        Command::Slot(_) => "slot",
-        Command::Own(_) => "self",
+        Command::Repo(RepoCommand::Init { .. }) => "repo init",
+        Command::Repo(RepoCommand::Probe { .. }) => "repo probe",
+        Command::Repo(RepoCommand::Check { .. }) => "repo check",
+        Command::Repo(RepoCommand::Usage { .. }) => "repo usage",
+        Command::Repo(RepoCommand::Sync { .. }) => "repo sync",
+        Command::Keyring(KeyringCommand::Show) => "keyring show",
+        Command::Keyring(KeyringCommand::Export { .. }) => "keyring export",
+        Command::Keyring(KeyringCommand::Import { .. }) => "keyring import",
+        Command::Slot(SlotCommand::Drop { .. }) => "slot drop",
+        Command::Own(SelfCommand::Install { .. }) => "self install",
         Command::Version => "version",
         Command::Completion { .. } => "completion",
         Command::Man { .. } => "man",
@@ -64,11 +87,31 @@ pub(crate) async fn dispatch(app: &App, command: Command) -> u8 {
         Command::Backup(BackupCommand {
             verb: Some(BackupVerb::Delete(args)),
             ..
-        }) => answer(app, "backup delete", retention::delete(app, args)).await,
+        }) => {
+            let run = args.run.clone();
+            run::reported(
+                app,
+                name,
+                &run,
+                |_: run::Running| retention::delete(app, args),
+                run::zero,
+            )
+            .await
+        }
         Command::Backup(BackupCommand {
             verb: Some(BackupVerb::Undelete(args)),
             ..
-        }) => answer(app, "backup undelete", retention::undelete(app, args)).await,
+        }) => {
+            let run = args.run.clone();
+            run::reported(
+                app,
+                name,
+                &run,
+                |_: run::Running| retention::undelete(app, args),
+                run::zero,
+            )
+            .await
+        }
         Command::Restore(args) => restore::run(app, *args).await,
         Command::Wal(command) => dispatch_wal(app, command).await,
         Command::Status(args) => answer(app, name, status::status(app, args)).await,
@@ -91,9 +134,9 @@ pub(crate) async fn dispatch(app: &App, command: Command) -> u8 {
             let work = |_: run::Running| async move {
                 keys::drop_slot(app, deployment, pg_connection.as_deref(), slot.as_deref()).await
             };
-            run::reported(app, "slot drop", &run, work, run::zero).await
+            run::reported(app, name, &run, work, run::zero).await
         }
-        Command::Own(SelfCommand::Install { dir }) => answer(app, "self install", async { keys::install(&dir) }).await,
+        Command::Own(SelfCommand::Install { dir }) => answer(app, name, async { keys::install(&dir) }).await,
         Command::Version => answer(app, name, async { Ok(meta::version()) }).await,
         Command::Completion { shell } => answer(app, name, async { Ok(meta::completion(shell)) }).await,
         Command::Man { dir } => answer(app, name, async { meta::man(dir.as_deref()) }).await,

@@ -108,3 +108,59 @@ async fn look(
         findings,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::printer::shown;
+    use hardstorage_engine::preflight::{ServerFacts, Setting};
+
+    fn result(settings: &[(&str, &str)]) -> PreflightResult {
+        let facts = ServerFacts {
+            settings: settings
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), Setting::Value((*value).to_owned())))
+                .collect(),
+            application_name: "pg_hardstorage_db1".to_owned(),
+            slot_exists: false,
+        };
+        let findings = judge(&facts);
+        PreflightResult {
+            deployment: "db1".parse().unwrap(),
+            role: Some("pgbackup".to_owned()),
+            pg_version_num: 180_006,
+            pg_version: "18.6".to_owned(),
+            system_id: SystemId(7_519_000_000_000_000_001),
+            timeline: Timeline(1),
+            slot: "pg_hardstorage_db1".to_owned(),
+            slot_exists: facts.slot_exists,
+            ready: !is_fatal(&findings),
+            findings,
+        }
+    }
+
+    const USUAL: [(&str, &str); 9] = [
+        ("wal_level", "replica"),
+        ("max_wal_senders", "10"),
+        ("max_replication_slots", "10"),
+        ("max_slot_wal_keep_size", "-1"),
+        ("wal_keep_size", "0"),
+        ("wal_sender_timeout", "1min"),
+        ("synchronous_standby_names", ""),
+        ("synchronous_commit", "on"),
+        ("full_page_writes", "on"),
+    ];
+
+    #[test]
+    fn a_server_as_it_comes() {
+        insta::assert_snapshot!(shown("wal preflight", &result(&USUAL)));
+    }
+
+    #[test]
+    fn a_server_that_cannot_be_streamed_from() {
+        let mut settings = USUAL;
+        settings[0] = ("wal_level", "minimal");
+        settings[1] = ("max_wal_senders", "0");
+        insta::assert_snapshot!(result(&settings).text());
+    }
+}

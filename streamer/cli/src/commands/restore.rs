@@ -294,6 +294,9 @@ pub(crate) fn fetch_command(app: &App, deployment: &DeploymentName, url: &str, p
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::samples;
+    use crate::printer::shown;
+    use hardstorage_report::Lsn;
 
     #[test]
     fn a_repository_is_found_behind_its_escapes() {
@@ -303,5 +306,48 @@ mod tests {
         let url = format!("file://{}/my%20backup/", root.path().display());
         assert_eq!(repository_path(&url), Some(place.canonicalize().unwrap()));
         assert_eq!(repository_path("s3://bucket/"), None);
+    }
+    /// A plan over backups in memory; the directory's name differs from run to run.
+    async fn preview(target: &Path, goal: RecoveryTarget) -> (String, u8) {
+        let request = RestoreRequest {
+            backup: None,
+            target: target.to_owned(),
+            goal,
+            inclusive: true,
+            action: None,
+            timeline: hardstorage_engine::restore::TargetTimeline::Latest,
+            tablespace_mapping: Vec::new(),
+            owner: None,
+            running_as_root: false,
+            repository_path: None,
+        };
+        let plan = plan_restore(&samples::deployment().await, &request).await.unwrap();
+        let outcome = Outcome::Preview(Box::new(Preview {
+            preflight_ok: plan.problems.is_empty(),
+            plan,
+            zone: samples::zone(),
+        }));
+        let place = target.parent().unwrap().canonicalize().unwrap();
+        let text = shown("restore", &outcome).replace(place.to_str().unwrap(), "/srv");
+        (text, exit(&outcome))
+    }
+
+    #[tokio::test]
+    async fn a_preview_says_what_would_be_done() {
+        let root = tempfile::tempdir().unwrap();
+        let (text, exit) = preview(&root.path().join("restored"), RecoveryTarget::Latest).await;
+        insta::assert_snapshot!(text);
+        assert_eq!(exit, 0);
+    }
+
+    #[tokio::test]
+    async fn a_preview_says_what_stands_in_the_way() {
+        let root = tempfile::tempdir().unwrap();
+        let target = root.path().join("restored");
+        std::fs::create_dir(&target).unwrap();
+        std::fs::write(target.join("somebody's"), b"").unwrap();
+        let (text, exit) = preview(&target, RecoveryTarget::Lsn(Lsn(0x90_0000))).await;
+        insta::assert_snapshot!(text);
+        assert_ne!(exit, 0);
     }
 }

@@ -94,16 +94,19 @@ async fn run_rotate(app: &App, args: &RotateArgs) -> Result<RotateResult> {
     for name in names {
         let deployment = repository.deployment(&name).await?;
         let policy = policy(app, args, &name);
-        let decisions = decide(candidates(&deployment).await?, &policy);
+        let mut decisions = decide(candidates(&deployment).await?, &policy);
         if args.apply {
-            for decision in decisions.iter().filter(|decision| decision.action == Verdict::Delete) {
+            for decision in decisions
+                .iter_mut()
+                .filter(|decision| decision.action == Verdict::Delete)
+            {
                 // A hold that came in between wins: the state's own rules refuse the deletion.
                 let action = Action::Delete {
                     reason: "retention gfs".to_owned(),
                 };
                 match BackupState::change(&deployment, &decision.backup_id, action).await {
                     Ok(_) => {}
-                    Err(error) if error.is(code::repository::HELD) => {}
+                    Err(error) if error.is(code::repository::HELD) => decision.action = Verdict::Held,
                     Err(error) => return Err(error),
                 }
             }
@@ -271,4 +274,54 @@ pub(crate) async fn undelete(app: &App, args: MarkArgs) -> Result<StateResult> {
         "is back",
     )
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::samples::{HELD, NEW, OLD, time};
+    use crate::printer::shown;
+
+    fn result(dry_run: bool) -> RotateResult {
+        let candidate = |id: &str, stopped_at: &str, held| Candidate {
+            backup_id: id.parse().unwrap(),
+            stopped_at: time(stopped_at),
+            held,
+            restorable: true,
+        };
+        let policy = GfsPolicy {
+            keep_last: 1,
+            keep_daily: 0,
+            keep_weekly: 0,
+            keep_monthly: 0,
+            keep_yearly: 0,
+        };
+        let backups = vec![
+            candidate(OLD, "2026-11-20T21:01:00Z", false),
+            candidate(HELD, "2026-11-21T21:01:00Z", true),
+            candidate(NEW, "2026-11-22T08:01:00Z", false),
+        ];
+        RotateResult {
+            dry_run,
+            policy_name: "gfs",
+            deployments: vec![Rotation {
+                deployment: "db1".parse().unwrap(),
+                policy,
+                kept: 1,
+                deleted: 1,
+                held: 1,
+                decisions: decide(backups, &policy),
+            }],
+        }
+    }
+
+    #[test]
+    fn a_dry_run_says_what_it_would_do() {
+        insta::assert_snapshot!(shown("rotate", &result(true)));
+    }
+
+    #[test]
+    fn applied_it_says_what_it_did() {
+        insta::assert_snapshot!(shown("rotate", &result(false)));
+    }
 }

@@ -4,7 +4,8 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use hardstorage_report::{Error, Event, EventSink, Result, code};
+use hardstorage_report::{Error, Event, EventSink, Result, Severity, code};
+use serde_json::json;
 
 use crate::app::App;
 use crate::args::RunArgs;
@@ -46,29 +47,28 @@ where
         printer: app.printer.clone(),
         live: live.clone(),
     });
-    let outcome = match args.report_listen {
-        Some(address) => match serve(address, live.clone()).await {
-            Ok(_) => {
-                work(Running {
-                    live: live.clone(),
-                    sink,
-                })
-                .await
+    let served = match args.report_listen {
+        Some(address) => serve(address, live.clone()).await.map(Some),
+        None => Ok(None),
+    };
+    let (served, outcome) = match served {
+        Ok(served) => {
+            if let Some(served) = &served {
+                let address = served.address.to_string();
+                app.tell(Severity::Info, "report.listening", json!({"address": address}));
             }
-            Err(error) => Err(error),
-        },
-        None => {
-            work(Running {
+            let running = Running {
                 live: live.clone(),
                 sink,
-            })
-            .await
+            };
+            (served, work(running).await)
         }
+        Err(error) => (None, Err(error)),
     };
     let code = match &outcome {
         Ok(result) => {
             let code = exit(result);
-            live.finish(serde_json::to_value(result).unwrap_or_default(), code == 0);
+            live.finish(result.summary(), code == 0);
             app.printer.result(name, result);
             code
         }
@@ -81,11 +81,19 @@ where
     if let Some(path) = &args.termination_file
         && let Err(error) = std::fs::write(path, live.termination_message())
     {
+        // An event and no second document: the result has been printed.
         let error = Error::new(code::cli::IO, format!("write {}", path.display())).source(error);
-        app.printer.error(name, &error);
+        app.tell(
+            Severity::Error,
+            "report.termination_file_failed",
+            json!({"code": error.code().as_str(), "message": error.to_string()}),
+        );
     }
-    if args.report_listen.is_some() && !args.report_linger.is_zero() {
-        live.linger(args.report_linger).await;
+    if let Some(served) = served {
+        if !args.report_linger.is_zero() {
+            live.linger(args.report_linger).await;
+        }
+        served.end().await;
     }
     code
 }

@@ -1,14 +1,15 @@
 //! `show`: one backup with all that its manifest says.
 
+use hardstorage_engine::catalogue::kind_word;
 use hardstorage_engine::restore::both_zones;
 use hardstorage_report::{ByteSize, Error, Result, code};
-use hardstorage_repository::Manifest;
 use hardstorage_repository::wal::WalArchive;
+use hardstorage_repository::{DataChecksums, Manifest};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
-use super::columns::{dash, kind_word};
+use super::columns::dash;
 use crate::app::App;
 use crate::args::{BackupChoice, ShowArgs};
 use crate::printer::Report;
@@ -42,7 +43,7 @@ impl Report for ShowResult {
              Started         {}\n\
              Stopped         {}\n\
              Complete        {}\n\
-             Page checksums  {:?}\n\
+             Page checksums  {}\n\
              Tablespaces     {}\n\
              Files           {}\n\
              Logical bytes   {}\n\
@@ -68,7 +69,11 @@ impl Report for ShowResult {
             } else {
                 "NO: WAL is missing"
             },
-            m.server.data_checksums,
+            match m.server.data_checksums {
+                DataChecksums::On => "on",
+                DataChecksums::Off => "off",
+                DataChecksums::Unknown => "not known",
+            },
             m.tablespaces.len() + 1,
             m.totals.files,
             ByteSize(m.totals.logical_bytes),
@@ -150,4 +155,61 @@ pub(crate) async fn show(app: &App, args: ShowArgs) -> Result<ShowResult> {
         manifest: stored.manifest,
         zone: app.printer.zone().clone(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::samples::{NEW, ancestor, manifest, zone};
+    use crate::printer::shown;
+    use hardstorage_repository::{DamagedPage, ExternalFile, Tablespace};
+
+    fn result(manifest: Manifest) -> ShowResult {
+        ShowResult {
+            manifest,
+            manifest_hash: "ab".repeat(32),
+            complete: true,
+            held: None,
+            deleted: None,
+            zone: zone(),
+        }
+    }
+
+    #[test]
+    fn a_plain_backup() {
+        insta::assert_snapshot!(shown("show", &result(manifest(NEW, "2026-11-22T08:01:00Z"))));
+    }
+
+    #[test]
+    fn one_of_which_there_is_much_to_say() {
+        let mut manifest = manifest(NEW, "2026-11-22T08:01:00Z");
+        manifest.label = Some("before the migration".to_owned());
+        manifest.annotations.insert("owner".to_owned(), "dba".to_owned());
+        manifest.writer.run_id = Some("nightly-17".to_owned());
+        manifest.ancestor = Some(ancestor());
+        manifest.tablespaces.push(Tablespace {
+            oid: 16_400,
+            location: "/srv/fast".to_owned(),
+            size: 1 << 30,
+        });
+        let outside = |path: &str, attachment: Option<&str>, note: Option<&str>| ExternalFile {
+            path: path.to_owned(),
+            attachment: attachment.map(str::to_owned),
+            note: note.map(str::to_owned),
+        };
+        manifest.external_files = vec![
+            outside("/etc/postgresql/postgresql.conf", Some("external/config_file"), None),
+            outside("/etc/postgresql/pg_hba.conf", None, Some("permission denied")),
+        ];
+        manifest.damaged_pages.push(DamagedPage {
+            path: "base/5/1259".to_owned(),
+            block: Some(7),
+            reason: "the page's checksum does not hold".to_owned(),
+        });
+        let mut result = result(manifest);
+        result.complete = false;
+        result.held = Some("2026-11-22T09:00:00Z (before the move)".to_owned());
+        result.deleted = Some("2026-11-22T10:00:00Z (retention gfs)".to_owned());
+        insta::assert_snapshot!(result.text());
+    }
 }

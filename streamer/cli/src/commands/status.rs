@@ -1,10 +1,11 @@
 //! `status`: whether the deployments are protected, now.
 
+use hardstorage_engine::catalogue::record;
 use hardstorage_engine::restore::both_zones;
 use hardstorage_engine::source::{identify, slot_name};
-use hardstorage_engine::wal::{frontiers, lineages};
+use hardstorage_engine::wal::lineages;
 use hardstorage_engine::window::{RecoverableWindow, recoverable_window};
-use hardstorage_report::{BackupId, ByteSize, DeploymentName, Lsn, Result, Timeline};
+use hardstorage_report::{BackupId, BackupRecord, ByteSize, DeploymentName, Lsn, Result, Timeline};
 use hardstorage_repository::wal::WalArchive;
 use hardstorage_repository::{CatalogEntry, Mode, Repository};
 use jiff::Timestamp;
@@ -12,7 +13,6 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use super::columns::{age, dash};
-use super::list::BackupLine;
 use crate::app::App;
 use crate::args::StatusArgs;
 use crate::printer::Report;
@@ -74,7 +74,13 @@ impl Report for StatusResult {
             ));
         }
         for line in &self.deployments {
-            if let Some(window) = &line.recoverable {
+            if let Some(window) = line.recoverable.as_ref().filter(|window| window.from == window.to) {
+                out.push_str(&format!(
+                    "{0}: only the moment {1} can be recovered; for every later one: pg_hardstorage wal stream {0}\n",
+                    line.deployment,
+                    both_zones(window.from, &self.zone)
+                ));
+            } else if let Some(window) = &line.recoverable {
                 out.push_str(&format!(
                     "{}: every moment from {} to {} can be recovered\n",
                     line.deployment,
@@ -126,8 +132,8 @@ pub(crate) async fn status(app: &App, args: StatusArgs) -> Result<StatusResult> 
 async fn one_status(app: &App, repository: &Repository, name: DeploymentName) -> Result<DeploymentStatus> {
     let deployment = repository.deployment(&name).await?;
     let catalog = deployment.backups().await?;
-    let lines: Vec<BackupLine> = catalog.entries.iter().filter_map(BackupLine::of).collect();
-    let alive: Vec<&BackupLine> = lines.iter().filter(|line| !line.deleted).collect();
+    let lines: Vec<BackupRecord> = catalog.entries.iter().filter_map(record).collect();
+    let alive: Vec<&BackupRecord> = lines.iter().filter(|line| !line.deleted).collect();
     let mut problems: Vec<String> = alive
         .iter()
         .filter_map(|line| {
@@ -154,20 +160,20 @@ async fn one_status(app: &App, repository: &Repository, name: DeploymentName) ->
         Some(lineage) => recoverable_window(&deployment, lineage).await?,
         None => None,
     };
-    let (mut gaps, mut durable) = (0, None);
+    let durable = recoverable.as_ref().map(|window| window.end_lsn);
+    let mut gaps = 0;
     if let Some(manifest) = latest {
         let archive = WalArchive::new(deployment.clone(), manifest.lineage, manifest.server.wal_segment_size);
+        let timeline = recoverable
+            .as_ref()
+            .map_or(manifest.wal.timeline, |window| window.timeline);
+        let coverage = archive.coverage(timeline, manifest.wal.start_lsn).await?;
         gaps = archive
-            .gaps()
+            .open_gaps(&coverage)
             .await?
             .iter()
             .filter(|gap| gap.to > manifest.wal.stop_lsn)
             .count();
-        durable = frontiers(&archive)
-            .await?
-            .into_iter()
-            .max_by_key(|(timeline, _)| *timeline)
-            .map(|(_, end)| end);
     }
     if latest.is_none() {
         problems.push("there is no backup".to_owned());
@@ -219,4 +225,96 @@ async fn server_position(app: &App, name: &DeploymentName) -> Option<Lsn> {
     let server = identify(&mut connection).await.ok()?;
     connection.close().await;
     Some(server.flush_lsn)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::samples::{HELD, NEW, time, zone};
+    use crate::printer::shown;
+
+    fn protected() -> DeploymentStatus {
+        DeploymentStatus {
+            deployment: "db1".parse().unwrap(),
+            backup_count: 2,
+            healthy: true,
+            problems: Vec::new(),
+            latest_backup_id: Some(NEW.parse().unwrap()),
+            latest_stopped_at: Some(time("2026-11-22T08:01:00Z")),
+            latest_stop_lsn: Some(Lsn(0x300_0158)),
+            timeline: Some(Timeline(2)),
+            durable_lsn: Some(Lsn(0x500_0000)),
+            wal_lag_bytes: Some(4096),
+            recoverable: Some(RecoverableWindow {
+                from: time("2026-11-21T21:01:00Z"),
+                to: time("2026-11-22T08:14:51Z"),
+                end_lsn: Lsn(0x500_0000),
+                timeline: Timeline(2),
+                first_backup: HELD.parse().unwrap(),
+            }),
+            rpo_seconds: Some(9),
+            gaps: 0,
+            held: 1,
+            deleted: 1,
+        }
+    }
+
+    fn result(deployments: Vec<DeploymentStatus>, key_exported: Option<bool>) -> StatusResult {
+        StatusResult {
+            repo_url: "file:///srv/backup".to_owned(),
+            deployments,
+            key_exported,
+            generated: time("2026-11-22T08:15:00Z"),
+            zone: zone(),
+        }
+    }
+
+    #[test]
+    fn with_a_stream_that_keeps_up() {
+        insta::assert_snapshot!(shown("status", &result(vec![protected()], Some(true))));
+    }
+
+    #[test]
+    fn without_a_stream() {
+        let mut alone = protected();
+        let stopped_at = time("2026-11-22T08:01:00Z");
+        (alone.backup_count, alone.held, alone.deleted) = (1, 0, 0);
+        (alone.durable_lsn, alone.wal_lag_bytes, alone.rpo_seconds) = (Some(Lsn(0x400_0000)), None, Some(840));
+        alone.recoverable = Some(RecoverableWindow {
+            from: stopped_at,
+            to: stopped_at,
+            end_lsn: Lsn(0x400_0000),
+            timeline: Timeline(2),
+            first_backup: NEW.parse().unwrap(),
+        });
+        insta::assert_snapshot!(shown("status", &result(vec![alone], Some(false))));
+    }
+
+    #[test]
+    fn what_does_not_protect_says_why() {
+        let mut holes = protected();
+        (holes.healthy, holes.gaps) = (false, 1);
+        holes.problems = vec![
+            format!("{NEW} is damaged"),
+            "1 gap(s) in the WAL behind the newest backup: take a new one".to_owned(),
+        ];
+        let empty = DeploymentStatus {
+            deployment: "billing".parse().unwrap(),
+            backup_count: 0,
+            healthy: false,
+            problems: vec!["there is no backup".to_owned()],
+            latest_backup_id: None,
+            latest_stopped_at: None,
+            latest_stop_lsn: None,
+            timeline: None,
+            durable_lsn: None,
+            wal_lag_bytes: None,
+            recoverable: None,
+            rpo_seconds: None,
+            gaps: 0,
+            held: 0,
+            deleted: 0,
+        };
+        insta::assert_snapshot!(result(vec![empty, holes], None).text());
+    }
 }

@@ -1,15 +1,24 @@
 //! `wal stream`: the process that is always on.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use hardstorage_engine::catalogue::CatalogWatch;
+use hardstorage_engine::enrol::{Silence, enrol};
 use hardstorage_engine::wal::{Monitor, StopSignal, StreamPlan, StreamResult, run_stream};
 use hardstorage_report::StreamStatus;
 use hardstorage_repository::Mode;
+use tokio::time::MissedTickBehavior;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::run::{Running, reported, zero};
 use crate::app::App;
 use crate::args::StreamArgs;
 use crate::printer::Report;
+use crate::serve::Live;
+
+/// How often it is looked for new backups.
+const CATALOG: Duration = Duration::from_secs(30);
 
 impl Report for StreamResult {
     fn text(&self) -> String {
@@ -27,11 +36,13 @@ impl Report for StreamResult {
 /// Runs it.
 pub(crate) async fn run(app: &App, args: StreamArgs) -> u8 {
     let run_args = args.run.clone();
+    let given = args.clone();
     let work = |running: Running| async move {
+        let args = given;
         let source = app.source(&args.source, &args.deployment)?;
         let url = app.repo_url(&args.source.repo, Some(&args.deployment))?;
         let repository = app.repository(&url, Mode::Write).await?;
-        let deployment = repository.deployment_or_create(&args.deployment).await?;
+        let deployment = enrol(&repository, &args.deployment, &source, Silence::Waits).await?;
         let stop = App::stop()?;
         let plan = StreamPlan {
             source,
@@ -53,11 +64,33 @@ pub(crate) async fn run(app: &App, args: StreamArgs) -> u8 {
         let now = deployment.surroundings().now();
         let monitor = Arc::new(Monitor::new(StreamStatus::new(args.deployment.clone(), now)));
         running.live.follow(monitor.subscribe());
+        let id = hex::encode(repository.descriptor().repository_id);
+        let watch = CatalogWatch::new(deployment.clone(), id);
+        let shown = run_args
+            .report_listen
+            .map(|_| AbortOnDropHandle::new(tokio::spawn(show_catalog(watch, running.live.clone()))));
         let stop = StopSignal {
             drain: stop.drain,
             kill: stop.kill,
         };
-        run_stream(&deployment, &plan, &stop, running.sink, monitor).await
+        let ended = run_stream(&deployment, &plan, &stop, running.sink, monitor).await;
+        drop(shown);
+        ended
     };
-    reported(app, "wal stream", &run_args, work, zero).await
+    reported(app, "wal stream", &args.run, work, zero).await
+}
+
+/// Shows the deployment's backups to whoever asks the stream, so that a scheduler needs no other process for them.
+async fn show_catalog(mut watch: CatalogWatch, live: Live) {
+    let mut tick = tokio::time::interval(CATALOG);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        match watch.changed().await {
+            Ok(Some(catalog)) => live.show(catalog),
+            Ok(None) => {}
+            // The last one stays; the stream has its own way to say that a repository does not answer.
+            Err(error) => tracing::warn!(%error, "the catalogue could not be read"),
+        }
+    }
 }

@@ -1,8 +1,8 @@
 //! `wal list` and `wal audit`: what the archive has, where it has holes, and which of its segments are damaged.
 
 use hardstorage_engine::verify::{WalDepth, damaged_segments};
-use hardstorage_engine::wal::lineages;
-use hardstorage_report::{DeploymentName, Lsn, Result, SegmentName, SegmentSize, Timeline, code};
+use hardstorage_engine::wal::{Continuity, MissingWal, lineages};
+use hardstorage_report::{BackupId, DeploymentName, Lsn, Result, SegmentName, SegmentSize, Timeline, code};
 use hardstorage_repository::wal::WalArchive;
 use hardstorage_repository::{CatalogEntry, Deployment, Lineage};
 use serde::Serialize;
@@ -60,13 +60,10 @@ impl Report for WalListResult {
 }
 
 #[derive(Debug, Serialize)]
-struct Hole {
+struct LineageAudit {
     lineage: String,
-    timeline: Timeline,
-    from: Lsn,
-    to: Lsn,
-    /// Whether the stream recorded it when it happened.
-    recorded: bool,
+    #[serde(flatten)]
+    found: Continuity,
 }
 
 #[derive(Debug, Serialize)]
@@ -83,34 +80,79 @@ pub(crate) struct AuditResult {
     ok: bool,
     /// Finished segments whose ends were looked at.
     segments: usize,
-    holes: Vec<Hole>,
+    lineages: Vec<LineageAudit>,
     damaged: Vec<Damaged>,
+}
+
+impl AuditResult {
+    fn holes(&self) -> impl Iterator<Item = &MissingWal> {
+        self.lineages.iter().flat_map(|lineage| &lineage.found.holes)
+    }
+
+    fn unknown(&self) -> impl Iterator<Item = Timeline> {
+        self.lineages.iter().flat_map(|lineage| lineage.found.unknown.clone())
+    }
+
+    /// Backups without a stream: each has its own WAL, and there is none between them.
+    fn separate(&self, out: &mut String) {
+        for LineageAudit { found, .. } in &self.lineages {
+            if found.between.is_empty() {
+                continue;
+            }
+            out.push_str(&format!(
+                "There is no continuous archive between {} stretches: their backups were taken without a stream, and \
+                 no moment between two stretches can be recovered\n",
+                found.stretches.len()
+            ));
+            for stretch in &found.stretches {
+                let backups: Vec<&str> = stretch.backups.iter().map(BackupId::as_str).collect();
+                out.push_str(&format!(
+                    "  timeline {}: {} to {}  {}\n",
+                    stretch.timeline,
+                    stretch.from,
+                    stretch.to,
+                    backups.join(" ")
+                ));
+            }
+        }
+    }
 }
 
 impl Report for AuditResult {
     fn text(&self) -> String {
         if self.ok {
-            return format!(
-                "✓ the WAL of {} is continuous ({} finished segments)\n",
+            let separate = self.lineages.iter().any(|lineage| !lineage.found.between.is_empty());
+            let word = if separate { "whole" } else { "continuous" };
+            let mut out = format!(
+                "✓ the WAL of {} is {word} ({} finished segments)\n",
                 self.deployment, self.segments
             );
+            self.separate(&mut out);
+            return out;
         }
         let mut out = format!(
             "✗ the WAL of {} has {} hole(s) and {} damaged segment(s)\n",
             self.deployment,
-            self.holes.len(),
+            self.holes().count(),
             self.damaged.len()
         );
-        for hole in &self.holes {
+        for hole in self.holes() {
             let word = if hole.recorded { "recorded" } else { "not recorded" };
             out.push_str(&format!(
                 "  timeline {}: {} to {} ({word})\n",
                 hole.timeline, hole.from, hole.to
             ));
+            for backup in &hole.needed_by {
+                out.push_str(&format!("    {backup} cannot be restored without it\n"));
+            }
+        }
+        for timeline in self.unknown() {
+            out.push_str(&format!("  timeline {timeline}: its history file is missing\n"));
         }
         for damaged in &self.damaged {
             out.push_str(&format!("  {}: {}\n", damaged.segment, damaged.reason));
         }
+        self.separate(&mut out);
         out.push_str("Recovery ends there: take a new backup\n");
         out
     }
@@ -190,7 +232,13 @@ pub(crate) async fn audit(app: &App, name: DeploymentName, repo: &RepoArg) -> u8
 
 async fn look(app: &App, name: DeploymentName, repo: &RepoArg) -> Result<AuditResult> {
     let deployment = app.existing(repo, &name).await?;
-    let (mut holes, mut damaged, mut segments) = (Vec::new(), Vec::new(), 0);
+    let catalog = deployment.backups().await?;
+    let backups: Vec<_> = catalog
+        .entries
+        .iter()
+        .filter_map(|entry| Some((&entry.manifest()?.manifest, entry.is_usable())))
+        .collect();
+    let (mut audits, mut damaged, mut segments) = (Vec::new(), Vec::new(), 0);
     for (lineage, archive) in archives(&deployment).await? {
         for timeline in archive.timelines().await? {
             let names = archive.list_segments(timeline, None).await?;
@@ -202,30 +250,16 @@ async fn look(app: &App, name: DeploymentName, repo: &RepoArg) -> Result<AuditRe
                 reason: segment.error.to_string(),
             }));
         }
-        let gaps = archive.gaps().await?;
-        // Along the history of the newest timeline: this crosses every switch that leads to it.
-        let Some(newest) = archive.timelines().await?.into_iter().max() else {
-            continue;
-        };
-        let coverage = archive.coverage(newest, Lsn::INVALID).await?;
-        let ranges = coverage.ranges();
-        for pair in ranges.windows(2) {
-            let [before, after] = pair else { continue };
-            let recorded = gaps.iter().any(|gap| gap.from < after.from && before.to < gap.to);
-            holes.push(Hole {
-                lineage: lineage.to_string(),
-                timeline: newest,
-                from: before.to,
-                to: after.from,
-                recorded,
-            });
-        }
+        audits.push(LineageAudit {
+            lineage: lineage.to_string(),
+            found: hardstorage_engine::wal::audit(&archive, &backups).await?,
+        });
     }
     Ok(AuditResult {
         deployment: name,
-        ok: holes.is_empty() && damaged.is_empty(),
+        ok: audits.iter().all(|lineage| lineage.found.is_whole()) && damaged.is_empty(),
         segments,
-        holes,
+        lineages: audits,
         damaged,
     })
 }

@@ -25,6 +25,12 @@ pub(crate) enum Format {
 pub(crate) trait Report: Serialize {
     /// The text form, with a line feed at the end of each line.
     fn text(&self) -> String;
+
+    /// What a scheduler's report holds of it: all, unless a part of it is served in pages.
+    fn summary(&self) -> Value {
+        // What can be printed can be written.
+        serde_json::to_value(self).unwrap_or_default()
+    }
 }
 
 /// A result.

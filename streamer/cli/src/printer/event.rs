@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::SCHEMA;
 use super::document::Format;
+use super::progress::how_far;
 
 /// The line, or lines, of an event.
 pub(super) fn event_line(format: Format, event: &Event, at: Timestamp, zone: &TimeZone) -> String {
@@ -26,6 +27,10 @@ fn text(event: &Event, at: Timestamp, zone: &TimeZone) -> String {
     let clock = at.to_zoned(zone.clone()).strftime("%H:%M:%S").to_string();
     let severity = format!("{:?}", event.severity).to_uppercase();
     let mut line = format!("{clock} [{severity:<7}] {}", event.name);
+    if event.name.ends_with(".progress") {
+        line.push_str(&format!("  {}\n", how_far(&event.body)));
+        return line;
+    }
     let mut add = |key: &str, value: &Value| {
         let text = match value {
             Value::Null => return,
@@ -79,6 +84,17 @@ mod tests {
         assert_eq!(
             event_line(Format::Text, &event(), now, &TimeZone::UTC),
             "08:15:00 [INFO   ] wal.preflight.wal_keep_size deployment=db1 observed=0 path=\"a b\"\n    wal_keep_size = 0\n"
+        );
+    }
+
+    #[test]
+    fn progress_in_a_log_reads_as_it_does_on_a_terminal() {
+        let now: Timestamp = "2026-11-22T08:15:00Z".parse().unwrap();
+        let event = Event::new(Severity::Info, "backup.progress").body(json!({"done_bytes": 200 << 20,
+            "total_bytes": 400 << 20, "bytes_per_second": 20 << 20, "eta_seconds": 10, "reuse": 0.5}));
+        assert_eq!(
+            event_line(Format::Text, &event, now, &TimeZone::UTC),
+            "08:15:00 [INFO   ] backup.progress  200.0 MiB of 400.0 MiB (50 %)  20.0 MiB/s  0:10 left  50.0 % reused\n"
         );
     }
 

@@ -61,9 +61,14 @@ fn share(body: &Value) -> Option<f64> {
     number(body, "done_bytes").map(|done| (done as f64 / total as f64).min(1.0))
 }
 
-/// Bytes, rate, time left and reuse on one line.
+/// What runs, and how far it is.
 pub(super) fn live_line(name: &str, body: &Value) -> String {
-    let mut parts = vec![name.trim_end_matches(".progress").to_owned()];
+    format!("{}  {}", name.trim_end_matches(".progress"), how_far(body))
+}
+
+/// Bytes, rate, time left and reuse on one line.
+pub(super) fn how_far(body: &Value) -> String {
+    let mut parts = Vec::new();
     let size = |key| number(body, key).map(ByteSize);
     match (size("done_bytes"), size("total_bytes"), share(body)) {
         (Some(done), Some(total), Some(share)) => {

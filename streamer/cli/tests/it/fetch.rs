@@ -3,13 +3,15 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use hardstorage_report::{Lsn, SegmentName, SegmentSize, SystemId, Timeline};
 use hardstorage_repository::wal::{RecordFacts, WalArchive};
 use hardstorage_repository::{Access, Keyring, Lineage, Mode, Repository};
 use hardstorage_storage::OpenOptions;
+
+use crate::product;
 
 const MIB: u64 = 1 << 20;
 const LINEAGE: Lineage = Lineage {
@@ -119,15 +121,6 @@ fn find(folder: &Path, name: &str) -> Option<PathBuf> {
             found.then_some(path)
         }
     })
-}
-
-/// The program with a home of its own and nothing else around it.
-fn product(home: &Path) -> Command {
-    fs::create_dir_all(home).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pg_hardstorage"));
-    command.env_clear().env("HOME", home).env("NO_COLOR", "1");
-    command.stdin(Stdio::null());
-    command
 }
 
 #[track_caller]

@@ -47,6 +47,11 @@ impl PostgresChecksums {
         })
     }
 
+    /// Whether a file of this name was remembered, by the manifest's spelling.
+    pub fn knows(&self, path: &[u8]) -> bool {
+        self.0.contains_key(&slot(path))
+    }
+
     /// How many files it knows.
     pub fn len(&self) -> usize {
         self.0.len()

@@ -1,6 +1,9 @@
 //! The end of a backup: its WAL in the repository, its manifest, and the one create-only write that makes it count.
 
+use std::collections::HashSet;
+
 use hardstorage_codec::fingerprint;
+use hardstorage_replication::BackupEnd;
 use hardstorage_report::{Error, Lsn, Result, Severity, code};
 use hardstorage_repository::wal::WalArchive;
 use hardstorage_repository::{
@@ -55,6 +58,14 @@ impl Run<'_> {
             standby: self.server.standby,
         };
         let covered = cover.finish(archive, need).await?;
+        if let Some(gap) = covered.gap {
+            self.emit(Severity::Warning, "backup.wal_gap", json!({
+                "gap_start_lsn": gap.from,
+                "gap_end_lsn": gap.to,
+                "message": "no stream was running: nothing between the WAL of earlier backups and of this one can be recovered",
+                "hint": "pg_hardstorage wal stream brings every moment between backups",
+            }));
+        }
         let pitr_covered = self.archive_was_continuous(archive, &need).await?;
         let stopped_at = covered.server_time;
         // The server's clock at the start: as far before its clock at the end as ours says.
@@ -62,10 +73,11 @@ impl Run<'_> {
         let started_at = stopped_at
             .checked_sub(elapsed.max(SignedDuration::ZERO))
             .unwrap_or(stopped_at);
-        let warnings: Vec<&str> = end.warnings.iter().map(|warning| warning.message.as_str()).collect();
+        let server_warnings = self.tell_warnings(end);
+        let warnings = end.warnings.iter().map(|warning| warning.message.as_str());
         let damaged_pages = match &end.damaged {
             Some(error) => {
-                let mut pages = damaged_pages(warnings.iter().copied());
+                let mut pages = damaged_pages(warnings);
                 if pages.is_empty() {
                     pages.push(DamagedPage {
                         path: "-".to_owned(),
@@ -141,9 +153,46 @@ impl Run<'_> {
         };
         self.session.check()?;
         let packs = self.expected_packs(&finished.packs).await?;
-        manifest.commit(self.deployment, self.signer, packs).await?;
         let sealed = self.deployment.key().seals();
-        let result = BackupResult::of(&manifest, covered.fetched, pitr_covered, sealed);
+        let result = BackupResult {
+            server_warnings,
+            ..BackupResult::of(&manifest, covered.fetched, pitr_covered, sealed)
+        };
+        // From here on the backup may count whatever happens to this run.
+        self.committing
+            .set(result.clone())
+            .map_err(|_| Error::new(code::cli::INTERNAL, "a backup was committed twice by one run"))?;
+        manifest.commit(self.deployment, self.signer, packs).await?;
+        self.tell_committed(&result);
+        Ok(result)
+    }
+
+    /// Tells every warning that the server gave while it sent the backup, in its words; how many there were. They are
+    /// the only word of what PostgreSQL leaves out: a symbolic link in place of a file, for one. It looks at every file
+    /// twice, to add up their size and to send them, and warns twice.
+    fn tell_warnings(&self, end: &BackupEnd) -> u64 {
+        let mut told = HashSet::new();
+        for warning in &end.warnings {
+            if !told.insert((&warning.sqlstate, &warning.message)) {
+                continue;
+            }
+            self.emit(
+                Severity::Warning,
+                "backup.server_warning",
+                json!({"sqlstate": warning.sqlstate, "message": warning.message}),
+            );
+        }
+        if end.warnings_dropped > 0 {
+            self.emit(
+                Severity::Warning,
+                "backup.server_warnings_dropped",
+                json!({"count": end.warnings_dropped, "message": "the server's log has the warnings that were too many to keep"}),
+            );
+        }
+        told.len() as u64 + end.warnings_dropped
+    }
+
+    pub(super) fn tell_committed(&self, result: &BackupResult) {
         self.emit(
             Severity::Info,
             "backup.committed",
@@ -157,7 +206,6 @@ impl Run<'_> {
                 "primary_key": result.primary_key,
             }),
         );
-        Ok(result)
     }
 
     /// Whether the WAL right before the backup's is archived: only a stream brings that.

@@ -60,6 +60,8 @@ pub struct BackupResult {
     pub stopped_at: Timestamp,
     /// Pages that were bad on the server.
     pub damaged_pages: Vec<DamagedPage>,
+    /// Warnings that the server gave while it sent the backup; the events have their words.
+    pub server_warnings: u64,
     /// Configuration outside of the data directory.
     pub external_files: Vec<ExternalFile>,
     /// Whether a stream's WAL follows on this backup, as far as the archive shows.
@@ -109,6 +111,7 @@ impl BackupResult {
             started_at: manifest.times.started_at,
             stopped_at: manifest.times.stopped_at,
             damaged_pages: manifest.damaged_pages.clone(),
+            server_warnings: 0,
             external_files: manifest.external_files.clone(),
             pitr_covered,
         }

@@ -4,7 +4,7 @@
 //! pack durable and all WAL in the repository before the one create-only write that commits.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use hardstorage_codec::SigningKey;
 use hardstorage_replication::{BaseBackupOptions, Checkpoint};
@@ -12,7 +12,7 @@ use hardstorage_report::{BackupId, Error, Event, EventSink, Result, Severity, co
 use hardstorage_repository::wal::WalArchive;
 use hardstorage_repository::{
     ATTACHMENTS, BackupWriter, Deployment, EntryKey, FileMeta, Lineage, Opening, Purpose, Session, Tablespace,
-    WriterOptions, void_backup,
+    WriterOptions,
 };
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -33,6 +33,8 @@ use crate::wal::{capture_histories, choose_lineage, lineages};
 pub struct BackupPlan {
     /// The server.
     pub source: Source,
+    /// The slot of the deployment's stream, to know whether one will bring the WAL before the backup's.
+    pub stream_slot: Option<String>,
     /// A person's name for it.
     pub label: Option<String>,
     /// Facts to keep with it.
@@ -89,6 +91,7 @@ pub async fn run_backup(
         server: &server,
         lineage,
         now,
+        committing: OnceLock::new(),
     };
     let outcome = tokio::select! {
         biased;
@@ -96,26 +99,18 @@ pub async fn run_backup(
         () = session.lost().cancelled() => Err(Error::new(code::repository::SESSION_LOST, "the backup's session was lost")),
         outcome = run.go(connection) => outcome,
     };
-    match outcome {
-        Ok(mut result) => {
-            // The commit decides; a session that could not be closed is only found ended a little later.
-            if let Err(error) = session.close().await {
-                tracing::warn!(%error, "the session of a committed backup stays open");
-            }
-            result.duration_ms = began.elapsed().as_millis() as u64;
-            Ok(result)
-        }
-        Err(error) => {
-            // Its packs may go, and nothing can ever commit under this name.
-            if let Err(other) = void_backup(deployment, &backup_id, &error.to_string()).await {
-                tracing::warn!(error = %other, "the failed backup could not be declared void");
-            }
-            if let Err(other) = session.close().await {
-                tracing::warn!(error = %other, "the session of the failed backup stays open");
-            }
-            Err(error)
-        }
+    let outcome = match outcome {
+        Ok(result) => Ok(result),
+        Err(error) => run.settle(error).await,
+    };
+    // The commit decides; a session that could not be closed is only found ended a little later.
+    if let Err(error) = session.close().await {
+        tracing::warn!(%error, "the session of the backup stays open");
     }
+    outcome.map(|mut result| {
+        result.duration_ms = began.elapsed().as_millis() as u64;
+        result
+    })
 }
 
 pub(super) struct Run<'a> {
@@ -128,6 +123,8 @@ pub(super) struct Run<'a> {
     pub(super) server: &'a ServerIdentity,
     pub(super) lineage: Lineage,
     pub(super) now: Timestamp,
+    /// What will be told, from the moment on at which the backup may be committed.
+    pub(super) committing: OnceLock<BackupResult>,
 }
 
 impl Run<'_> {
@@ -155,10 +152,15 @@ impl Run<'_> {
             }),
         );
         let ancestor = self.choose_ancestor().await?;
-        let external = external::find(&mut connection, self.plan.source.is_local(), self.server.system_id).await?;
+        let external = external::find(&mut connection, &self.plan.source, self.server.system_id).await?;
         self.tell_external(&external);
         capture_histories(&mut connection, &archive, self.server.timeline, self.sink.as_ref()).await?;
-        let cover = WalCover::begin(&self.plan.source, &self.session.writer()).await?;
+        let cover = WalCover::begin(
+            &self.plan.source,
+            &self.session.writer(),
+            self.plan.stream_slot.as_deref(),
+        )
+        .await?;
         if !cover.holds() {
             self.emit(
                 Severity::Warning,
@@ -201,14 +203,11 @@ impl Run<'_> {
     }
 
     fn tell_external(&self, external: &External) {
-        if let Some(reason) = &external.unknown {
+        for unseen in &external.unseen {
             self.emit(
                 Severity::Info,
                 "backup.external_files_unknown",
-                json!({
-                    "message": reason,
-                    "hint": "GRANT pg_read_all_settings TO the role shows where the configuration lies",
-                }),
+                json!({"message": unseen.message, "hint": unseen.hint}),
             );
         }
         for (file, content) in &external.files {

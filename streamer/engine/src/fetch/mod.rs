@@ -3,10 +3,11 @@
 //! The answer is a type: `Absent` can only be made from the repository's own proof. Everything else that goes wrong is
 //! an error, which the command line turns into an exit code that PostgreSQL does not take for the end of the archive.
 
+mod landing;
 mod spool;
 mod spool_entry;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use futures::{StreamExt as _, stream};
@@ -15,6 +16,8 @@ use hardstorage_repository::wal::{Fetched, FetchedFile, ProvenAbsent, WalArchive
 use tokio::io::AsyncWriteExt;
 use tokio_util::task::AbortOnDropHandle;
 
+use landing::Landing;
+pub use landing::remove_leftovers;
 pub use spool::{Spool, SpoolLock};
 
 /// What became of a request.
@@ -34,12 +37,6 @@ fn failed(doing: &str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
     move |error| Error::new(code::cli::IO, message).source(error)
 }
 
-/// A name beside a destination that PostgreSQL does not look for.
-fn beside(destination: &Path) -> PathBuf {
-    let name = destination.file_name().unwrap_or_default().to_string_lossy();
-    destination.with_file_name(format!("{name}.pg_hardstorage.{}", std::process::id()))
-}
-
 /// Brings one file to its destination: whole and checked, or not at all.
 pub async fn fetch_file(
     archive: &WalArchive,
@@ -51,22 +48,18 @@ pub async fn fetch_file(
         Fetched::Found(file) => file,
         Fetched::Absent(proof) => return Ok(Answer::Absent(proof)),
     };
-    let temporary = beside(destination);
-    let written = write(file, &temporary).await;
-    if let Err(error) = written {
-        // What is left behind has a name that PostgreSQL never asks for.
-        let _ = std::fs::remove_file(&temporary);
-        return Err(error);
-    }
-    std::fs::rename(&temporary, destination).map_err(failed("rename to", destination))?;
+    remove_leftovers(destination);
+    let landing = Landing::begin(destination)?;
+    write(file, landing.file()?, destination).await?;
+    landing.place(destination)?;
     Ok(Answer::Found)
 }
 
-async fn write(file: FetchedFile, path: &Path) -> Result<()> {
+async fn write(file: FetchedFile, out: std::fs::File, destination: &Path) -> Result<()> {
     let expected = file.length();
-    let mut out = tokio::fs::File::create(path).await.map_err(failed("create", path))?;
+    let mut out = tokio::fs::File::from_std(out);
     let length = file.copy_to(&mut out).await?;
-    out.shutdown().await.map_err(failed("write", path))?;
+    out.shutdown().await.map_err(failed("write", destination))?;
     if length == expected {
         Ok(())
     } else {

@@ -17,6 +17,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use super::failed;
+use super::landing::{Landing, remove_leftovers};
 use super::spool_entry::{SpoolEntry, length_of_whole, parse};
 
 /// The directory.
@@ -113,12 +114,14 @@ impl Spool {
             remove(&path)?;
             return Ok(None);
         };
+        remove_leftovers(destination);
         match fs::rename(&path, destination) {
             Ok(()) => Ok(Some(size)),
             Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
-                let temporary = super::beside(destination);
-                fs::copy(&path, &temporary).map_err(failed("copy to", &temporary))?;
-                fs::rename(&temporary, destination).map_err(failed("rename to", destination))?;
+                let landing = Landing::begin(destination)?;
+                let mut source = File::open(&path).map_err(failed("open", &path))?;
+                io::copy(&mut source, &mut landing.file()?).map_err(failed("copy to", destination))?;
+                landing.place(destination)?;
                 remove(&path)?;
                 Ok(Some(size))
             }

@@ -52,6 +52,7 @@ pub struct Scanner {
     in_page_header: bool,
     step: Step,
     record: Open,
+    last_record: Option<Lsn>,
     records_end: Option<Lsn>,
     refused: u64,
 }
@@ -73,6 +74,7 @@ impl Scanner {
                 missing: 0,
                 body_crc: 0,
             },
+            last_record: None,
             records_end: None,
             refused: 0,
         }
@@ -81,6 +83,11 @@ impl Scanner {
     /// The position of the next byte that is expected.
     pub fn position(&self) -> Lsn {
         self.position
+    }
+
+    /// Where the last whole record begins; `None` before the first.
+    pub fn last_record(&self) -> Option<Lsn> {
+        self.last_record
     }
 
     /// Where the last whole record ended; `None` before the first.
@@ -255,6 +262,7 @@ impl Scanner {
             self.step = Step::Between;
             aligned(end, 8)
         };
+        self.last_record = Some(self.record.start);
         self.records_end = Some(end);
         let body = self.record.bytes.get(RECORD_HEADER..).unwrap_or_default();
         if let Some(kind) = header.read(body) {

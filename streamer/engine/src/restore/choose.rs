@@ -5,7 +5,7 @@ use hardstorage_repository::wal::WalArchive;
 use hardstorage_repository::{Catalog, CatalogEntry, Deployment, Manifest, VerifiedManifest};
 
 use super::plan::RestoreRequest;
-use super::target::RecoveryTarget;
+use super::target::{RecoveryTarget, TargetTimeline};
 use crate::window::newest_timeline;
 
 /// The newest backup that ends before the target, or the one that was named.
@@ -47,11 +47,15 @@ pub(super) async fn choose_backup(
             // Any backup that ends before the point or the transaction; names are looked up in the archive.
             RecoveryTarget::Name(name) => {
                 let archive = WalArchive::new(deployment.clone(), manifest.lineage, manifest.server.wal_segment_size);
-                let timeline = newest_timeline(&archive, manifest).await?;
-                archive
-                    .find_restore_point(timeline, manifest.wal.stop_lsn, name)
-                    .await?
-                    .is_some()
+                let timeline = match request.timeline {
+                    TargetTimeline::Latest => newest_timeline(&archive, manifest).await?,
+                    TargetTimeline::Number(timeline) => timeline,
+                };
+                // The first one that recovery meets must not lie where the data is not consistent yet.
+                let point = archive
+                    .find_restore_point(timeline, manifest.wal.start_lsn, name)
+                    .await?;
+                point.is_some_and(|point| point.lsn >= manifest.wal.stop_lsn)
             }
             RecoveryTarget::Immediate | RecoveryTarget::Latest | RecoveryTarget::Xid(_) => true,
         };

@@ -29,7 +29,7 @@ impl Run<'_> {
         let options = ReadOptions {
             jobs: 1,
             cancel: self.cancel.clone(),
-            ..ReadOptions::default()
+            ..ReadOptions::for_store(self.deployment.store())
         };
         let report = reader.restore(memory.clone(), Some(select), &options).await?;
         if let Some(error) = report.failure() {
@@ -40,8 +40,16 @@ impl Run<'_> {
     }
 
     /// Restores PostgreSQL's manifest, then reads it where it lies: it may be large.
-    pub(super) async fn read_postgres_manifest(&self, reader: &BackupReader) -> Result<PostgresChecksums> {
-        let plain = Arc::new(DirectorySink::new(self.layout.clone(), PostgresChecksums::default()));
+    pub(super) async fn read_postgres_manifest(
+        &self,
+        reader: &BackupReader,
+        sync_each: bool,
+    ) -> Result<PostgresChecksums> {
+        let plain = Arc::new(DirectorySink::new(
+            self.layout.clone(),
+            PostgresChecksums::default(),
+            sync_each,
+        ));
         self.restore_only(reader, &plain, MANIFEST_FILE).await?;
         let path = self.layout.data.join("backup_manifest");
         let failed =
@@ -74,7 +82,7 @@ impl Run<'_> {
             jobs: self.options.jobs,
             cancel: self.cancel.clone(),
             progress: Some(progress),
-            ..ReadOptions::default()
+            ..ReadOptions::for_store(self.deployment.store())
         };
         let report = reader.restore(sink.clone(), Some(select), &options).await?;
         match report.failure() {
@@ -93,7 +101,7 @@ impl Run<'_> {
         let options = ReadOptions {
             jobs: 1,
             cancel: self.cancel.clone(),
-            ..ReadOptions::default()
+            ..ReadOptions::for_store(self.deployment.store())
         };
         let report = reader.restore(sink.clone(), Some(select), &options).await?;
         match report.failure() {
@@ -101,21 +109,13 @@ impl Run<'_> {
             None => Ok(report),
         }
     }
+}
 
-    /// Files of PostgreSQL's manifest that were left out on purpose.
-    pub(super) async fn excused(&self, reader: &BackupReader) -> Result<usize> {
-        let mut names: Vec<&[u8]> = SIGNALS.to_vec();
-        names.push(SETTINGS_FILE);
-        let mut excused = 0;
-        for name in names {
-            let key = EntryKey {
-                tablespace: 0,
-                path: name.to_vec(),
-            };
-            excused += usize::from(reader.lookup(&key).await?.is_some());
-        }
-        Ok(excused)
-    }
+/// How many files of PostgreSQL's manifest the run over all files must have compared: all but those that are written by
+/// themselves, of which the manifest may have none.
+pub(super) fn expected(checksums: &PostgresChecksums) -> usize {
+    let special = SIGNALS.iter().chain(&[SETTINGS_FILE, CONTROL_FILE]);
+    checksums.len() - special.filter(|path| checksums.knows(path)).count()
 }
 
 /// What the run over all files leaves out: attachments, and what is written by itself.

@@ -1,12 +1,13 @@
 //! Writes a backup's files straight to their final place.
 //!
 //! Called from the reader's worker threads, for many files at a time. Every file is compared with PostgreSQL's own
-//! manifest when it is complete; nothing is synced here, because one `syncfs` for each volume at the end costs a
-//! fraction of an `fsync` for each of a hundred thousand files, and nothing can start before `pg_control` is written.
+//! manifest when it is complete. Where `syncfs` tells of failed writes nothing is synced here, because one for each
+//! volume at the end costs a fraction of an `fsync` for each of a hundred thousand files, and nothing can start before
+//! `pg_control` is written.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
@@ -91,15 +92,6 @@ impl Layout {
         write().map_err(|error| failed("write", path, error))?;
         self.give(path)
     }
-
-    /// Makes everything written so far durable: one call for each volume.
-    pub fn sync(&self) -> Result<()> {
-        for root in std::iter::once(&self.data).chain(self.tablespaces.values()) {
-            let directory = File::open(root).map_err(|error| failed("open", root, error))?;
-            rustix::fs::syncfs(&directory).map_err(|error| failed("sync", root, error.into()))?;
-        }
-        Ok(())
-    }
 }
 
 fn refused(key: &EntryKey, why: &str) -> Error {
@@ -109,7 +101,7 @@ fn refused(key: &EntryKey, why: &str) -> Error {
     )
 }
 
-fn failed(doing: &str, path: &Path, error: io::Error) -> Error {
+pub(super) fn failed(doing: &str, path: &Path, error: io::Error) -> Error {
     let code = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => code::engine::TARGET_SPACE,
         _ => code::cli::IO,
@@ -122,6 +114,7 @@ fn failed(doing: &str, path: &Path, error: io::Error) -> Error {
 pub struct DirectorySink {
     layout: Layout,
     checksums: PostgresChecksums,
+    sync_each: bool,
     checked: AtomicU64,
 }
 
@@ -134,11 +127,12 @@ pub struct OpenFile {
 }
 
 impl DirectorySink {
-    /// Writes into these places and compares with these checksums.
-    pub fn new(layout: Layout, checksums: PostgresChecksums) -> DirectorySink {
+    /// Writes into these places and compares with these checksums; syncs each file, or leaves that to the caller.
+    pub fn new(layout: Layout, checksums: PostgresChecksums, sync_each: bool) -> DirectorySink {
         DirectorySink {
             layout,
             checksums,
+            sync_each,
             checked: AtomicU64::new(0),
         }
     }
@@ -189,6 +183,10 @@ impl FileSink for DirectorySink {
     }
 
     fn finish(&self, handle: &OpenFile, crc32c: u32, size: u64) -> Result<()> {
+        if self.sync_each {
+            let synced = handle.file.sync_all();
+            synced.map_err(|error| failed("sync", &handle.path, error))?;
+        }
         match self.checksums.matches(&handle.key, size, crc32c) {
             Some(true) => {
                 self.checked.fetch_add(1, Ordering::Relaxed);
@@ -205,25 +203,6 @@ impl FileSink for DirectorySink {
             )),
         }
     }
-}
-
-/// Removes everything inside a directory that this restore made, and the directory itself when it was made too.
-pub fn remove_partial(layout: &Layout, made: &[PathBuf]) -> io::Result<()> {
-    for root in std::iter::once(&layout.data).chain(layout.tablespaces.values()) {
-        if made.contains(root) {
-            fs::remove_dir_all(root)?;
-            continue;
-        }
-        for entry in fs::read_dir(root)? {
-            let entry = entry?;
-            if entry.file_type()?.is_dir() {
-                fs::remove_dir_all(entry.path())?;
-            } else {
-                fs::remove_file(entry.path())?;
-            }
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -271,7 +250,7 @@ mod tests {
         let crc = hardstorage_codec::crc32c(b"abc");
         checksums.add(b"f", 3, Some(crc));
         checksums.add(b"pg_tblspc/7/g", 3, Some(crc));
-        let sink = DirectorySink::new(layout(root.path()), checksums);
+        let sink = DirectorySink::new(layout(root.path()), checksums, true);
         let info = |key| FileInfo {
             key,
             mode: 0o600,
@@ -279,7 +258,7 @@ mod tests {
             size: 3,
             crc32c: crc,
         };
-        fs::create_dir(root.path().join("ts")).unwrap();
+        std::fs::create_dir(root.path().join("ts")).unwrap();
         for name in [key(0, "f"), key(7, "g")] {
             let handle = sink.create(&info(name.clone())).unwrap();
             sink.write_at(&handle, 0, b"abc").unwrap();

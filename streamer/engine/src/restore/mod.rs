@@ -1,10 +1,13 @@
 //! Restoring a backup to a moment.
 
 mod choose;
+mod claim;
+mod configuration;
 mod content;
 mod directory;
 mod place;
 mod plan;
+mod record;
 mod run;
 mod settings;
 mod stop;
@@ -12,7 +15,7 @@ mod tablespaces;
 mod target;
 mod when;
 
-pub use directory::{DirectorySink, Layout, remove_partial};
+pub use directory::{DirectorySink, Layout};
 pub use place::{Owner, Place, check as check_places, control_system_id, owner, parse_owner, resolve};
 pub use plan::{RestorePlan, RestoreRequest, plan_restore};
 pub use run::{RestoreOptions, RestoreResult, run_restore};

@@ -9,6 +9,8 @@ use std::path::{Component, Path, PathBuf};
 
 use hardstorage_report::{ByteSize, Error, SystemId, code};
 
+use super::claim::{MARKER, taken};
+
 /// A place for a data directory or a tablespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
@@ -146,6 +148,7 @@ fn check_directory(path: &Path, cluster: Option<SystemId>, problems: &mut Vec<Er
     }
     match entries.next() {
         None => {}
+        Some(Ok(_)) if path.join(MARKER).exists() => problems.push(taken(path)),
         Some(Ok(_)) => problems.push(Error::new(
             code::engine::TARGET_NOT_EMPTY,
             format!("{} is not empty", path.display()),

@@ -13,8 +13,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::choose::choose_backup;
+use super::configuration;
 use super::place::{Owner, Place, check, owner, resolve};
-use super::stop::{Reach, branch};
+use super::stop::{Reach, Stop, branch};
 use super::tablespaces::map_tablespaces;
 use super::target::{RecoveryTarget, StopAt, TargetAction, TargetTimeline};
 
@@ -68,7 +69,7 @@ pub struct RestorePlan {
     pub goal: RecoveryTarget,
     /// Where PostgreSQL will stop.
     pub stop_at: StopAt,
-    /// Including the target itself.
+    /// Including what lies exactly where PostgreSQL will stop.
     pub inclusive: bool,
     /// What then.
     pub action: TargetAction,
@@ -170,11 +171,11 @@ pub async fn plan_restore(deployment: &Deployment, request: &RestoreRequest) -> 
         end,
         latest,
     };
-    let (stop_at, reaches) = match reach.stop(request).await {
+    let stop = match reach.stop(request).await {
         Ok(found) => found,
         Err(error) => {
             problems.push(error);
-            (StopAt::Immediate, "-".to_owned())
+            Stop::at(StopAt::Immediate, "-".to_owned())
         }
     };
     let action = request.action.unwrap_or(match request.goal {
@@ -204,6 +205,11 @@ pub async fn plan_restore(deployment: &Deployment, request: &RestoreRequest) -> 
     places.retain(|place| {
         !place.path.starts_with(&target) || request.tablespace_mapping.iter().any(|(_, new)| *new == place.path)
     });
+    let configuration = configuration::place(manifest, &target);
+    places.extend(configuration.iter().map(|path| Place {
+        path: path.clone(),
+        bytes: 0,
+    }));
     problems.extend(check(
         &data,
         &places,
@@ -217,11 +223,19 @@ pub async fn plan_restore(deployment: &Deployment, request: &RestoreRequest) -> 
             None
         }
     };
-    let mut notes = notes(&stored, request, &stop_at);
+    let mut notes = notes(&stored, request, &stop.at);
+    notes.extend(configuration.map(|place| {
+        format!(
+            "configuration from outside of the data directory goes to {}; PostgreSQL does not read it there",
+            place.display()
+        )
+    }));
     if request.backup.is_none() {
-        notes.extend(catalog.unreadable_after(&manifest.backup_id).map(|(id, error)| {
-            format!("backup {id} may be newer than this one, and cannot be read: {error}")
-        }));
+        notes.extend(
+            catalog
+                .unreadable_after(&manifest.backup_id)
+                .map(|(id, error)| format!("backup {id} may be newer than this one, and cannot be read: {error}")),
+        );
     }
     Ok(RestorePlan {
         backup_id: manifest.backup_id.clone(),
@@ -234,12 +248,12 @@ pub async fn plan_restore(deployment: &Deployment, request: &RestoreRequest) -> 
         timeline: manifest.wal.timeline,
         stopped_at: manifest.times.stopped_at,
         goal: request.goal.clone(),
-        wal_bytes: wal_bytes(manifest, &stop_at, end),
-        stop_at,
-        inclusive: request.inclusive,
+        wal_bytes: wal_bytes(manifest, &stop.at, end),
+        stop_at: stop.at,
+        inclusive: stop.inclusive,
         action,
         target_timeline: timeline,
-        reaches,
+        reaches: stop.reaches,
         recoverable_from: manifest.times.stopped_at,
         recoverable_to: latest,
         archive_end: end,

@@ -1,7 +1,7 @@
 //! Runs a restore plan: directories, files straight to their final place, settings, and `pg_control` last, so that a
 //! half restore cannot be started.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use hardstorage_report::{BackupId, DeploymentName, Error, Event, EventSink, Lsn, Result, Severity, Timeline, code};
@@ -12,8 +12,9 @@ use serde::Serialize;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::content::{CONTROL_FILE, SETTINGS_FILE};
-use super::directory::{DirectorySink, Layout, remove_partial};
+use super::claim::Claim;
+use super::content::{CONTROL_FILE, SETTINGS_FILE, expected};
+use super::directory::{DirectorySink, Layout};
 use super::plan::RestorePlan;
 use super::settings::{RecoverySettings, auto_conf, neutralised};
 use super::target::{StopAt, TargetTimeline};
@@ -99,7 +100,6 @@ pub async fn run_restore(
         tablespaces: plan.tablespaces.clone(),
         owner: plan.owner,
     };
-    let mut made = Vec::new();
     let run = Run {
         deployment,
         plan,
@@ -108,30 +108,25 @@ pub async fn run_restore(
         layout: &layout,
         cancel,
     };
-    let outcome = run.go(&mut made).await;
+    let outcome = run.claimed().await;
     if let Some(session) = session
         && let Err(error) = session.close().await
     {
         tracing::warn!(%error, "the session of the restore stays open");
     }
-    match outcome {
-        Ok(mut result) => {
-            result.duration_ms = began.elapsed().as_millis() as u64;
-            sink.emit(
-                Event::new(Severity::Notice, "restore.completed")
-                    .deployment(deployment.name())
-                    .backup(&plan.backup_id)
-                    .body(json!({"bytes_written": result.bytes_written, "duration_ms": result.duration_ms})),
-            );
-            Ok(result)
-        }
-        Err(error) => {
-            if let Err(other) = remove_partial(&layout, &made) {
-                tracing::warn!(error = %other, "the half restore in {} could not be removed", layout.data.display());
-            }
-            Err(error)
-        }
-    }
+    let mut result = outcome?;
+    result.duration_ms = began.elapsed().as_millis() as u64;
+    sink.emit(
+        Event::new(Severity::Notice, "restore.completed")
+            .deployment(deployment.name())
+            .backup(&plan.backup_id)
+            .body(json!({"bytes_written": result.bytes_written, "duration_ms": result.duration_ms})),
+    );
+    Ok(result)
+}
+
+fn missing(what: &str) -> Error {
+    Error::new(code::engine::FILE_CORRUPT, what)
 }
 
 pub(super) struct Run<'a> {
@@ -144,7 +139,7 @@ pub(super) struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn emit(&self, severity: Severity, name: &str, body: serde_json::Value) {
+    pub(super) fn emit(&self, severity: Severity, name: &str, body: serde_json::Value) {
         let event = Event::new(severity, name)
             .deployment(self.deployment.name())
             .backup(&self.plan.backup_id);
@@ -155,7 +150,20 @@ impl Run<'_> {
         &self.plan.manifest
     }
 
-    async fn go(&self, made: &mut Vec<PathBuf>) -> Result<RestoreResult> {
+    /// The whole run, between the claim on its places and their release.
+    async fn claimed(&self) -> Result<RestoreResult> {
+        let claim = Claim::take(self.layout)?;
+        let outcome = self.go(&claim).await;
+        let outcome = outcome.and_then(|result| claim.release().map(|()| result));
+        if outcome.is_err()
+            && let Err(error) = claim.undo()
+        {
+            tracing::warn!(%error, "the half restore in {} could not be removed", self.layout.data.display());
+        }
+        outcome
+    }
+
+    async fn go(&self, claim: &Claim) -> Result<RestoreResult> {
         let manifest = self.manifest();
         self.emit(
             Severity::Info,
@@ -168,26 +176,30 @@ impl Run<'_> {
             }),
         );
         let reader = BackupReader::open(self.deployment, &manifest.file_table, &manifest.pack_list).await?;
-        self.make_roots(made)?;
+        let sync_each = claim.needs_each_file_synced()?;
         let source_settings = self.make_directories(&reader).await?;
-        let checksums = self.read_postgres_manifest(&reader).await?;
-        let total = checksums.len();
-        let sink = Arc::new(DirectorySink::new(self.layout.clone(), checksums));
+        let checksums = self.read_postgres_manifest(&reader, sync_each).await?;
+        if source_settings.is_none() && checksums.knows(SETTINGS_FILE) {
+            return Err(missing("postgresql.auto.conf is not in the backup"));
+        }
+        let (total, expected) = (checksums.len(), expected(&checksums));
+        let sink = Arc::new(DirectorySink::new(self.layout.clone(), checksums, sync_each));
         let report = self.content(&reader, &sink).await?;
-        self.write_settings(&source_settings)?;
-        self.layout.sync()?;
+        let checked = sink.checked() as usize;
+        if checked < expected {
+            return Err(missing(&format!(
+                "PostgreSQL's manifest has {total} files; of {expected} to be compared only {checked} are in the backup"
+            )));
+        }
+        self.write_settings(source_settings.as_deref().unwrap_or_default())?;
+        claim.sync()?;
         // From here on the directory can be started.
         let last = self.restore_only(&reader, &sink, CONTROL_FILE).await?;
-        self.layout.sync()?;
-        // postgresql.auto.conf and the signals are PostgreSQL's own exceptions; everything else must have been compared.
-        let checked = sink.checked() as usize;
-        let excused = self.excused(&reader).await?;
-        if checked + excused < total {
-            return Err(Error::new(
-                code::engine::FILE_CORRUPT,
-                format!("PostgreSQL's manifest has {total} files, only {checked} of them are in the backup"),
-            ));
+        if last.files == 0 {
+            return Err(missing("global/pg_control is not in the backup"));
         }
+        claim.sync()?;
+        self.restore_configuration(&reader).await?;
         self.emit(
             Severity::Info,
             "restore.recovery_armed",
@@ -206,7 +218,7 @@ impl Run<'_> {
             target_dir: self.plan.target_dir.clone(),
             file_count: report.files + last.files,
             bytes_written: report.bytes + last.bytes,
-            files_checked: checked as u64,
+            files_checked: sink.checked(),
             duration_ms: 0,
             stop_at: self.plan.stop_at.clone(),
             action: self.plan.action,
@@ -219,26 +231,8 @@ impl Run<'_> {
         })
     }
 
-    /// The data directory and each tablespace's, with what is missing above them.
-    fn make_roots(&self, made: &mut Vec<PathBuf>) -> Result<()> {
-        for root in std::iter::once(&self.layout.data).chain(self.layout.tablespaces.values()) {
-            let mut missing: Vec<&Path> = root.ancestors().take_while(|path| !path.exists()).collect();
-            while let Some(path) = missing.pop() {
-                self.layout.make_directory(path, 0o700)?;
-                if path == root {
-                    made.push(root.clone());
-                }
-            }
-            std::fs::set_permissions(root, std::os::unix::fs::PermissionsExt::from_mode(0o700)).map_err(|error| {
-                Error::new(code::cli::IO, format!("set the mode of {}", root.display())).source(error)
-            })?;
-            self.layout.give(root)?;
-        }
-        Ok(())
-    }
-
     /// Makes every directory and link; gives the source's `postgresql.auto.conf`.
-    async fn make_directories(&self, reader: &BackupReader) -> Result<String> {
+    async fn make_directories(&self, reader: &BackupReader) -> Result<Option<String>> {
         let mut settings = None;
         let mut entries = reader.entries();
         while let Some(Entry { key, mode, kind, .. }) = entries.next().await? {
@@ -264,8 +258,11 @@ impl Run<'_> {
             }
         }
         match settings {
-            Some(key) => Ok(String::from_utf8_lossy(&self.read_small(reader, &key).await?).into_owned()),
-            None => Ok(String::new()),
+            Some(key) => {
+                let bytes = self.read_small(reader, &key).await?;
+                Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
+            }
+            None => Ok(None),
         }
     }
 

@@ -7,6 +7,7 @@ use hardstorage_repository::wal::{Coverage, ServerTime, TimeAnswer, WalArchive};
 use jiff::Timestamp;
 
 use super::plan::RestoreRequest;
+use super::record;
 use super::target::{RecoveryTarget, StopAt, TargetTimeline};
 use crate::window::newest_timeline;
 
@@ -49,6 +50,27 @@ pub(super) async fn branch(
     Ok((timeline, archive.coverage(timeline, manifest.wal.start_lsn).await?))
 }
 
+/// What PostgreSQL is told, and what that reaches.
+pub(super) struct Stop {
+    pub(super) at: StopAt,
+    /// Whether what lies exactly there belongs to it. It goes with `at`, not with the wish: where a time became the
+    /// position of a commit, that commit is wanted also by those who exclude the time.
+    pub(super) inclusive: bool,
+    /// In words.
+    pub(super) reaches: String,
+}
+
+impl Stop {
+    /// With what lies exactly there.
+    pub(super) fn at(at: StopAt, reaches: String) -> Stop {
+        Stop {
+            at,
+            inclusive: true,
+            reaches,
+        }
+    }
+}
+
 /// What a backup and the archive behind it lead to.
 pub(super) struct Reach<'a> {
     pub(super) archive: &'a WalArchive,
@@ -75,60 +97,110 @@ impl Reach<'_> {
         ))
     }
 
-    /// Where PostgreSQL stops, and what that reaches, in words.
-    pub(super) async fn stop(&self, request: &RestoreRequest) -> Result<(StopAt, String)> {
+    /// Where PostgreSQL stops.
+    pub(super) async fn stop(&self, request: &RestoreRequest) -> Result<Stop> {
         let stop_lsn = self.manifest.wal.stop_lsn;
+        let inclusive = request.inclusive;
         match &request.goal {
-            RecoveryTarget::Immediate => Ok((
-                StopAt::Immediate,
-                format!("the end of the backup, {} ({stop_lsn})", self.manifest.times.stopped_at),
-            )),
-            RecoveryTarget::Latest => {
-                let hole = self.coverage.first_hole(self.manifest.wal.start_lsn);
-                if let Some(hole) = hole {
-                    return Err(Error::new(
-                        code::repository::WAL_GAP,
-                        format!(
-                            "the archive has a hole from {} to {}: recovery cannot pass it",
-                            hole.from, hole.to
-                        ),
-                    )
-                    .hint(self.before_the_hole()));
-                }
-                let end = self.end.unwrap_or(stop_lsn);
-                let latest = self.latest.map_or_else(|| "-".to_owned(), |time| time.to_string());
-                Ok((
-                    StopAt::EndOfArchive,
-                    format!("the end of the archive, at least {latest} ({end})"),
-                ))
+            RecoveryTarget::Immediate | RecoveryTarget::Latest | RecoveryTarget::Name(_) if !inclusive => {
+                Err(Error::new(
+                    code::usage::INVALID,
+                    "only a time, a WAL position or a transaction can be excluded",
+                )
+                .hint("--to-exclusive goes with --to, --to-lsn and --to-xid"))
             }
-            RecoveryTarget::Time(time) => self.stop_at_time(*time, request.inclusive).await,
-            RecoveryTarget::Lsn(lsn) => {
-                if *lsn < stop_lsn {
-                    return Err(self.unreachable(format!("{lsn} lies before the end of the backup ({stop_lsn})")));
-                }
-                match self.end {
-                    Some(end) if *lsn < end => Ok((StopAt::Lsn(*lsn), lsn.to_string())),
-                    _ => Err(self.unreachable(format!("{lsn} is not in the archive on timeline {}", self.timeline))),
-                }
-            }
+            RecoveryTarget::Immediate => self.backup_end(self.end_of_backup()).await,
+            RecoveryTarget::Latest => self.end_of_archive(),
+            RecoveryTarget::Time(time) => self.stop_at_time(*time, inclusive).await,
+            RecoveryTarget::Lsn(lsn) => self.stop_at_lsn(*lsn, inclusive).await,
             RecoveryTarget::Name(name) => {
-                let found = self.archive.find_restore_point(self.timeline, stop_lsn, name).await?;
-                match found {
-                    Some(point) => Ok((
+                // From where recovery begins: a point of this name before the backup's end would stop it there, and
+                // PostgreSQL gives up when that is before the data is consistent.
+                let start_lsn = self.manifest.wal.start_lsn;
+                match self.archive.find_restore_point(self.timeline, start_lsn, name).await? {
+                    Some(point) if point.lsn >= stop_lsn => Ok(Stop::at(
                         StopAt::Name(name.clone()),
                         format!("the restore point {name:?} at {} ({})", point.time, point.lsn),
                     )),
+                    Some(point) => Err(self.unreachable(format!(
+                        "a restore point {name:?} lies at {}, before the end of the backup ({stop_lsn})",
+                        point.lsn
+                    ))),
                     None => Err(self.unreachable(format!(
                         "the archive has no restore point {name:?} after the backup's end"
                     ))),
                 }
             }
-            RecoveryTarget::Xid(xid) => Ok((StopAt::Xid(*xid), format!("transaction {xid}"))),
+            // The lower half is the id, the upper the epoch; three ids are PostgreSQL's own.
+            RecoveryTarget::Xid(xid) if *xid as u32 <= 2 => {
+                Err(self.unreachable(format!("{xid} is the id of no transaction")))
+            }
+            RecoveryTarget::Xid(xid) => Ok(Stop {
+                at: StopAt::Xid(*xid),
+                inclusive,
+                reaches: format!("transaction {xid}"),
+            }),
         }
     }
 
-    async fn stop_at_time(&self, time: Timestamp, inclusive: bool) -> Result<(StopAt, String)> {
+    fn end_of_backup(&self) -> String {
+        let (time, lsn) = (self.manifest.times.stopped_at, self.manifest.wal.stop_lsn);
+        format!("the end of the backup, {time} ({lsn})")
+    }
+
+    /// PostgreSQL notices that it is consistent only when it reads one more record. Behind a backup of an idle standby
+    /// there is none: the end of the archive is the end of the backup then.
+    async fn backup_end(&self, reaches: String) -> Result<Stop> {
+        let follows = record::meets(self.archive, self.coverage, self.manifest.wal.stop_lsn).await?;
+        let at = if follows {
+            StopAt::Immediate
+        } else {
+            StopAt::EndOfArchive
+        };
+        Ok(Stop::at(at, reaches))
+    }
+
+    fn end_of_archive(&self) -> Result<Stop> {
+        if let Some(hole) = self.coverage.first_hole(self.manifest.wal.start_lsn) {
+            return Err(Error::new(
+                code::repository::WAL_GAP,
+                format!(
+                    "the archive has a hole from {} to {}: recovery cannot pass it",
+                    hole.from, hole.to
+                ),
+            )
+            .hint(self.before_the_hole()));
+        }
+        let end = self.end.unwrap_or(self.manifest.wal.stop_lsn);
+        let latest = self.latest.map_or_else(|| "-".to_owned(), |time| time.to_string());
+        let reaches = format!("the end of the archive, at least {latest} ({end})");
+        Ok(Stop::at(StopAt::EndOfArchive, reaches))
+    }
+
+    async fn stop_at_lsn(&self, lsn: Lsn, inclusive: bool) -> Result<Stop> {
+        let stop_lsn = self.manifest.wal.stop_lsn;
+        if lsn < stop_lsn {
+            return Err(self.unreachable(format!("{lsn} lies before the end of the backup ({stop_lsn})")));
+        }
+        if record::meets(self.archive, self.coverage, lsn).await? {
+            return Ok(Stop {
+                at: StopAt::Lsn(lsn),
+                inclusive,
+                reaches: lsn.to_string(),
+            });
+        }
+        match self.end {
+            // Nothing follows on the backup, and nothing is asked for beyond its end.
+            Some(_) if lsn == stop_lsn => self.backup_end(self.end_of_backup()).await,
+            Some(end) if lsn < end => Err(self.unreachable(format!(
+                "no record begins at or behind {lsn} in the archive on timeline {}: PostgreSQL would not stop there",
+                self.timeline
+            ))),
+            _ => Err(self.unreachable(format!("{lsn} is not in the archive on timeline {}", self.timeline))),
+        }
+    }
+
+    async fn stop_at_time(&self, time: Timestamp, inclusive: bool) -> Result<Stop> {
         let stop_lsn = self.manifest.wal.stop_lsn;
         if time < self.manifest.times.stopped_at {
             return Err(self.unreachable(format!(
@@ -136,21 +208,27 @@ impl Reach<'_> {
                 self.manifest.times.stopped_at
             )));
         }
+        // PostgreSQL stops before the first transaction end that is later than an inclusive target, and before the
+        // first that is not earlier than an exclusive one. Its clock counts microseconds.
         let moment = ServerTime::from_timestamp(time);
-        match self.archive.time_covered_in(self.coverage, stop_lsn, moment).await? {
-            TimeAnswer::Reached { .. } => Ok((StopAt::Time(time), time.to_string())),
-            TimeAnswer::CoveredToEnd { last, .. } => {
-                let commit = last.filter(|commit| commit.lsn >= stop_lsn && (inclusive || commit.time < moment));
-                Ok(match commit {
-                    Some(commit) => (
-                        StopAt::Lsn(commit.lsn),
-                        format!("the last transaction before {time}, of {}", commit.time),
-                    ),
-                    None => (
-                        StopAt::Immediate,
-                        format!("{time}: nothing was committed since the backup's end"),
-                    ),
-                })
+        let wanted = if inclusive {
+            moment
+        } else {
+            ServerTime(moment.0.saturating_sub(1))
+        };
+        match self.archive.time_covered_in(self.coverage, stop_lsn, wanted).await? {
+            TimeAnswer::Reached { .. } => Ok(Stop {
+                at: StopAt::Time(time),
+                inclusive,
+                reaches: time.to_string(),
+            }),
+            TimeAnswer::CoveredToEnd { last: Some(commit), .. } => Ok(Stop::at(
+                StopAt::Lsn(commit.lsn),
+                format!("the last transaction before {time}, of {}", commit.time),
+            )),
+            TimeAnswer::CoveredToEnd { last: None, .. } => {
+                self.backup_end(format!("{time}: nothing was committed since the backup's end"))
+                    .await
             }
             TimeAnswer::NotYet { hole: Some(hole), .. } => Err(self.unreachable(format!(
                 "{time} lies behind a hole in the archive, from {} to {}",

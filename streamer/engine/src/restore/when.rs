@@ -1,7 +1,8 @@
 //! Times as people write them: `5 minutes ago`, `yesterday 9pm`, `2026-11-22 08:15 +01:00`, RFC 3339.
 //!
 //! Parsed once, against one `now` and one local zone, into one instant: a relative time that is computed twice is two
-//! different restores. What could mean two things (`CET`, `13am`) is refused.
+//! different restores. What could mean two things (`CET`, `13am`, 02:30 in the night
+//! in which the clocks are set back) is refused.
 
 use hardstorage_report::{Error, Result, code};
 use jiff::civil::{Date, DateTime, Time};
@@ -24,7 +25,7 @@ pub fn parse_time(text: &str, now: Timestamp, local: &TimeZone) -> Result<Timest
         absolute(trimmed, local)
     };
     let instant = parsed.ok_or_else(|| {
-        Error::new(code::usage::TIME, format!("{text:?} is not a time"))
+        Error::new(code::usage::TIME, format!("{text:?} is not a time, or the clock shows it twice or never"))
             .hint("write for example \"5 minutes ago\", \"yesterday 21:00\", 2026-11-22T08:15:00Z or \"2026-11-22 08:15:00+01:00\"")
     })?;
     // PostgreSQL did not exist before 1996, and year 1 is what an empty template variable becomes.
@@ -75,9 +76,15 @@ fn relative_day(lower: &str, now: Timestamp, local: &TimeZone) -> Option<Option<
         } else {
             clock_time(rest.trim())?
         };
-        local.to_timestamp(day.to_datetime(time)).ok()
+        once(local, day.to_datetime(time))
     };
     Some(resolve())
+}
+
+/// The instant of a clock time that a zone shows exactly once: in the hour that comes twice when summer time ends only
+/// an offset tells which one is meant, and the hour that is left out when it begins never was.
+fn once(zone: &TimeZone, time: DateTime) -> Option<Timestamp> {
+    zone.to_ambiguous_timestamp(time).unambiguous().ok()
 }
 
 /// `HH:MM[:SS[.frac]]`, `9pm`, `9:30am`.
@@ -125,7 +132,7 @@ fn absolute(text: &str, local: &TimeZone) -> Option<Timestamp> {
     } else {
         clock_time(&clock.to_ascii_lowercase())?
     };
-    zone.to_timestamp(DateTime::from_parts(date, time)).ok()
+    once(&zone, DateTime::from_parts(date, time))
 }
 
 fn split_zone(text: &str, local: &TimeZone) -> Option<(String, TimeZone)> {
@@ -241,6 +248,31 @@ mod tests {
         ] {
             let error = parse_time(bad, now(), &berlin()).expect_err(bad);
             assert!(error.is(code::usage::TIME), "{bad}");
+        }
+    }
+
+    #[test]
+    fn clock_times_that_come_twice_or_never_are_refused() {
+        let there = TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap();
+        let at = |text: &str| parse_time(text, "2026-10-25T10:00:00Z".parse().unwrap(), &there);
+        for bad in [
+            "2026-10-25 02:30",
+            "today 2:30am",
+            "2026-10-25 02:00",
+            "2026-03-29 02:30",
+            "2026-03-29 02:00:00",
+        ] {
+            assert!(at(bad).is_err_and(|error| error.is(code::usage::TIME)), "{bad}");
+        }
+        for (text, expected) in [
+            ("2026-10-25 01:59:59", "2026-10-24T23:59:59Z"),
+            ("today 3am", "2026-10-25T02:00:00Z"),
+            ("2026-10-25 02:30 +02:00", "2026-10-25T00:30:00Z"),
+            ("2026-10-25 02:30 +01:00", "2026-10-25T01:30:00Z"),
+            ("2026-03-29 03:00", "2026-03-29T01:00:00Z"),
+            ("yesterday", "2026-10-23T22:00:00Z"),
+        ] {
+            assert_eq!(at(text).unwrap(), expected.parse::<Timestamp>().unwrap(), "{text}");
         }
     }
 

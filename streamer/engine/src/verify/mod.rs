@@ -252,7 +252,7 @@ async fn look(
         cancel,
         progress: Some(progress),
         backup_id: Some(manifest.backup_id.clone()),
-        ..ReadOptions::default()
+        ..ReadOptions::for_store(deployment.store())
     };
     let depth = if plan.structure_only {
         VerifyDepth::Structure

@@ -1,16 +1,18 @@
 //! One connection of a stream: who answered, from where to go on, and what is written down when that WAL is gone.
+//!
+//! Every connection finds all of this out anew: an address can change its meaning, storage can be set back, and others
+//! write into the archive meanwhile.
 
 use hardstorage_replication::{Connection, StreamOptions};
 use hardstorage_report::{Error, Lsn, Result, Severity, SlotHealth, code};
-use hardstorage_repository::wal::WalArchive;
+use hardstorage_repository::wal::{ArchiveEnd, Frontier, LsnRange, Stored, WalArchive};
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::frontier::frontiers;
 use super::histories::capture_histories;
 use super::lineage::{choose_lineage, lineages};
 use super::recorder::Recorder;
-use super::route::{Leg, Route, RouteFacts, after_gap, plan_route};
+use super::route::{Leg, Route, RouteFacts, plan_route};
 use super::stream::{Ended, StopSignal, Streamer};
 use crate::preflight::{self, FindingSeverity};
 use crate::progress::ProgressMeter;
@@ -36,11 +38,19 @@ impl Streamer {
         }
         let ancestors = capture_histories(&mut connection, &archive, server.timeline, self.sink.as_ref()).await?;
         let slot_restart = self.ensure_slot(&mut connection).await?;
-        let frontiers = frontiers(&archive).await?;
+        let frontier = archive.frontier(server.timeline, slot_restart, &self.asked).await?;
+        refuse_rolled_back(&mut connection, &archive, &server).await?;
+        if let Some(frontier) = &frontier {
+            archive.confirm(&frontier.trusted).await?;
+        }
         let facts = RouteFacts {
             current: server.timeline,
             ancestors: &ancestors,
-            frontiers: &frontiers,
+            frontier: frontier.as_ref().map(|frontier| ArchiveEnd {
+                at: frontier.at,
+                timeline: frontier.timeline,
+            }),
+            newest_archived: archive.timelines().await?.into_iter().max(),
             slot_restart,
             server_flush: server.flush_lsn,
             size: server.wal_segment_size,
@@ -49,25 +59,13 @@ impl Streamer {
         let Some(leg) = route.legs.first().copied() else {
             return Ok(Ended::TimelineSwitched);
         };
-        let known = frontiers
-            .iter()
-            .find(|(timeline, _)| *timeline == leg.timeline)
-            .map_or(leg.start, |(_, end)| *end);
-        match self
-            .stream_leg(connection, &archive, &server, &route, leg, known, stop)
-            .await
-        {
-            Err(error) if error.is(code::replication::WAL_REMOVED) => {
-                self.record_gap(&archive, &facts, &leg, known, &error).await?;
-                let from = slot_restart.unwrap_or(server.flush_lsn);
-                let route = after_gap(&facts, from);
-                let Some(leg) = route.legs.first().copied() else {
-                    return Err(error);
-                };
-                let connection = self.plan.source.connect().await?;
-                self.stream_leg(connection, &archive, &server, &route, leg, leg.start, stop)
-                    .await
-            }
+        self.flowed = false;
+        match self.stream_leg(connection, &archive, &server, &route, leg, stop).await {
+            // After bytes have flowed the hole begins elsewhere: the next connection finds out where.
+            Err(error) if error.is(code::replication::WAL_REMOVED) && !self.flowed => match &frontier {
+                Some(frontier) => self.record_gap(&archive, &facts, frontier, error).await,
+                None => Err(error),
+            },
             other => other,
         }
     }
@@ -141,23 +139,21 @@ impl Streamer {
         Ok(state.and_then(|state| state.restart_lsn))
     }
 
+    /// The server has said that it no longer has what the archive lacks.
     async fn record_gap(
-        &self,
+        &mut self,
         archive: &WalArchive,
         facts: &RouteFacts<'_>,
-        leg: &Leg,
-        from: Lsn,
-        error: &Error,
-    ) -> Result<()> {
-        let to = facts
-            .slot_restart
-            .unwrap_or(facts.server_flush)
-            .segment_start(facts.size);
+        frontier: &Frontier,
+        error: Error,
+    ) -> Result<Ended> {
+        let from = frontier.at;
+        let oldest = facts.slot_restart.unwrap_or(facts.server_flush);
+        let to = frontier.ahead.unwrap_or_else(|| oldest.segment_start(facts.size));
         if to <= from {
-            return Err(Error::new(
-                code::replication::WAL_REMOVED,
-                format!("the server has removed WAL from {from} on, although its slot keeps {to}"),
-            ));
+            return Err(error.context(format!(
+                "the server has removed WAL from {from} on, although its slot keeps {oldest}"
+            )));
         }
         let evidence = json!({
             "slot": self.plan.slot,
@@ -167,22 +163,21 @@ impl Streamer {
             "answer": error.to_string(),
         });
         let reason = "the server had removed this WAL before it was streamed";
-        archive.put_gap(leg.timeline, (from, to), reason, evidence).await?;
-        self.monitor.update(|status| status.gaps += 1);
-        self.emit(Severity::Critical, "wal.gap", json!({
-            "gap_start_lsn": from,
-            "gap_end_lsn": to,
-            "gap_bytes": from.bytes_until(to),
-            "message": "WAL is lost: nothing between these positions can be recovered, and no recovery passes the gap",
-            "hint": "take a new backup now",
-        }));
-        Ok(())
+        self.asked.push(LsnRange { from, to });
+        let stored = archive.put_gap(frontier.timeline, (from, to), reason, evidence).await?;
+        if stored == Stored::Stored {
+            self.monitor.update(|status| status.gaps += 1);
+            self.emit(Severity::Critical, "wal.gap", json!({
+                "gap_start_lsn": from,
+                "gap_end_lsn": to,
+                "gap_bytes": from.bytes_until(to),
+                "message": "WAL is lost: nothing between these positions can be recovered, and no recovery passes the gap",
+                "hint": "take a new backup now",
+            }));
+        }
+        Ok(Ended::GapRecorded)
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one leg needs everything that the attempt found out"
-    )]
     async fn stream_leg(
         &mut self,
         connection: Connection,
@@ -190,7 +185,6 @@ impl Streamer {
         server: &ServerIdentity,
         route: &Route,
         leg: Leg,
-        known: Lsn,
         stop: &StopSignal,
     ) -> Result<Ended> {
         let options = StreamOptions {
@@ -198,6 +192,7 @@ impl Streamer {
             receive_timeout: self.plan.receive_timeout,
             ..StreamOptions::default()
         };
+        let recorder = Recorder::begin(archive.clone(), self.own.clone(), leg.timeline, leg.start).await?;
         let started = connection
             .start_replication(self.plan.slot.as_deref(), leg.start, leg.timeline, options)
             .await;
@@ -216,7 +211,7 @@ impl Streamer {
         let slot = self.plan.slot.is_some();
         self.monitor.update(|status| {
             status.timeline = Some(leg.timeline);
-            status.durable_lsn = Some(known.max(leg.start));
+            status.durable_lsn = Some(leg.start);
             if slot {
                 status.slot_health = SlotHealth::Active;
             }
@@ -236,11 +231,32 @@ impl Streamer {
                 "encryption": self.deployment.key().seals(),
             }),
         );
-        let recorder = Recorder::new(archive.clone(), self.writer, leg.timeline, leg.start, known);
         let backlog = leg.start.bytes_until(leg.end.unwrap_or(server.flush_lsn));
         // Below that a live line would only flicker.
         let catching_up = backlog > CATCH_UP * server.wal_segment_size.bytes();
         let meter = catching_up.then(|| ProgressMeter::new("wal.stream.progress", self.sink.clone(), Some(backlog)));
-        self.follow(stream, recorder, leg, meter, stop).await
+        self.follow(stream, recorder, server, leg, meter, stop).await
     }
+}
+
+/// A primary whose own timeline ends before what the archive has of it has lost WAL that was acknowledged: its storage was
+/// set back, or it is a copy. What it writes from now on is another history under the same name.
+async fn refuse_rolled_back(connection: &mut Connection, archive: &WalArchive, server: &ServerIdentity) -> Result<()> {
+    let archived = archive.farthest(server.timeline).await?;
+    let Some(archived) = archived.filter(|_| !server.standby) else {
+        return Ok(());
+    };
+    // Asked after the archive was looked at: other streams may have stored what was written since.
+    let now = connection.identify().await?;
+    if now.timeline == server.timeline && archived > now.flush_lsn {
+        return Err(Error::new(
+            code::repository::SPLIT_BRAIN,
+            format!(
+                "the archive has timeline {} up to {archived}, the server itself ends at {}",
+                server.timeline, now.flush_lsn
+            ),
+        )
+        .hint("the server was set back, or is a copy of the one that was archived: find out which one is alive"));
+    }
+    Ok(())
 }

@@ -3,20 +3,21 @@
 use std::time::Duration;
 
 use hardstorage_replication::{Acknowledge, ReplicationStream, StreamEvent};
-use hardstorage_report::{Error, Result, Severity, StreamPhase, code};
+use hardstorage_report::{Error, Kind, Result, Severity, StreamPhase, code};
 use hardstorage_repository::wal::ServerTime;
 use serde_json::json;
 use tokio::time::{Instant, MissedTickBehavior};
 
+use super::drain::Drain;
 use super::recorder::Recorder;
 use super::route::Leg;
 use super::stream::{Ended, StopSignal, Streamer};
 use crate::progress::ProgressMeter;
-use crate::window::recoverable_window;
+use crate::source::ServerIdentity;
 
 /// An idle archive says so this often, so that a time without any commit can be recovered to.
 const IDLE_MARK: Duration = Duration::from_secs(30);
-/// The recoverable window is computed anew so often: a backup or a rotation has moved its beginning.
+/// Whether the beginning of the recoverable window has moved is looked at so often.
 const WINDOW: Duration = Duration::from_mins(1);
 /// A server that shuts down asks again and again; one tail for each question would be a storm.
 const FLUSH_ON_DEMAND: Duration = Duration::from_millis(200);
@@ -27,6 +28,7 @@ impl Streamer {
         &mut self,
         mut stream: ReplicationStream,
         mut recorder: Recorder,
+        server: &ServerIdentity,
         leg: Leg,
         mut meter: Option<ProgressMeter>,
         stop: &StopSignal,
@@ -42,20 +44,28 @@ impl Streamer {
         let mut demanded = Instant::now();
         let mut segments = 0;
         self.tell(&recorder, &acknowledge, segment, &mut segments);
+        let mut drain: Option<Drain> = None;
         loop {
+            let drained = drain.as_ref().is_some_and(|drain| drain.is_over(recorder.received()));
+            if drained || stop.kill.is_cancelled() {
+                recorder.flush().await?;
+                self.tell(&recorder, &acknowledge, segment, &mut segments);
+                stream.stop();
+                // The position is durable; that the server did not say goodbye changes nothing.
+                if let Ok(connection) = stream.finish().await {
+                    connection.close().await;
+                }
+                return Ok(Ended::Stopped);
+            }
             tokio::select! {
                 biased;
-                () = stop.drain.cancelled() => {
+                // The next turn ends it, with what was received.
+                () = stop.kill.cancelled() => {}
+                () = stop.drain.cancelled(), if drain.is_none() => {
                     self.monitor.update(|status| status.phase = StreamPhase::Stopping);
-                    recorder.flush().await?;
-                    self.tell(&recorder, &acknowledge, segment, &mut segments);
-                    stream.stop();
-                    // The position is durable; that the server did not say goodbye changes nothing.
-                    if let Ok(connection) = stream.finish().await {
-                        connection.close().await;
-                    }
-                    return Ok(Ended::Stopped);
+                    drain = Some(Drain::begin(self.plan.source.clone(), server.system_id, leg.timeline));
                 }
+                () = changed(&mut drain), if drain.is_some() => {}
                 settled = recorder.settle(), if recorder.has_finishing() => {
                     settled?;
                     self.tell(&recorder, &acknowledge, segment, &mut segments);
@@ -73,16 +83,22 @@ impl Streamer {
                         self.tell(&recorder, &acknowledge, segment, &mut segments);
                     }
                 }
-                event = stream.next() => match event? {
+                event = stream.next() => match self.received(event, &mut recorder, &acknowledge).await? {
                     Some(StreamEvent::Data { lsn, bytes, server_end, server_time }) => {
                         let length = bytes.len() as u64;
                         recorder.push(lsn, bytes, server_end, ServerTime(server_time.0)).await?;
                         self.started = true;
+                        self.flowed = true;
                         acknowledge.set(recorder.received(), recorder.durable());
                         if let Some(catch_up) = &meter {
                             catch_up.add(length);
                             if recorder.received() >= server_end {
                                 meter = None;
+                                self.emit(
+                                    Severity::Info,
+                                    "wal.stream.caught_up",
+                                    json!({"received_lsn": recorder.received()}),
+                                );
                             }
                         }
                         self.monitor.update(|status| status.bytes_received += length);
@@ -121,19 +137,31 @@ impl Streamer {
         }
     }
 
-    /// Computes beside the stream from when to when the cluster can be recovered.
-    fn refresh_window(&self) {
-        let Some(lineage) = self.lineage else { return };
-        let (deployment, monitor) = (self.deployment.clone(), self.monitor.clone());
-        tokio::spawn(async move {
-            match recoverable_window(&deployment, lineage).await {
-                Ok(window) => monitor.update(|status| {
-                    status.recoverable_from = window.as_ref().map(|window| window.from);
-                    status.recoverable_to = status.recoverable_to.max(window.map(|window| window.to));
-                }),
-                Err(error) => tracing::warn!(%error, "the recoverable window is not known"),
+    /// What the stream gave. When it broke, what it gave before is made durable first: the server may have removed it by
+    /// the time of the next connection.
+    async fn received(
+        &self,
+        event: Result<Option<StreamEvent>>,
+        recorder: &mut Recorder,
+        acknowledge: &Acknowledge,
+    ) -> Result<Option<StreamEvent>> {
+        if let Err(broken) = &event
+            && recorder.is_behind()
+        {
+            match recorder.flush().await {
+                Ok(()) => acknowledge.set(recorder.received(), recorder.durable()),
+                // Other bytes than the archive has matter more than a broken connection.
+                Err(error) if error.kind() == Kind::Conflict => return Err(error),
+                Err(error) => tracing::warn!(%broken, %error, "what was received before the break is not stored"),
             }
-        });
+        }
+        event
+    }
+
+    fn refresh_window(&mut self) {
+        if let Some(lineage) = self.lineage {
+            self.window.refresh(&self.deployment, lineage, &self.monitor);
+        }
     }
 
     /// Tells server and status what is durable now.
@@ -147,5 +175,13 @@ impl Streamer {
         }
         self.monitor
             .durable(recorder.durable(), recorder.durable_up_to(), segment, self.now());
+    }
+}
+
+/// Waits for something new about a stop.
+async fn changed(drain: &mut Option<Drain>) {
+    match drain {
+        Some(drain) => drain.changed().await,
+        None => std::future::pending().await,
     }
 }

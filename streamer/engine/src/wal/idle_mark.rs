@@ -6,6 +6,8 @@ use hardstorage_repository::wal::{RecordFacts, ServerTime, WalArchive};
 use hardstorage_repository::{WriterId, layout};
 use hardstorage_storage::Key;
 
+use super::own_tails::OwnTails;
+
 /// The last bytes that are kept to be repeated.
 const KEPT: usize = 8192;
 
@@ -14,18 +16,17 @@ const KEPT: usize = 8192;
 pub(super) struct IdleMark {
     timeline: Timeline,
     last_bytes: Vec<u8>,
-    present: Option<Key>,
+    present: Option<(SegmentName, WriterId, Key)>,
+    own: OwnTails,
 }
 
-/// The key of a mark that a later one has replaced.
-pub(super) struct Replaced(pub(super) Option<Key>);
-
 impl IdleMark {
-    pub(super) fn new(timeline: Timeline) -> IdleMark {
+    pub(super) fn new(timeline: Timeline, own: OwnTails) -> IdleMark {
         IdleMark {
             timeline,
             last_bytes: Vec::new(),
             present: None,
+            own,
         }
     }
 
@@ -41,11 +42,11 @@ impl IdleMark {
         }
     }
 
-    /// Makes a mark durable: up to `known` of the server's clock nothing came after `end`. `None` when no byte was
+    /// Makes a mark durable: up to `known` of the server's clock nothing came after `end`. False when no byte was
     /// received that could be repeated.
-    pub(super) async fn put(&mut self, archive: &WalArchive, end: Lsn, known: ServerTime) -> Result<Option<Replaced>> {
+    pub(super) async fn put(&mut self, archive: &WalArchive, end: Lsn, known: ServerTime) -> Result<bool> {
         if self.last_bytes.is_empty() {
-            return Ok(None);
+            return Ok(false);
         }
         let size = archive.segment_size();
         // The last byte that was written, not the first that will be: at a border they lie in different segments.
@@ -66,11 +67,18 @@ impl IdleMark {
             end,
             &streamer,
         );
-        Ok(Some(Replaced(self.present.replace(key))))
+        self.own.wrote(segment, streamer, Some(known));
+        if let Some((segment, streamer, key)) = self.present.replace((segment, streamer, key)) {
+            archive.deployment().store().delete(&key).await?;
+            self.own.forget(segment, streamer);
+        }
+        Ok(true)
     }
 
     /// The key of the present mark, which is no longer ours to remember.
     pub(super) fn forget(&mut self) -> Option<Key> {
-        self.present.take()
+        let (segment, streamer, key) = self.present.take()?;
+        self.own.forget(segment, streamer);
+        Some(key)
     }
 }

@@ -4,13 +4,15 @@
 //! - `durable()` never covers a byte whose object, name included, is not durable in the repository; it advances in
 //!   order, so a later segment that is stored first counts for nothing until the earlier one is.
 //! - A segment that is complete is stored while the next one fills; at most [`FINISHING`] wait at a time.
+//! - A leg begins at a segment's start, with nothing durable: what the archive holds of that segment may come from
+//!   another server. So the first tail repeats it, and is compared with it before anything is acknowledged.
 //! - The bytes of the unfinished segment are made durable as a tail by [`Recorder::flush`]; a finished segment replaces
 //!   its tails, and removing those is never part of an acknowledgement.
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use hardstorage_report::{Error, Lsn, Result, SegmentName, SegmentSize, Timeline, code};
+use hardstorage_report::{Error, Kind, Lsn, Result, SegmentName, SegmentSize, Timeline, code};
 use hardstorage_repository::WriterId;
 use hardstorage_repository::wal::{RecordFacts, SegmentBuilder, ServerTime, TailWriter, WalArchive};
 use tokio::sync::oneshot;
@@ -18,6 +20,7 @@ use tokio::task::JoinHandle;
 
 use super::assembler::{Assembler, Piece};
 use super::idle_mark::IdleMark;
+use super::own_tails::OwnTails;
 use crate::records::FactsCollector;
 
 /// Complete segments that are being stored while the next one fills.
@@ -48,7 +51,9 @@ struct OpenSegment {
 /// Records one leg.
 pub struct Recorder {
     archive: WalArchive,
+    /// Of this leg alone: tails of any other are compared.
     streamer: WriterId,
+    own: OwnTails,
     timeline: Timeline,
     assembler: Assembler,
     collector: FactsCollector,
@@ -62,6 +67,8 @@ pub struct Recorder {
     complete_up_to: Option<ServerTime>,
     /// The same, of what is durable.
     marked_up_to: Option<ServerTime>,
+    /// The same, of what is durable in tails that are no marks.
+    tailed_up_to: Option<ServerTime>,
     mark: IdleMark,
     buffer: Vec<u8>,
 }
@@ -76,26 +83,27 @@ impl std::fmt::Debug for Recorder {
 }
 
 impl Recorder {
-    /// Begins at the start of a segment. `durable` is the end of what the archive already has of this timeline; what
-    /// lies before it is compared, not stored again.
-    pub fn new(archive: WalArchive, streamer: WriterId, timeline: Timeline, start: Lsn, durable: Lsn) -> Recorder {
+    /// Begins at the start of a segment. Nothing counts as durable yet.
+    pub async fn begin(archive: WalArchive, own: OwnTails, timeline: Timeline, start: Lsn) -> Result<Recorder> {
         let size = archive.segment_size();
-        Recorder {
-            streamer,
+        Ok(Recorder {
+            streamer: WriterId::new(archive.deployment().surroundings().random()?),
             timeline,
             assembler: Assembler::new(timeline, start, size),
-            collector: FactsCollector::new(start, size),
+            collector: collector_at(&archive, timeline, start).await?,
             open: None,
             finishing: VecDeque::new(),
             last_finished: None,
-            durable: durable.max(start),
+            durable: start,
             stored: Stored::default(),
             complete_up_to: None,
             marked_up_to: None,
-            mark: IdleMark::new(timeline),
+            tailed_up_to: None,
+            mark: IdleMark::new(timeline, own.clone()),
+            own,
             buffer: Vec::new(),
             archive,
-        }
+        })
     }
 
     /// End of what was received.
@@ -154,7 +162,6 @@ impl Recorder {
             self.complete_up_to = self.complete_up_to.max(Some(server_time));
         }
         self.mark.remember(&piece.bytes);
-        let durable = self.durable;
         let open = if let Some(open) = &mut self.open {
             open
         } else {
@@ -166,23 +173,14 @@ impl Recorder {
                 name: piece.segment,
                 facts: RecordFacts::default(),
                 unflushed,
-                unflushed_from: piece.lsn.max(durable),
+                unflushed_from: piece.lsn,
                 unflushed_facts: RecordFacts::default(),
             })
         };
         open.builder.append(piece.lsn, &piece.bytes).await?;
         open.facts.join(&facts);
         open.unflushed_facts.join(&facts);
-        // What an earlier stream made durable already is not put into a tail again.
-        let known = open
-            .unflushed_from
-            .0
-            .saturating_sub(piece.lsn.0)
-            .min(piece.bytes.len() as u64) as usize;
-        if open.unflushed.is_empty() {
-            open.unflushed_from = piece.lsn.add(known as u64).max(open.unflushed_from);
-        }
-        open.unflushed.extend_from_slice(&piece.bytes[known..]);
+        open.unflushed.extend_from_slice(&piece.bytes);
         if piece.completes {
             self.complete().await
         } else if self
@@ -250,6 +248,7 @@ impl Recorder {
         self.durable = self.durable.max(end);
         self.stored.segments += 1;
         let mark = self.mark.forget();
+        self.own.finished(name);
         let (archive, streamer) = (self.archive.clone(), self.streamer);
         tokio::spawn(async move {
             let removed = async {
@@ -281,18 +280,38 @@ impl Recorder {
             let end = open.tails.put(open.unflushed_from, &open.unflushed, facts).await?;
             open.unflushed.clear();
             open.unflushed_from = end;
+            self.own.wrote(open.name, self.streamer, known);
             self.durable = self.durable.max(end);
             self.marked_up_to = known;
+            self.tailed_up_to = known;
         }
         Ok(())
     }
 
-    /// Housekeeping that must not stand in front of an acknowledgement: many tails become one.
+    /// Housekeeping that must not stand in front of an acknowledgement: many tails become one, and what earlier
+    /// connections of this process left goes when a tail of this one repeats it and says as much.
     pub async fn tidy(&mut self) -> Result<()> {
-        if let Some(open) = &mut self.open
-            && open.tails.consolidate().await?
-        {
+        let Some(open) = &mut self.open else { return Ok(()) };
+        if open.tails.consolidate().await? {
             open.tails.drop_replaced().await?;
+        }
+        let earlier = self.own.earlier(open.name, self.streamer, self.tailed_up_to);
+        if earlier.is_empty() {
+            return Ok(());
+        }
+        let spans = self.archive.list_tails(open.name).await?;
+        for writer in earlier {
+            let mut left = 0;
+            for span in spans.iter().filter(|span| span.streamer == writer) {
+                if span.to <= self.durable {
+                    self.archive.drop_tail(open.name, *span).await?;
+                } else {
+                    left += 1;
+                }
+            }
+            if left == 0 {
+                self.own.forget(open.name, writer);
+            }
         }
         Ok(())
     }
@@ -304,13 +323,43 @@ impl Recorder {
             return Ok(false);
         };
         let end = self.received();
-        let Some(replaced) = self.mark.put(&self.archive, end, known).await? else {
+        if !self.mark.put(&self.archive, end, known).await? {
             return Ok(false);
-        };
-        self.marked_up_to = self.complete_up_to;
-        if let Some(key) = replaced.0 {
-            self.archive.deployment().store().delete(&key).await?;
         }
+        self.marked_up_to = self.complete_up_to;
         Ok(true)
     }
+}
+
+/// Begins to look into the WAL at a segment's start. The record that crosses into the segment ends there, and its facts
+/// belong there: its beginning is taken from the segment before, if the archive has it.
+async fn collector_at(archive: &WalArchive, timeline: Timeline, start: Lsn) -> Result<FactsCollector> {
+    let size = archive.segment_size();
+    let fresh = || FactsCollector::new(start, size);
+    let Some(last) = start.0.checked_sub(1).map(Lsn) else {
+        return Ok(fresh());
+    };
+    let before = archive.ancestry().await?.segment_for(timeline, last, size)?;
+    match crossing_record(archive, before).await {
+        Ok(found) => Ok(found.unwrap_or_else(fresh)),
+        // A damaged segment costs the knowledge of one record, not the stream.
+        Err(error) if error.kind() == Kind::Verify => {
+            tracing::warn!(segment = %before, %error, "the record that crosses into the next segment cannot be read");
+            Ok(fresh())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+async fn crossing_record(archive: &WalArchive, before: SegmentName) -> Result<Option<FactsCollector>> {
+    let Some(mut end) = archive.segment_end(before).await? else {
+        return Ok(None);
+    };
+    let mut collector = FactsCollector::new(end.position(), archive.segment_size());
+    while let Some(bytes) = end.next().await? {
+        collector.push(&bytes);
+    }
+    // What ends in the segment before is told there.
+    collector.take();
+    Ok(Some(collector))
 }

@@ -6,6 +6,7 @@
 //! switch point, so that this segment comes to lie on both timelines: recovery reads it from the newer.
 
 use hardstorage_report::{Error, Lsn, Result, SegmentSize, Timeline, code};
+use hardstorage_repository::wal::ArchiveEnd;
 use serde::Serialize;
 
 /// A timeline that the server descends from, and where it was left.
@@ -37,7 +38,7 @@ pub enum ResumeStrategy {
     ResumeFromRepo,
     /// The archive ends on an ancestor.
     ResumeAcrossTimelines,
-    /// The archive is empty: from the slot's restart position.
+    /// The archive has nothing before it: from the slot's restart position.
     FreshSlotRestartLsn,
     /// The archive is empty and there is no slot: from where the server is.
     FreshCurrent,
@@ -61,8 +62,11 @@ pub struct RouteFacts<'a> {
     pub current: Timeline,
     /// Its ancestors, oldest first.
     pub ancestors: &'a [Ancestor],
-    /// The end of what the archive has of a timeline: durable segments and tails.
-    pub frontiers: &'a [(Timeline, Lsn)],
+    /// The first byte that the archive lacks on this line of descent, and the timeline of what lies before it; none
+    /// when it has nothing that a stream could go on from.
+    pub frontier: Option<ArchiveEnd>,
+    /// The newest timeline that the archive has WAL of.
+    pub newest_archived: Option<Timeline>,
     /// The slot's restart position, when there is a slot that has one.
     pub slot_restart: Option<Lsn>,
     /// How far the server has flushed.
@@ -74,72 +78,22 @@ pub struct RouteFacts<'a> {
 /// Finds the way.
 pub fn plan_route(facts: &RouteFacts<'_>) -> Result<Route> {
     refuse_dead_branch(facts)?;
-    let frontier = |timeline: Timeline| {
-        facts
-            .frontiers
-            .iter()
-            .find(|(known, _)| *known == timeline)
-            .map(|(_, end)| *end)
-    };
-    if let Some(end) = frontier(facts.current) {
-        let legs = vec![Leg {
-            timeline: facts.current,
-            start: end.segment_start(facts.size),
-            end: None,
-        }];
-        return Ok(Route {
-            legs,
-            strategy: ResumeStrategy::ResumeFromRepo,
-            frontier: Some(end),
-        });
-    }
-    // The youngest ancestor that the archive knows; everything after it is still to be streamed.
-    for (index, ancestor) in facts.ancestors.iter().enumerate().rev() {
-        let Some(archived) = frontier(ancestor.timeline) else {
-            continue;
-        };
-        let mut legs = Vec::new();
-        // Past its switch point an old timeline is a dead branch: what the old primary archived there counts for nothing.
-        if archived < ancestor.switch {
-            legs.push(Leg {
-                timeline: ancestor.timeline,
-                start: archived.segment_start(facts.size),
-                end: Some(ancestor.switch),
-            });
-        }
-        let mut start = ancestor.switch.segment_start(facts.size);
-        for younger in &facts.ancestors[index + 1..] {
-            legs.push(Leg {
-                timeline: younger.timeline,
-                start,
-                end: Some(younger.switch),
-            });
-            start = younger.switch.segment_start(facts.size);
-        }
-        legs.push(Leg {
-            timeline: facts.current,
-            start,
-            end: None,
-        });
-        return Ok(Route {
-            legs,
-            strategy: ResumeStrategy::ResumeAcrossTimelines,
-            frontier: Some(archived.min(ancestor.switch)),
-        });
-    }
-    let (from, strategy) = match facts.slot_restart {
-        Some(restart) => (restart, ResumeStrategy::FreshSlotRestartLsn),
-        None => (facts.server_flush, ResumeStrategy::FreshCurrent),
+    let (from, strategy) = match (facts.frontier, facts.slot_restart) {
+        (Some(end), _) if end.timeline == facts.current => (end.at, ResumeStrategy::ResumeFromRepo),
+        (Some(end), _) => (end.at, ResumeStrategy::ResumeAcrossTimelines),
+        (None, Some(restart)) => (restart, ResumeStrategy::FreshSlotRestartLsn),
+        (None, None) => (facts.server_flush, ResumeStrategy::FreshCurrent),
     };
     Ok(Route {
-        legs: fresh_legs(facts, from),
+        legs: legs_from(facts, from),
         strategy,
-        frontier: None,
+        frontier: facts.frontier.map(|end| end.at),
     })
 }
 
-/// A fresh stream may begin on an ancestor: a slot on a standby that was promoted keeps WAL from before the switch.
-fn fresh_legs(facts: &RouteFacts<'_>, from: Lsn) -> Vec<Leg> {
+/// Every ancestor that was left behind the position, up to its switch point, then the current timeline. A fresh stream
+/// too may begin on an ancestor: a slot on a standby that was promoted keeps WAL from before the switch.
+fn legs_from(facts: &RouteFacts<'_>, from: Lsn) -> Vec<Leg> {
     let mut legs = Vec::new();
     let mut start = from.segment_start(facts.size);
     for ancestor in facts.ancestors.iter().filter(|ancestor| ancestor.switch > from) {
@@ -158,20 +112,10 @@ fn fresh_legs(facts: &RouteFacts<'_>, from: Lsn) -> Vec<Leg> {
     legs
 }
 
-/// The way that begins at the slot's restart position because what lies before is gone from the server.
-pub fn after_gap(facts: &RouteFacts<'_>, from: Lsn) -> Route {
-    Route {
-        legs: fresh_legs(facts, from),
-        strategy: ResumeStrategy::FreshSlotRestartLsn,
-        frontier: None,
-    }
-}
-
 /// An archive that knows a timeline which the server neither is on nor descends from, and which is younger, has seen a
 /// promotion that this server has not: it is a demoted or stale node.
 fn refuse_dead_branch(facts: &RouteFacts<'_>) -> Result<()> {
-    let newest = facts.frontiers.iter().map(|(timeline, _)| *timeline).max();
-    match newest {
+    match facts.newest_archived {
         Some(newest) if newest > facts.current => Err(Error::new(
             code::repository::SPLIT_BRAIN,
             format!(
@@ -190,16 +134,16 @@ mod tests {
 
     const MIB16: u64 = 16 << 20;
 
-    fn facts<'a>(
-        current: u32,
-        ancestors: &'a [Ancestor],
-        frontiers: &'a [(Timeline, Lsn)],
-        slot: Option<Lsn>,
-    ) -> RouteFacts<'a> {
+    fn facts(current: u32, ancestors: &[Ancestor], frontier: Option<(u32, u64)>, slot: Option<Lsn>) -> RouteFacts<'_> {
+        let frontier = frontier.map(|(timeline, at)| ArchiveEnd {
+            at: Lsn(at),
+            timeline: Timeline(timeline),
+        });
         RouteFacts {
             current: Timeline(current),
             ancestors,
-            frontiers,
+            frontier,
+            newest_archived: frontier.map(|end| end.timeline),
             slot_restart: slot,
             server_flush: Lsn(20 * MIB16 + 5),
             size: SegmentSize::DEFAULT,
@@ -223,8 +167,7 @@ mod tests {
 
     #[test]
     fn the_same_timeline_goes_on_at_the_segment_of_its_end() {
-        let frontiers = [(Timeline(1), Lsn(7 * MIB16 + 99))];
-        let route = plan_route(&facts(1, &[], &frontiers, Some(Lsn(MIB16)))).unwrap();
+        let route = plan_route(&facts(1, &[], Some((1, 7 * MIB16 + 99)), Some(Lsn(MIB16)))).unwrap();
         assert_eq!(legs(&route), [(1, 7 * MIB16, None)]);
         assert_eq!(route.strategy, ResumeStrategy::ResumeFromRepo);
     }
@@ -232,8 +175,7 @@ mod tests {
     #[test]
     fn an_archive_that_is_behind_the_switch_asks_the_old_timeline_first() {
         let ancestors = [ancestor(1, 8 * MIB16 + 100)];
-        let frontiers = [(Timeline(1), Lsn(5 * MIB16))];
-        let route = plan_route(&facts(2, &ancestors, &frontiers, None)).unwrap();
+        let route = plan_route(&facts(2, &ancestors, Some((1, 5 * MIB16)), None)).unwrap();
         assert_eq!(
             legs(&route),
             [(1, 5 * MIB16, Some(8 * MIB16 + 100)), (2, 8 * MIB16, None)]
@@ -243,9 +185,10 @@ mod tests {
     #[test]
     fn an_archive_past_the_switch_takes_the_switch_segment_again_on_the_new_timeline() {
         let ancestors = [ancestor(1, 8 * MIB16 + 100)];
-        let frontiers = [(Timeline(1), Lsn(11 * MIB16))];
-        let route = plan_route(&facts(2, &ancestors, &frontiers, None)).unwrap();
+        // What lies behind the switch on the old timeline counts for nothing: the frontier is the switch.
+        let route = plan_route(&facts(2, &ancestors, Some((1, 8 * MIB16 + 100)), None)).unwrap();
         assert_eq!(legs(&route), [(2, 8 * MIB16, None)]);
+        assert_eq!(route.strategy, ResumeStrategy::ResumeAcrossTimelines);
         assert_eq!(route.frontier, Some(Lsn(8 * MIB16 + 100)));
     }
 
@@ -256,8 +199,7 @@ mod tests {
             ancestor(10, 9 * MIB16 + 1),
             ancestor(11, 9 * MIB16 + 500),
         ];
-        let frontiers = [(Timeline(9), Lsn(6 * MIB16))];
-        let route = plan_route(&facts(12, &ancestors, &frontiers, None)).unwrap();
+        let route = plan_route(&facts(12, &ancestors, Some((9, 6 * MIB16)), None)).unwrap();
         assert_eq!(
             legs(&route),
             [
@@ -271,31 +213,33 @@ mod tests {
 
     #[test]
     fn fresh_begins_at_the_slot_aligned_down() {
-        let route = plan_route(&facts(1, &[], &[], Some(Lsn(3 * MIB16 + 77)))).unwrap();
+        let route = plan_route(&facts(1, &[], None, Some(Lsn(3 * MIB16 + 77)))).unwrap();
         assert_eq!(legs(&route), [(1, 3 * MIB16, None)]);
         let ancestors = [ancestor(1, 8 * MIB16 + 100)];
-        let slot_on_ancestor = plan_route(&facts(2, &ancestors, &[], Some(Lsn(7 * MIB16 + 77)))).unwrap();
+        let slot_on_ancestor = plan_route(&facts(2, &ancestors, None, Some(Lsn(7 * MIB16 + 77)))).unwrap();
         assert_eq!(
             legs(&slot_on_ancestor),
             [(1, 7 * MIB16, Some(8 * MIB16 + 100)), (2, 8 * MIB16, None)]
         );
-        let no_slot = plan_route(&facts(2, &ancestors, &[], None)).unwrap();
+        let no_slot = plan_route(&facts(2, &ancestors, None, None)).unwrap();
         assert_eq!(legs(&no_slot), [(2, 20 * MIB16, None)]);
         assert_eq!(no_slot.strategy, ResumeStrategy::FreshCurrent);
     }
 
     #[test]
     fn a_stale_node_is_refused() {
-        let frontiers = [(Timeline(1), Lsn(5 * MIB16)), (Timeline(2), Lsn(6 * MIB16))];
-        let error = plan_route(&facts(1, &[], &frontiers, None)).unwrap_err();
+        let stale = RouteFacts {
+            newest_archived: Some(Timeline(2)),
+            ..facts(1, &[], Some((1, 5 * MIB16)), None)
+        };
+        let error = plan_route(&stale).unwrap_err();
         assert!(error.is(code::repository::SPLIT_BRAIN));
     }
 
     #[test]
     fn a_switch_exactly_at_a_boundary_and_at_the_frontier() {
         let ancestors = [ancestor(1, 8 * MIB16)];
-        let frontiers = [(Timeline(1), Lsn(8 * MIB16))];
-        let route = plan_route(&facts(2, &ancestors, &frontiers, None)).unwrap();
+        let route = plan_route(&facts(2, &ancestors, Some((1, 8 * MIB16)), None)).unwrap();
         assert_eq!(legs(&route), [(2, 8 * MIB16, None)]);
     }
 }

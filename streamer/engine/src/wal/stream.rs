@@ -10,7 +10,8 @@ use hardstorage_report::{
     DeploymentName, Error, Event, EventSink, Kind, Lsn, Result, Severity, SlotHealth, StreamPhase, SystemId, Timeline,
     code,
 };
-use hardstorage_repository::{Deployment, Lineage, WriterId};
+use hardstorage_repository::wal::LsnRange;
+use hardstorage_repository::{Deployment, Lineage};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::json;
@@ -18,6 +19,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::monitor::Monitor;
+use super::own_tails::OwnTails;
+use super::window_watch::WindowWatch;
 use crate::source::Source;
 
 /// How a stream is run.
@@ -50,9 +53,9 @@ pub struct StreamPlan {
 /// How a stream is told to end.
 #[derive(Debug, Clone, Default)]
 pub struct StopSignal {
-    /// Make everything durable, then end.
+    /// Take what the server has committed until now, make it durable, then end.
     pub drain: CancellationToken,
-    /// End now.
+    /// Take nothing more, and end as soon as what was received is durable; without it when that takes long.
     pub kill: CancellationToken,
 }
 
@@ -93,12 +96,16 @@ pub(super) enum Ended {
     Stopped,
     /// The timeline did: look again, at once.
     TimelineSwitched,
+    /// What was asked for is gone, and that is recorded: look again, at once.
+    GapRecorded,
     /// The server did.
     ServerStopped,
 }
 
 /// How long a first attempt waits for a slot whose holder may just have died.
 const SLOT_GRACE: Duration = Duration::from_secs(5);
+/// So long a store may take to keep what was received when the stream was told twice to end.
+const LAST_FLUSH: Duration = Duration::from_secs(5);
 /// A connection that lived for so long was a good one: the backoff begins anew.
 const HEALTHY: Duration = Duration::from_secs(5);
 
@@ -116,10 +123,13 @@ pub async fn run_stream(
         plan: plan.clone(),
         sink,
         monitor,
-        writer: WriterId::new(surroundings.random()?),
+        own: OwnTails::default(),
+        asked: Vec::new(),
+        window: WindowWatch::default(),
         attempt: 0,
         lineage: None,
         started: false,
+        flowed: false,
         slot_wanted_since: None,
     };
     streamer.monitor.update(|status| {
@@ -168,11 +178,16 @@ pub(super) struct Streamer {
     pub(super) plan: StreamPlan,
     pub(super) sink: Arc<dyn EventSink>,
     pub(super) monitor: Arc<Monitor>,
-    pub(super) writer: WriterId,
+    pub(super) own: OwnTails,
+    /// Holes that a server of this process was asked for in vain.
+    pub(super) asked: Vec<LsnRange>,
+    pub(super) window: WindowWatch,
     pub(super) attempt: u64,
     pub(super) lineage: Option<Lineage>,
     /// Whether bytes ever flowed.
     pub(super) started: bool,
+    /// Whether bytes flowed on this connection.
+    pub(super) flowed: bool,
     pub(super) slot_wanted_since: Option<Instant>,
 }
 
@@ -195,12 +210,13 @@ impl Streamer {
             let began = Instant::now();
             let ended = tokio::select! {
                 biased;
-                () = stop.kill.cancelled() => return Ok(()),
                 ended = self.attempt(stop) => ended,
+                () = killed(stop) => return Ok(()),
             };
             let (reason, error) = match ended {
                 Ok(Ended::Stopped) => return Ok(()),
-                Ok(Ended::TimelineSwitched) => continue,
+                Ok(Ended::TimelineSwitched | Ended::GapRecorded) if stop.drain.is_cancelled() => return Ok(()),
+                Ok(Ended::TimelineSwitched | Ended::GapRecorded) => continue,
                 Ok(Ended::ServerStopped) => ("server_stopped", None),
                 Err(error) => {
                     self.monitor.failed(&error);
@@ -273,4 +289,10 @@ impl Streamer {
         );
         !self.started && needs_a_person
     }
+}
+
+/// Returns when there is no time left.
+async fn killed(stop: &StopSignal) {
+    stop.kill.cancelled().await;
+    tokio::time::sleep(LAST_FLUSH).await;
 }

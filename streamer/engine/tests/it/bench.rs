@@ -164,12 +164,16 @@ impl Bench {
         if let Some(postgres) = postgres {
             files.insert("backup_manifest", postgres);
         }
+        let key = |path: &str| EntryKey {
+            tablespace: 0,
+            path: path.as_bytes().to_vec(),
+        };
+        for path in ["base", "base/5", "global"] {
+            writer.add_directory(key(path), 0o700, 1_780_000_000).await.unwrap();
+        }
         for (path, bytes) in files {
             let meta = FileMeta {
-                key: EntryKey {
-                    tablespace: 0,
-                    path: path.as_bytes().to_vec(),
-                },
+                key: key(path),
                 size: bytes.len() as u64,
                 mode: 0o600,
                 mtime: 1_780_000_000,

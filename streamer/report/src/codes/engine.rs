@@ -6,6 +6,7 @@ super::codes! {
     NOT_CONTIGUOUS = "replication.not_contiguous", 1, "The WAL stream does not go on where it ended.", "the stream reconnects and asks again";
     BACKUP_RUNNING = "conflict.backup_in_progress", 7, "Another backup of this deployment is running.", "wait for it, or use --allow-concurrent";
     BACKUP_INCOMPLETE = "backup.incomplete", 1, "The WAL that makes the backup consistent could not be stored.", "check that the slot still has it, and run the backup again";
+    COMMIT_UNCERTAIN = "backup.commit_uncertain", 1, "The backup may be committed, or may not be durable.", "`pg_hardstorage list` shows whether it is there; take another one when in doubt";
     PAGES_DAMAGED = "verify.pages_damaged", 9, "The server found damaged pages in its own files.", "the backup is kept and marked; check the disks of the server";
     TARGET_NOT_EMPTY = "conflict.target_not_empty", 7, "The restore target holds files already.", "choose an empty directory";
     TARGET_RUNNING = "conflict.target_running", 7, "A PostgreSQL server runs in the restore target.", "stop it, or choose another directory";

@@ -9,8 +9,8 @@ super::codes! {
     VERSION = "preflight.postgres_version", 4, "The server's version is not supported.", "PostgreSQL 15 to 18 are supported";
     PROTOCOL = "replication.protocol", 1, "The server sent something that the protocol does not allow.", "please report it with the message and the server's version";
     SERVER = "replication.server_error", 1, "The server answered with an error.", "the message is the server's own";
-    SLOTS_FULL = "preflight.no_free_slot", 4, "The server has no free replication slot.", "raise max_replication_slots, or drop a slot that nobody uses";
-    SENDERS_FULL = "preflight.no_free_walsender", 4, "The server has no free walsender.", "raise max_wal_senders";
+    SLOTS_FULL = "preflight.no_free_slot", 4, "The server has no free replication slot.", "drop a slot that nobody uses, or raise max_replication_slots and restart PostgreSQL";
+    SENDERS_FULL = "preflight.no_free_walsender", 4, "The server has no free walsender.", "raise max_wal_senders, set wal_level = replica where it is minimal, and restart PostgreSQL";
     SLOT_IN_USE = "conflict.slot_in_use", 7, "Another process streams from this slot.", "stop it, or use --wait";
     SLOT_EXISTS = "conflict.slot_exists", 7, "A replication slot of this name exists already.", "use it, or choose another name";
     SLOT_UNUSABLE = "conflict.slot_unusable", 7, "The replication slot was invalidated by the server, or is a logical one.", "drop it and let `pg_hardstorage wal stream` create it again; a gap is recorded";

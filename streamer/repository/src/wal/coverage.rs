@@ -5,13 +5,13 @@
 //! the old copy only where the new one is absent, and then replay a branch that is dead). Tails count where `fetch` would
 //! assemble them: at the end of what a timeline has, up to a recorded gap, or where they hold a whole segment.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use hardstorage_report::{Lsn, Result, SegmentName, SegmentSize, Timeline};
 
 use super::WalArchive;
 use super::ancestry::Branch;
-use super::assemble::reach;
+use super::inventory::Inventory;
 
 /// A stretch of WAL: `from` is in it, `to` is the first byte behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -51,62 +51,6 @@ pub struct Coverage {
     pub pieces: Vec<Piece>,
 }
 
-/// What is stored on one timeline.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Inventory {
-    pub segments: BTreeSet<Lsn>,
-    /// By segment: what its tails hold without a hole from its first byte on, and the first byte behind a hole.
-    pub tails: BTreeMap<Lsn, (LsnRange, Option<Lsn>)>,
-    /// The first lost byte of every recorded gap.
-    pub lost: BTreeSet<Lsn>,
-}
-
-impl Inventory {
-    /// Whether anything of this timeline lies in the segment at `start` or behind it.
-    fn has_from(&self, start: Lsn) -> bool {
-        self.segments.range(start..).next().is_some() || self.tails.range(start..).next().is_some()
-    }
-
-    /// The pieces in a window, as far as recovery can read them.
-    fn pieces(&self, timeline: Timeline, window: LsnRange, size: SegmentSize, out: &mut Vec<Piece>) {
-        let bytes = size.bytes();
-        let mut add = |start: Lsn, range: LsnRange, source| {
-            let range = LsnRange {
-                from: range.from.max(window.from),
-                to: range.to.min(window.to),
-            };
-            if range.from < range.to {
-                out.push(Piece {
-                    range,
-                    segment: SegmentName::containing(timeline, start, size),
-                    source,
-                });
-            }
-        };
-        // The window may begin within a segment.
-        let first = window.from.segment_start(size);
-        let starts: BTreeSet<Lsn> = self
-            .segments
-            .range(first..window.to)
-            .chain(self.tails.range(first..window.to).map(|(start, _)| start))
-            .copied()
-            .collect();
-        for start in starts {
-            let end = start.add(bytes);
-            if self.segments.contains(&start) {
-                add(start, LsnRange { from: start, to: end }, PieceSource::Segment);
-            } else if let Some((range, beyond)) = self.tails.get(&start) {
-                let whole = range.from == start && range.to == end;
-                let ends = !self.has_from(end) || self.lost.contains(&range.to);
-                let last = range.from == start && beyond.is_none() && ends;
-                if whole || last {
-                    add(start, *range, PieceSource::Tails);
-                }
-            }
-        }
-    }
-}
-
 impl Coverage {
     /// Computes it from the branches that lead to the timeline and what each of them has in store.
     pub(super) fn compute(
@@ -139,14 +83,14 @@ impl Coverage {
 
     /// The covered ranges, as long as they can be.
     pub fn ranges(&self) -> Vec<LsnRange> {
-        let mut ranges: Vec<LsnRange> = Vec::new();
-        for piece in &self.pieces {
-            match ranges.last_mut() {
-                Some(last) if last.to >= piece.range.from => last.to = last.to.max(piece.range.to),
-                _ => ranges.push(piece.range),
-            }
-        }
-        ranges
+        joined(&self.pieces)
+    }
+
+    /// Whether a part of a range is a hole: not covered, although something before it is. What lies before everything
+    /// that is covered is no hole: the archive begins behind it.
+    pub fn lacks(&self, range: LsnRange) -> bool {
+        let begins = self.pieces.first().map(|piece| piece.range.from);
+        begins.is_some_and(|begin| !self.is_covered(range.from.max(begin), range.to))
     }
 
     /// Whether every byte from `from` to before `to` is there.
@@ -200,6 +144,18 @@ impl Coverage {
     }
 }
 
+/// The ranges that pieces in order hold together.
+pub(super) fn joined(pieces: &[Piece]) -> Vec<LsnRange> {
+    let mut ranges: Vec<LsnRange> = Vec::new();
+    for piece in pieces {
+        match ranges.last_mut() {
+            Some(last) if last.to >= piece.range.from => last.to = last.to.max(piece.range.to),
+            _ => ranges.push(piece.range),
+        }
+    }
+    ranges
+}
+
 impl WalArchive {
     /// What is archived of the history of a timeline, from the segment with the byte `from` on. Lists names only.
     pub async fn coverage(&self, timeline: Timeline, from: Lsn) -> Result<Coverage> {
@@ -212,39 +168,14 @@ impl WalArchive {
             {
                 continue;
             }
-            stored.insert(branch.timeline, self.inventory(branch.timeline, from).await?);
+            let mut inventory = self.inventory(branch.timeline, from).await?;
+            // A gap makes a difference only to tails.
+            if !inventory.tails.is_empty() {
+                inventory.lost = self.lost_from(branch.timeline).await?;
+            }
+            stored.insert(branch.timeline, inventory);
         }
         Ok(Coverage::compute(timeline, &chain, self.segment_size(), &stored))
-    }
-
-    async fn inventory(&self, timeline: Timeline, from: Lsn) -> Result<Inventory> {
-        let size = self.segment_size();
-        let first = from.segment_start(size);
-        let before = first
-            .0
-            .checked_sub(size.bytes())
-            .map(|start| SegmentName::containing(timeline, Lsn(start), size));
-        // Tails first: a segment that is finished in between is then seen as finished.
-        let mut tails = BTreeMap::new();
-        for segment in self.segments_with_tails(timeline).await? {
-            let start = self.start_of(segment)?;
-            if start < first {
-                continue;
-            }
-            let spans = self.list_tails(segment).await?;
-            if let Some(reached) = reach(spans.iter().map(|span| (span.from, span.to))) {
-                tails.insert(start, reached);
-            }
-        }
-        let names = self.list_segments(timeline, before).await?;
-        let segments = names.iter().filter_map(|name| name.start(size)).collect();
-        // A gap makes a difference only to tails.
-        let lost = if tails.is_empty() {
-            BTreeSet::new()
-        } else {
-            self.lost_from(timeline).await?
-        };
-        Ok(Inventory { segments, tails, lost })
     }
 
     /// Whether every byte from `from` to before `to` is archived on the way to a timeline.

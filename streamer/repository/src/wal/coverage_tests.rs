@@ -1,5 +1,7 @@
 //! Coverage as a pure function of names. Segments of 1 MiB: segment `n` begins at `n << 20`.
 
+use std::collections::BTreeSet;
+
 use super::*;
 
 const MIB: u64 = 1 << 20;

@@ -1,6 +1,7 @@
 //! Gap records: WAL that is known to be lost, with the evidence. They explain a hole; that there is one is always
 //! computed from what is stored. Where a gap begins in the middle of a segment, its record is also the proof that the
-//! tails before it will never go on: recovery may end there.
+//! tails before it will never go on: recovery may end there. A gap that was filled later is none any more; consumers ask
+//! [`WalArchive::open_gaps`].
 
 use std::collections::BTreeSet;
 
@@ -10,6 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::WalArchive;
+use super::coverage::{Coverage, LsnRange};
 use super::segments::Stored;
 use crate::listing::Objects;
 use crate::{EnvelopeKind, Lineage, layout, open_envelope, seal_envelope};
@@ -33,6 +35,22 @@ pub struct GapRecord {
     pub reason: String,
     /// The facts: slot, server's answer, positions.
     pub evidence: serde_json::Value,
+}
+
+impl GapRecord {
+    /// What is lost.
+    pub fn range(&self) -> LsnRange {
+        LsnRange {
+            from: self.from,
+            to: self.to,
+        }
+    }
+
+    /// Whether a server was asked for this WAL and said that it is gone. A gap that was only concluded may still be
+    /// filled by a server that has it.
+    pub fn was_asked_for(&self) -> bool {
+        self.evidence.get("answer").is_some()
+    }
 }
 
 impl WalArchive {
@@ -69,10 +87,11 @@ impl WalArchive {
             .put_new(&key, seal_envelope(EnvelopeKind::Gap, &mac, &payload))
             .await?;
         store.sync().await?;
-        Ok(match created {
-            Created::Created => Stored::Stored,
-            Created::Exists => Stored::AlreadyThere,
-        })
+        if created == Created::Created {
+            return Ok(Stored::Stored);
+        }
+        store.confirm(&[key]).await?;
+        Ok(Stored::AlreadyThere)
     }
 
     /// Every recorded gap, by timeline and position.
@@ -85,6 +104,19 @@ impl WalArchive {
             }
         }
         Ok(gaps)
+    }
+
+    /// The recorded gaps that are still holes on the way to the coverage's timeline. WAL can come after its gap was
+    /// recorded: from another server, or from a stream that nobody knew of. So a record alone is no gap.
+    pub async fn open_gaps(&self, coverage: &Coverage) -> Result<Vec<GapRecord>> {
+        let ancestry = self.ancestry().await?;
+        let mut open = Vec::new();
+        for gap in self.gaps().await? {
+            if coverage.lacks(gap.range()) && ancestry.passes(coverage.timeline, gap.timeline, gap.from)? {
+                open.push(gap);
+            }
+        }
+        Ok(open)
     }
 
     /// The first lost byte of every gap of a timeline.

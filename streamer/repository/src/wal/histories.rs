@@ -29,6 +29,7 @@ impl WalArchive {
             .await?
             .ok_or_else(|| Error::new(code::storage::OBJECT, format!("object {key} was there and is gone")))?;
         if there[..] == *payload {
+            store.confirm(std::slice::from_ref(key)).await?;
             Ok(Stored::AlreadyThere)
         } else {
             Err(split_brain(format!(

@@ -21,16 +21,20 @@ mod encode;
 mod facts;
 mod fetch;
 mod format;
+mod frontier;
 mod gaps;
 mod histories;
 mod history;
+mod inventory;
 mod metadata;
 mod moments;
 mod object_reader;
 mod object_stream;
 mod object_writer;
 mod seal;
+mod segment_end;
 mod segments;
+mod tail_writer;
 mod tails;
 mod trailer;
 
@@ -46,13 +50,16 @@ pub use coverage::{Coverage, LsnRange, Piece, PieceSource};
 pub use facts::{CommitAt, RecordFacts, RestorePoint, ServerTime};
 pub use fetch::{Fetched, FetchedFile, ProvenAbsent};
 pub use format::WalKind;
+pub use frontier::{ArchiveEnd, Frontier};
 pub use gaps::GapRecord;
 pub use history::{HistoryEntry, HistoryFile};
 pub use metadata::WalMetadata;
 pub use moments::TimeAnswer;
 pub use object_stream::WalStream;
+pub use segment_end::SegmentEnd;
 pub use segments::{SegmentBuilder, Stored};
-pub use tails::{TailSpan, TailWriter};
+pub use tail_writer::TailWriter;
+pub use tails::TailSpan;
 
 /// The archive of one lineage of one deployment. Cheap to clone.
 #[derive(Debug, Clone)]

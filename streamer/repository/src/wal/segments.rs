@@ -94,6 +94,12 @@ impl SegmentBuilder {
                     Error::new(code::storage::OBJECT, format!("segment {name} was there and is gone"))
                 })?;
                 if there.hash == metadata.hash {
+                    // Another process, or an attempt that failed, made the name: nobody knows whether the disk has it.
+                    archive
+                        .deployment()
+                        .store()
+                        .confirm(&[archive.segment_key(name)])
+                        .await?;
                     Ok(Stored::AlreadyThere)
                 } else {
                     Err(split_brain(format!(
@@ -115,7 +121,7 @@ impl std::fmt::Debug for SegmentBuilder {
 }
 
 impl WalArchive {
-    fn segment_key(&self, name: SegmentName) -> Key {
+    pub(super) fn segment_key(&self, name: SegmentName) -> Key {
         layout::segment(self.deployment().name(), self.lineage(), name)
     }
 
@@ -195,20 +201,22 @@ impl WalArchive {
         ours
     }
 
-    /// The newest finished segment of a timeline. Lists the names of the log folders and the newest of them, never the
-    /// whole timeline.
-    pub async fn newest_segment(&self, timeline: Timeline) -> Result<Option<SegmentName>> {
+    /// The start of the newest finished segment of a timeline that begins before a position. Lists the names of the log
+    /// folders and one or two of them, never the whole timeline.
+    pub async fn newest_segment(&self, timeline: Timeline, before: Lsn) -> Result<Option<Lsn>> {
         let folder = layout::segments_folder(self.deployment().name(), self.lineage(), timeline);
         let store = self.deployment().store();
         let logs = folders(store, &folder).await?;
-        for log in logs.iter().rev() {
+        let newest_log = (before.0 >> 32) as u32;
+        let reachable = |log: &&String| u32::from_str_radix(log, 16).is_ok_and(|number| number <= newest_log);
+        for log in logs.iter().rev().filter(reachable) {
             let objects = Objects::under(store, format!("{folder}{log}/")).all().await?;
-            let newest = objects
+            let starts = objects
                 .iter()
                 .rev()
-                .find_map(|object| self.segment_of(&object.key, timeline));
-            if newest.is_some() {
-                return Ok(newest);
+                .filter_map(|object| self.segment_of(&object.key, timeline)?.start(self.segment_size()));
+            if let Some(newest) = starts.filter(|start| *start < before).max() {
+                return Ok(Some(newest));
             }
         }
         Ok(None)

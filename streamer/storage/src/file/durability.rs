@@ -2,138 +2,155 @@
 //!
 //! The bytes of an object are synced before it gets its name; the name lives in a directory, and that directory's own
 //! name in the one above, up to the root. Every change therefore marks the whole chain, and [`Durability::barrier`]
-//! syncs each marked directory once, however many objects were created in it.
+//! syncs each marked directory once, however many objects were created in it. [`Durability::confirm`] does the same
+//! for objects that another may have made.
 //!
 //! Another process may create or remove directories at any time, so nothing is remembered as durable across barriers.
 //! Syncing an unchanged directory is nearly free; a wrong memory would cost a backup.
+//!
+//! A failed fsync is remembered for as long as the store is open. The kernel reports a failed write-back once, and a
+//! second fsync would then succeed over lost data; so from there on no barrier and no confirmation succeeds. A directory
+//! that could not even be opened has lost nothing, and stays marked for the next barrier.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use hardstorage_report::{Error, Result, code};
+use hardstorage_report::{Error, Result, Retry, code};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
+use super::Root;
 use super::failure::{Doing, failed};
+use crate::Key;
 
-#[derive(Debug, Default)]
+/// How a file or directory is synced: a parameter, because no file system fails when a test wants it to.
+type Fsync = dyn Fn(BorrowedFd<'_>) -> Result<(), Errno> + Send + Sync;
+
 pub(super) struct Durability {
-    changed: Mutex<BTreeSet<PathBuf>>,
+    /// Folders relative to the root, which is the empty one.
+    changed: Mutex<BTreeSet<String>>,
     /// Held through a barrier: a second one that finds nothing marked must still wait for the first to succeed.
-    /// Holds the first failure of an fsync, after which no barrier can promise anything.
+    /// Holds the first failure of an fsync.
     barrier: Mutex<Option<String>>,
+    fsync: Box<Fsync>,
+}
+
+impl fmt::Debug for Durability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Durability")
+            .field("changed", &self.changed)
+            .field("barrier", &self.barrier)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for Durability {
+    fn default() -> Durability {
+        Durability::with(sync_file)
+    }
 }
 
 impl Durability {
-    /// The name `path` was made, found or removed.
-    pub(super) fn changed(&self, root: &Path, path: &Path) {
-        let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
-        for directory in path.ancestors().skip(1) {
-            // When a directory is marked, so are all above it.
-            if !changed.insert(directory.to_path_buf()) || directory == root {
+    pub(super) fn with(fsync: impl Fn(BorrowedFd<'_>) -> Result<(), Errno> + Send + Sync + 'static) -> Durability {
+        Durability {
+            changed: Mutex::default(),
+            barrier: Mutex::default(),
+            fsync: Box::new(fsync),
+        }
+    }
+
+    fn marks(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.changed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The name of this object was made, found or removed.
+    pub(super) fn changed(&self, key: &Key) {
+        let mut marks = self.marks();
+        let mut name = key.as_str();
+        while !name.is_empty() {
+            name = name.rsplit_once('/').map_or("", |(folder, _)| folder);
+            // When a folder is marked, so are all above it.
+            if !marks.insert(name.to_owned()) {
                 break;
             }
         }
     }
 
-    /// Syncs a file that another may have written. Its failure is one of the barrier too.
-    pub(super) fn keep(&self, file: &std::fs::File, key: &crate::Key) -> Result<()> {
-        let mut broken = self.barrier.lock().unwrap_or_else(PoisonError::into_inner);
-        rustix::fs::fsync(file).map_err(|errno| {
-            let error = failed(errno, &Doing::object("sync", key));
-            broken.get_or_insert_with(|| error.to_string());
-            error.retry(hardstorage_report::Retry::Never)
-        })
+    /// Returns when every name marked before the call is on disk.
+    pub(super) fn barrier(&self, root: &Root) -> Result<()> {
+        let mut broken = self.begin()?;
+        self.flush(root, &mut broken)
     }
 
-    /// Returns when every name marked before the call is on disk.
-    pub(super) fn barrier(&self) -> Result<()> {
-        let mut broken = self.barrier.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(message) = broken.as_deref() {
-            return Err(Error::new(
+    /// Returns when these objects are on disk, names and bytes, whoever made them.
+    pub(super) fn confirm(&self, root: &Root, keys: &[Key]) -> Result<()> {
+        let mut broken = self.begin()?;
+        for key in keys {
+            let doing = Doing::object("confirm", key);
+            let not_there = || Error::new(code::storage::OBJECT, format!("{doing}: not there"));
+            let (file, _) = root.read(key)?.ok_or_else(not_there)?;
+            self.fsync(file.as_fd(), &doing, &mut broken)?;
+            self.changed(key);
+        }
+        self.flush(root, &mut broken)
+    }
+
+    /// Waits for the barrier before, and fails when one has ever failed.
+    fn begin(&self) -> Result<MutexGuard<'_, Option<String>>> {
+        // One that panicked has taken its marks with it.
+        let broken = self
+            .barrier
+            .lock()
+            .map_err(|_| Error::new(code::storage::IO, "an earlier sync ended before its time"))?;
+        match broken.as_deref() {
+            Some(message) => Err(Error::new(
                 code::storage::IO,
                 format!("an earlier sync failed: {message}"),
-            ));
+            )),
+            None => Ok(broken),
         }
-        let mut marked = std::mem::take(&mut *self.changed.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn flush(&self, root: &Root, broken: &mut Option<String>) -> Result<()> {
+        let mut marked = std::mem::take(&mut *self.marks());
         // Deepest first.
-        while let Some(directory) = marked.pop_last() {
-            match sync_directory(&directory) {
+        while let Some(folder) = marked.pop_last() {
+            let name = if folder.is_empty() { "." } else { &folder };
+            let doing = Doing::folder("sync", name);
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            match rustix::fs::openat(root.at(), name, flags, Mode::empty()) {
+                Ok(directory) => self.fsync(directory.as_fd(), &doing, broken)?,
                 // A removed directory has no names to keep.
-                Ok(()) | Err(Errno::NOENT | Errno::NOTDIR) => {}
+                Err(Errno::NOENT | Errno::NOTDIR) => {}
                 Err(errno) => {
-                    let error = failed(errno, &Doing::root("sync", &directory));
-                    if matches!(errno, Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::INTR) {
-                        // Not opened, so nothing is lost yet: the next barrier does it.
-                        marked.insert(directory);
-                        let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
-                        changed.append(&mut marked);
-                        return Err(error);
-                    }
-                    // The kernel reports a failed write-back once, and a second fsync would then succeed over lost data.
-                    *broken = Some(error.to_string());
-                    return Err(error.retry(hardstorage_report::Retry::Never));
+                    marked.insert(folder);
+                    self.marks().append(&mut marked);
+                    return Err(failed(errno, &doing));
                 }
             }
         }
         Ok(())
     }
+
+    fn fsync(&self, file: BorrowedFd<'_>, doing: &Doing, broken: &mut Option<String>) -> Result<()> {
+        (self.fsync)(file).map_err(|errno| {
+            let error = failed(errno, doing);
+            *broken = Some(error.to_string());
+            error.retry(Retry::Never)
+        })
+    }
 }
 
-/// Makes the names in a directory durable.
-pub(super) fn sync_directory(path: &Path) -> Result<(), Errno> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let directory = rustix::fs::open(path, flags, Mode::empty())?;
-    match rustix::fs::fsync(&directory) {
+/// Makes the bytes of a file or the names in a directory durable.
+pub(super) fn sync_file(file: BorrowedFd<'_>) -> Result<(), Errno> {
+    match rustix::fs::fsync(file) {
         // Some network and FUSE file systems know no fsync of a directory; the whole file system then.
-        Err(Errno::INVAL | Errno::NOTSUP | Errno::NOSYS) => rustix::fs::syncfs(&directory),
+        Err(Errno::INVAL | Errno::NOTSUP | Errno::NOSYS) => rustix::fs::syncfs(file),
         result => result,
     }
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
-    use super::*;
-
-    #[test]
-    fn marks_the_chain_up_to_the_root_once() {
-        let root = tempfile::tempdir().unwrap();
-        let durability = Durability::default();
-        std::fs::create_dir_all(root.path().join("a/b")).unwrap();
-        durability.changed(root.path(), &root.path().join("a/b/one"));
-        durability.changed(root.path(), &root.path().join("a/b/two"));
-        let marked: Vec<_> = durability.changed.lock().unwrap().iter().cloned().collect();
-        assert_eq!(
-            marked,
-            [
-                root.path().to_path_buf(),
-                root.path().join("a"),
-                root.path().join("a/b")
-            ]
-        );
-        durability.barrier().unwrap();
-        assert!(durability.changed.lock().unwrap().is_empty());
-    }
-
-    #[test]
-    fn a_removed_directory_is_no_failure() {
-        let root = tempfile::tempdir().unwrap();
-        let durability = Durability::default();
-        durability.changed(root.path(), &root.path().join("gone/one"));
-        durability.barrier().unwrap();
-    }
-
-    #[test]
-    fn after_a_failure_no_barrier_succeeds() {
-        let root = tempfile::tempdir().unwrap();
-        let durability = Durability::default();
-        // A link that leads to itself: opening it fails with an error that cannot be waited out.
-        std::os::unix::fs::symlink("loop", root.path().join("loop")).unwrap();
-        durability.changed(root.path(), &root.path().join("loop/one"));
-        assert!(durability.barrier().is_err());
-        std::fs::remove_file(root.path().join("loop")).unwrap();
-        assert!(durability.barrier().unwrap_err().to_string().contains("earlier sync"));
-    }
-}
+mod tests;

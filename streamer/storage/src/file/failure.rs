@@ -24,6 +24,14 @@ impl Doing {
         }
     }
 
+    pub(super) fn folder(verb: &'static str, name: &str) -> Doing {
+        Doing {
+            verb,
+            object: name.to_owned(),
+            root: false,
+        }
+    }
+
     pub(super) fn root(verb: &'static str, path: &Path) -> Doing {
         Doing {
             verb,

@@ -6,12 +6,11 @@
 
 use std::fs::File;
 use std::io::{IoSlice, Write};
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 use hardstorage_report::{Error, Result, Retry, code};
-use rustix::fs::{Advice, CWD, Mode, OFlags, RenameFlags};
+use rustix::fs::{Advice, AtFlags, FileType, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::Errno;
 
 use super::Root;
@@ -24,35 +23,42 @@ const WRITEBACK: u64 = 8 << 20;
 const FOLDER_TRIES: u32 = 100;
 
 pub(super) struct Staged {
+    root: Arc<Root>,
     file: File,
     key: Key,
-    temporary: PathBuf,
-    target: PathBuf,
+    /// Relative to the root, as the key is.
+    temporary: String,
     length: u64,
     started: u64,
     named: bool,
 }
 
-/// A name that no key can have.
-pub(super) fn temporary_name(directory: &Path) -> PathBuf {
-    directory.join(format!(".tmp-{:032x}", rand::random::<u128>()))
+fn folder_of(key: &Key) -> &str {
+    key.as_str().rsplit_once('/').map_or("", |(folder, _)| folder)
 }
 
-pub(super) fn create_exclusive(path: &Path) -> Result<File, Errno> {
+/// A name in this folder of the root (the empty one: in the root itself) that no key can have.
+pub(super) fn temporary_name(folder: &str) -> String {
+    let slash = if folder.is_empty() { "" } else { "/" };
+    format!("{folder}{slash}.tmp-{:032x}", rand::random::<u128>())
+}
+
+pub(super) fn create_exclusive(root: &Root, name: &str) -> Result<File, Errno> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-    rustix::fs::open(path, flags, Mode::from_raw_mode(0o600)).map(File::from)
+    rustix::fs::openat(root.at(), name, flags, Mode::from_raw_mode(0o600)).map(File::from)
 }
 
+/// Makes the folders of a key below the root, and never the root.
 fn make_folders(root: &Root, key: &Key) -> Result<()> {
-    let mut at = root.path.clone();
-    let Some((folders, _)) = key.as_str().rsplit_once('/') else {
-        return root.check_root();
-    };
-    for folder in folders.split('/') {
-        at.push(folder);
-        match rustix::fs::mkdir(&at, Mode::from_raw_mode(0o700)) {
+    let folders = key
+        .as_str()
+        .match_indices('/')
+        .filter_map(|(end, _)| key.as_str().get(..end));
+    for folder in folders {
+        match rustix::fs::mkdirat(root.at(), folder, Mode::from_raw_mode(0o700)) {
             Ok(()) | Err(Errno::EXIST) => {}
-            Err(Errno::NOENT) => root.check_root()?,
+            // The one above was removed as empty just now, or the root is gone.
+            Err(Errno::NOENT) => root.check()?,
             Err(errno) => return Err(failed(errno, &Doing::object("write", key))),
         }
     }
@@ -61,34 +67,37 @@ fn make_folders(root: &Root, key: &Key) -> Result<()> {
 
 impl Staged {
     /// Starts an object, or `None` when its name is taken already.
-    pub(super) fn create(root: &Root, key: &Key) -> Result<Option<Staged>> {
-        let target = root.locate(key);
-        let directory = target.parent().unwrap_or(&root.path);
+    pub(super) fn create(root: &Arc<Root>, key: &Key) -> Result<Option<Staged>> {
         let doing = || Doing::object("write", key);
-        match rustix::fs::lstat(&target) {
-            Ok(_) => {
-                // Another process may have created it and not synced its name yet: our barrier covers it.
-                root.durability.changed(&root.path, &target);
-                return Ok(None);
-            }
-            Err(Errno::NOENT) => {}
+        let there = match rustix::fs::statat(root.at(), key.as_str(), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => true,
+            Err(Errno::NOENT) => false,
             Err(errno) => return Err(failed(errno, &doing())),
+        };
+        root.check()?;
+        if there {
+            // Another process may have created it and not synced its name yet: our barrier covers it.
+            root.durability.changed(key);
+            return Ok(None);
         }
         for _ in 0..FOLDER_TRIES {
-            let temporary = temporary_name(directory);
-            match create_exclusive(&temporary) {
+            let temporary = temporary_name(folder_of(key));
+            match create_exclusive(root, &temporary) {
                 Ok(file) => {
                     return Ok(Some(Staged {
+                        root: root.clone(),
                         file,
                         key: key.clone(),
                         temporary,
-                        target,
                         length: 0,
                         started: 0,
                         named: false,
                     }));
                 }
-                Err(Errno::NOENT) => make_folders(root, key)?,
+                Err(Errno::NOENT) => {
+                    root.check()?;
+                    make_folders(root, key)?;
+                }
                 Err(errno) => return Err(failed(errno, &doing())),
             }
         }
@@ -140,33 +149,38 @@ impl Staged {
     }
 
     /// Syncs the bytes and gives them their name, unless it is taken.
-    pub(super) fn publish(mut self, root: &Root) -> Result<Created> {
+    pub(super) fn publish(mut self) -> Result<Created> {
         let doing = Doing::object("write", &self.key);
         rustix::fs::fdatasync(&self.file).map_err(|errno| failed(errno, &doing))?;
-        let meta = self.file.metadata().map_err(|error| failed_io(&error, &doing))?;
-        if meta.len() != self.length {
-            let message = format!("{doing}: {} bytes written, {} in the file", self.length, meta.len());
+        let stat = rustix::fs::fstat(&self.file).map_err(|errno| failed(errno, &doing))?;
+        if stat.st_size as u64 != self.length {
+            let message = format!("{doing}: {} bytes written, {} in the file", self.length, stat.st_size);
             return Err(Error::new(code::storage::CORRUPT, message).retry(Retry::Now));
         }
-        let created = self.name(&meta, &doing)?;
-        root.durability.changed(&root.path, &self.target);
-        Ok(created)
+        let created = self.name(&stat, &doing);
+        self.root.durability.changed(&self.key);
+        // A name in a directory that nobody finds any more is no object; and when the directory was removed, that is
+        // why the name could not be given.
+        self.root.check()?;
+        created
     }
 
-    fn name(&mut self, meta: &std::fs::Metadata, doing: &Doing) -> Result<Created> {
-        match rustix::fs::link(&self.temporary, &self.target) {
+    fn name(&mut self, ours: &Stat, doing: &Doing) -> Result<Created> {
+        let (at, key) = (self.root.at(), self.key.as_str());
+        match rustix::fs::linkat(at, &self.temporary, at, key, AtFlags::empty()) {
             Ok(()) => Ok(Created::Created),
             Err(Errno::EXIST) => {
-                let there = std::fs::symlink_metadata(&self.target).map_err(|error| failed_io(&error, doing))?;
-                if there.is_dir() {
+                let there = rustix::fs::statat(at, key, AtFlags::SYMLINK_NOFOLLOW);
+                let there = there.map_err(|errno| failed(errno, doing))?;
+                if FileType::from_raw_mode(there.st_mode) == FileType::Directory {
                     return Err(Error::new(
                         code::storage::IO,
                         format!("{doing}: a folder has this name"),
                     ));
                 }
                 // A network mount may do the link, lose the answer and ask again.
-                let ours = there.dev() == meta.dev() && there.ino() == meta.ino();
-                Ok(if ours { Created::Created } else { Created::Exists })
+                let same = (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino);
+                Ok(if same { Created::Created } else { Created::Exists })
             }
             Err(Errno::PERM | Errno::NOTSUP | Errno::MLINK | Errno::NOSYS | Errno::INVAL) => self.rename(doing),
             Err(errno) => Err(failed(errno, doing)),
@@ -175,7 +189,8 @@ impl Staged {
 
     /// For file systems without hard links.
     fn rename(&mut self, doing: &Doing) -> Result<Created> {
-        match rustix::fs::renameat_with(CWD, &self.temporary, CWD, &self.target, RenameFlags::NOREPLACE) {
+        let (at, key) = (self.root.at(), self.key.as_str());
+        match rustix::fs::renameat_with(at, &self.temporary, at, key, RenameFlags::NOREPLACE) {
             Ok(()) => {
                 self.named = true;
                 Ok(Created::Created)
@@ -195,7 +210,7 @@ impl Drop for Staged {
     fn drop(&mut self) {
         if !self.named {
             // Left behind, it is invisible and harmless; the collector removes old ones.
-            let _ = rustix::fs::unlink(&self.temporary);
+            let _ = rustix::fs::unlinkat(self.root.at(), &self.temporary, AtFlags::empty());
         }
     }
 }
@@ -204,17 +219,13 @@ impl Drop for Staged {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
-    use crate::file::durability::Durability;
+    use std::path::Path;
 
-    fn root(path: &Path) -> Root {
-        Root {
-            path: path.to_path_buf(),
-            page: 10,
-            durability: Durability::default(),
-        }
+    fn root(path: &Path) -> Arc<Root> {
+        Arc::new(Root::open(path.to_path_buf(), false).unwrap())
     }
 
-    fn staged(root: &Root, key: &str, body: &[&'static [u8]]) -> Staged {
+    fn staged(root: &Arc<Root>, key: &str, body: &[&'static [u8]]) -> Staged {
         let mut staged = Staged::create(root, &Key::new(key).unwrap()).unwrap().unwrap();
         let mut parts: Vec<Bytes> = body.iter().map(|part| Bytes::from_static(part)).collect();
         staged.write(&mut parts).unwrap();
@@ -240,19 +251,17 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let root = root(directory.path());
         let staged = staged(&root, "a", &[b"bytes"]);
-        rustix::fs::link(&staged.temporary, &staged.target).unwrap();
-        assert_eq!(staged.publish(&root).unwrap(), Created::Created);
+        std::fs::hard_link(directory.path().join(&staged.temporary), directory.path().join("a")).unwrap();
+        assert_eq!(staged.publish().unwrap(), Created::Created);
     }
 
     #[test]
     fn parts_are_joined_and_empty_ones_do_not_matter() {
         let directory = tempfile::tempdir().unwrap();
         let root = root(directory.path());
-        staged(&root, "a", &[b"", b"one", b"", b"two", b""])
-            .publish(&root)
-            .unwrap();
+        staged(&root, "a", &[b"", b"one", b"", b"two", b""]).publish().unwrap();
         assert_eq!(std::fs::read(directory.path().join("a")).unwrap(), b"onetwo");
-        staged(&root, "b", &[b""]).publish(&root).unwrap();
+        staged(&root, "b", &[b""]).publish().unwrap();
         assert_eq!(std::fs::read(directory.path().join("b")).unwrap(), b"");
     }
 
@@ -262,7 +271,7 @@ mod tests {
         let root = root(directory.path());
         let staged = staged(&root, "a", &[b"bytes"]);
         staged.file.set_len(2).unwrap();
-        assert!(staged.publish(&root).unwrap_err().is(code::storage::CORRUPT));
+        assert!(staged.publish().unwrap_err().is(code::storage::CORRUPT));
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
     }
 }

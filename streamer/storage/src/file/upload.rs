@@ -96,13 +96,12 @@ impl Upload for FileUpload {
     async fn finish(mut self: Box<Self>) -> Result<Created> {
         let staged = self.settle().await?;
         let mut parts = std::mem::take(&mut self.gathered);
-        let root = self.root.clone();
         blocking(move || {
             let Some(mut staged) = staged else {
                 return Ok(Created::Exists);
             };
             staged.write(&mut parts)?;
-            staged.publish(&root)
+            staged.publish()
         })
         .await
     }

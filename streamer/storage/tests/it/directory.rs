@@ -1,4 +1,4 @@
-//! What only a directory can show: modes, foreign files, an unmounted root, a full or read-only disk, refusals.
+//! What only a directory can show: modes, foreign files, a full or read-only disk, refusals.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -58,29 +58,6 @@ async fn foreign_files_are_not_objects() {
     assert!(store.get(&key("pipe")).await.unwrap().is_none());
     assert!(store.head(&key("empty")).await.unwrap().is_none());
     assert!(store.get(&key("empty")).await.unwrap().is_none());
-}
-
-#[tokio::test]
-async fn an_unmounted_root_is_not_an_empty_store() {
-    let parent = tempfile::tempdir().unwrap();
-    let root = parent.path().join("mount");
-    std::fs::create_dir(&root).unwrap();
-    let store = store(&root).await;
-    std::fs::remove_dir(&root).unwrap();
-    for error in [
-        store.get(&key("a")).await.map(drop).unwrap_err(),
-        store.get_range(&key("a"), 0..1).await.map(drop).unwrap_err(),
-        store.head(&key("a")).await.map(drop).unwrap_err(),
-        store.list(&ListRequest::under("")).await.map(drop).unwrap_err(),
-        store.list(&ListRequest::under("a/")).await.map(drop).unwrap_err(),
-        store.put_new(&key("a"), Bytes::new()).await.map(drop).unwrap_err(),
-        store.put_new(&key("a/b"), Bytes::new()).await.map(drop).unwrap_err(),
-        store.delete(&key("a")).await.map(drop).unwrap_err(),
-        store.clock().await.map(drop).unwrap_err(),
-    ] {
-        assert!(error.is(code::storage::BUCKET), "{error:?}");
-    }
-    assert!(!root.exists(), "it was made by a write");
 }
 
 #[tokio::test]
@@ -170,10 +147,10 @@ async fn two_processes_race() {
     }
 }
 
-const ROOT: &str = "HARDSTORAGE_TEST_ROOT";
+pub const ROOT: &str = "HARDSTORAGE_TEST_ROOT";
 
-/// Runs a test of this file as a child, in a mount namespace of its own, after this shell command.
-fn run_child(test: &str, mount: &str, root: &Path) {
+/// Runs a test as a child, in a mount namespace of its own, after this shell command.
+pub fn run_child(test: &str, mount: &str, root: &Path) {
     let output = std::process::Command::new("unshare")
         .args([
             "--mount",
@@ -183,7 +160,7 @@ fn run_child(test: &str, mount: &str, root: &Path) {
             &format!("{mount}; exec \"$0\" \"$@\""),
         ])
         .arg(std::env::current_exe().unwrap())
-        .args(["--exact", &format!("directory::{test}"), "--ignored", "--nocapture"])
+        .args(["--exact", test, "--ignored", "--nocapture"])
         .env(ROOT, root)
         .output()
         .unwrap();
@@ -195,7 +172,7 @@ fn run_child(test: &str, mount: &str, root: &Path) {
     );
 }
 
-fn root() -> std::path::PathBuf {
+pub fn root() -> std::path::PathBuf {
     std::env::var_os(ROOT).unwrap().into()
 }
 
@@ -203,14 +180,14 @@ fn root() -> std::path::PathBuf {
 fn full_and_read_only_disks() {
     let root = tempfile::tempdir().unwrap();
     run_child(
-        "full_disk",
+        "directory::full_disk",
         "mount -t tmpfs -o size=2m none \"$HARDSTORAGE_TEST_ROOT\"",
         root.path(),
     );
     std::fs::write(root.path().join("there"), "x").unwrap();
     let mount = "mount --bind \"$HARDSTORAGE_TEST_ROOT\" \"$HARDSTORAGE_TEST_ROOT\"; \
                  mount -o remount,bind,ro \"$HARDSTORAGE_TEST_ROOT\"";
-    run_child("read_only_disk", mount, root.path());
+    run_child("directory::read_only_disk", mount, root.path());
 }
 
 #[tokio::test]

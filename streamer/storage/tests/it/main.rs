@@ -5,6 +5,7 @@ mod answers;
 mod chain;
 mod directory;
 mod proxy;
+mod root;
 mod scripted;
 mod servers;
 mod suites;

@@ -1,5 +1,6 @@
 //! `repo check`: whether everything is there and hangs together.
 
+use hardstorage_engine::catalogue::records;
 use hardstorage_engine::verify::{VerifyPlan, run_verify};
 use hardstorage_report::{BackupId, DeploymentName, Result, code};
 use hardstorage_repository::Mode;
@@ -7,7 +8,6 @@ use serde::Serialize;
 
 use crate::app::App;
 use crate::commands::backup_take::default_jobs;
-use crate::commands::list::BackupLine;
 use crate::commands::run::Running;
 use crate::printer::Report;
 
@@ -87,8 +87,7 @@ pub(super) async fn check(
     };
     for name in names {
         let deployment = repository.deployment(&name).await?;
-        let catalog = deployment.backups().await?;
-        let backups: Vec<BackupLine> = catalog.entries.iter().filter_map(BackupLine::of).collect();
+        let backups = records(&deployment).await?;
         for backup in backups.iter().filter(|backup| !backup.deleted) {
             result.backups += 1;
             let plan = VerifyPlan {
@@ -116,4 +115,34 @@ pub(super) async fn check(
     }
     result.ok = result.problems.is_empty();
     Ok(result)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::samples::NEW;
+    use crate::printer::shown;
+
+    #[test]
+    fn all_is_well_or_it_is_said_what_is_not() {
+        let mut result = CheckResult {
+            url: "file:///srv/backup".to_owned(),
+            ok: true,
+            read_data: true,
+            deployments: 1,
+            backups: 2,
+            problems: Vec::new(),
+        };
+        let well = shown("repo check", &result);
+        assert_eq!(exit(&result), 0);
+        (result.ok, result.read_data) = (false, false);
+        result.problems.push(Problem {
+            deployment: "db1".parse().unwrap(),
+            backup_id: NEW.parse().unwrap(),
+            code: "verify.object_missing".to_owned(),
+            message: "pack 00000002 is not there".to_owned(),
+        });
+        assert_eq!(exit(&result), 9);
+        insta::assert_snapshot!([well, shown("repo check", &result)].join("\n"));
+    }
 }

@@ -62,6 +62,14 @@ pub(super) async fn init(app: &App, url: String, no_encryption: bool, single_wri
     let (kek, kek_generated) = match (no_encryption, keyring.kek()?) {
         (true, _) => (None, false),
         (false, Some(kek)) => (Some(kek), false),
+        // Single files are made by whoever mounts them: a missing one is an error, never a reason to make a key.
+        (false, None) if app.credentials_dir().is_some() => {
+            let path = keyring.kek_path().unwrap_or(Path::new("kek")).display().to_string();
+            return Err(Error::new(
+                code::repository::KEY_MISSING,
+                format!("there is no key at {path}"),
+            ));
+        }
         (false, None) => (Some(keyring.create_kek(&surroundings)?), true),
     };
     let encrypted = kek.is_some();
@@ -81,4 +89,34 @@ pub(super) async fn init(app: &App, url: String, no_encryption: bool, single_wri
         kek_path: keyring.kek_path().filter(|_| encrypted).map(Path::to_owned),
         create_only_proven: repository.create_only_proven(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::printer::shown;
+
+    fn result() -> InitResult {
+        InitResult {
+            url: "file:///srv/backup".to_owned(),
+            id: "00112233445566778899aabbccddeeff".to_owned(),
+            encrypted: true,
+            kek_generated: true,
+            kek_path: Some(PathBuf::from("/etc/pg_hardstorage/keyring/kek.bin")),
+            create_only_proven: true,
+        }
+    }
+
+    #[test]
+    fn a_key_that_was_made_must_be_copied() {
+        insta::assert_snapshot!(shown("repo init", &result()));
+    }
+
+    #[test]
+    fn in_clear_and_for_one_writer() {
+        let mut result = result();
+        (result.encrypted, result.kek_generated, result.kek_path) = (false, false, None);
+        result.create_only_proven = false;
+        insta::assert_snapshot!(shown("repo init", &result));
+    }
 }

@@ -20,7 +20,11 @@ pub(crate) async fn run(app: &App, command: RepoCommand) -> u8 {
             url,
             no_encryption,
             single_writer,
-        } => answer(app, "repo init", init::init(app, url, no_encryption, single_writer)).await,
+            run,
+        } => {
+            let work = |_: Running| async move { init::init(app, url, no_encryption, single_writer).await };
+            reported(app, "repo init", &run, work, zero).await
+        }
         RepoCommand::Probe { url, run } => {
             let work = |_: Running| async move { probe::probe(app, url).await };
             reported(app, "repo probe", &run, work, zero).await
@@ -44,7 +48,8 @@ pub(crate) async fn run(app: &App, command: RepoCommand) -> u8 {
             .await
         }
         RepoCommand::Sync { url, repo, run } => {
-            let work = |_: Running| async move { sync::sync(app, &chosen(app, url, &repo)?).await };
+            let work =
+                |running: Running| async move { sync::sync(app, &chosen(app, url, &repo)?, &running.live).await };
             reported(app, "repo sync", &run, work, zero).await
         }
     }

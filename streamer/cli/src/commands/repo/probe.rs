@@ -1,7 +1,7 @@
 //! `repo probe`: what lies at a URL, as far as it can be told without a key.
 
 use hardstorage_report::Result;
-use hardstorage_repository::{Probe, Repository};
+use hardstorage_repository::{Probe, Repository, kek_fingerprint};
 use serde::Serialize;
 
 use crate::app::App;
@@ -18,6 +18,12 @@ pub(super) struct ProbeResult {
     encrypted: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     kek_fingerprint: Option<String>,
+    /// The key that is at hand, which may be another one, or missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    own_key: Option<String>,
+    /// Why the key that is at hand cannot be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    own_key_problem: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     deployments: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -34,13 +40,19 @@ impl Report for ProbeResult {
             out.push_str(&format!("Encrypted:    {}\n", if encrypted { "yes" } else { "no" }));
         }
         if let Some(fingerprint) = &self.kek_fingerprint {
-            out.push_str(&format!("KEK:          {fingerprint}\n"));
+            let held = match &self.own_key {
+                _ if self.own_key_problem.is_some() => " (the one at hand cannot be read)".to_owned(),
+                Some(own) if own == fingerprint => " (at hand)".to_owned(),
+                Some(own) => format!(" (the one at hand is {own})"),
+                None => " (not at hand)".to_owned(),
+            };
+            out.push_str(&format!("KEK:          {fingerprint}{held}\n"));
         }
         if !self.deployments.is_empty() {
             out.push_str(&format!("Deployments:  {}\n", self.deployments.join(", ")));
         }
         for example in &self.examples {
-            out.push_str(&format!("holds:        {example}\n"));
+            out.push_str(&format!("Holds:        {example}\n"));
         }
         out
     }
@@ -54,9 +66,16 @@ pub(super) async fn probe(app: &App, url: String) -> Result<ProbeResult> {
         id: None,
         encrypted: None,
         kek_fingerprint: None,
+        own_key: None,
+        own_key_problem: None,
         deployments: Vec::new(),
         examples: Vec::new(),
     };
+    match app.keyring().kek() {
+        Ok(kek) => result.own_key = kek.map(|kek| kek_fingerprint(&kek)),
+        // What lies at the URL can be told all the same.
+        Err(error) => result.own_key_problem = Some(error.to_string()),
+    }
     match Repository::probe(&store).await? {
         Probe::Absent => {}
         Probe::Foreign {
@@ -75,4 +94,42 @@ pub(super) async fn probe(app: &App, url: String) -> Result<ProbeResult> {
         }
     }
     Ok(result)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::printer::shown;
+
+    #[test]
+    fn a_repository() {
+        let result = ProbeResult {
+            url: "s3://bucket/prefix".to_owned(),
+            state: "present",
+            id: Some("00112233445566778899aabbccddeeff".to_owned()),
+            encrypted: Some(true),
+            kek_fingerprint: Some("0f1e2d3c4b5a6978".to_owned()),
+            own_key: None,
+            own_key_problem: None,
+            deployments: vec!["billing".to_owned(), "db1".to_owned()],
+            examples: Vec::new(),
+        };
+        insta::assert_snapshot!(shown("repo probe", &result));
+    }
+
+    #[test]
+    fn something_else() {
+        let result = ProbeResult {
+            url: "s3://bucket/".to_owned(),
+            state: "foreign",
+            id: None,
+            encrypted: None,
+            kek_fingerprint: None,
+            own_key: None,
+            own_key_problem: None,
+            deployments: Vec::new(),
+            examples: vec!["photos/1.jpg".to_owned(), "photos/2.jpg".to_owned()],
+        };
+        insta::assert_snapshot!(shown("repo probe", &result));
+    }
 }

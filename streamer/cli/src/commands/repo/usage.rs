@@ -27,7 +27,14 @@ struct Usage {
 pub(super) struct UsageResult {
     url: String,
     deployments: BTreeMap<String, Usage>,
-    total_bytes: u64,
+    pub(super) total_bytes: u64,
+}
+
+impl UsageResult {
+    /// Bytes of backups that are marked deleted, at most.
+    pub(super) fn reclaimable_at_most(&self) -> u64 {
+        self.deployments.values().map(|usage| usage.reclaimable_at_most).sum()
+    }
 }
 
 impl Report for UsageResult {
@@ -111,6 +118,26 @@ pub(super) async fn usage(app: &App, url: &str) -> Result<UsageResult> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::printer::shown;
+
+    #[test]
+    fn sizes_by_deployment() {
+        let usage = |backups, scale: u64| Usage {
+            backups,
+            logical_bytes: scale << 30,
+            pack_bytes: scale << 28,
+            wal_bytes: scale << 24,
+            other_bytes: scale << 10,
+            objects: 100 * scale,
+            reclaimable_at_most: scale << 20,
+        };
+        let result = UsageResult {
+            url: "file:///srv/backup".to_owned(),
+            deployments: BTreeMap::from([("billing".to_owned(), usage(1, 1)), ("db1".to_owned(), usage(14, 600))]),
+            total_bytes: 601 << 28,
+        };
+        insta::assert_snapshot!(shown("repo usage", &result));
+    }
 
     #[test]
     fn objects_belong_to_a_deployment_or_to_all() {

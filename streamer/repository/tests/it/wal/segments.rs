@@ -52,8 +52,12 @@ async fn segments_of_every_size_come_back() {
             said.restore_points
         );
         assert_eq!(
-            bench.archive.newest_segment(Timeline(0x1F)).await.unwrap(),
-            Some(segment)
+            bench
+                .archive
+                .newest_segment(Timeline(0x1F), Lsn(u64::MAX))
+                .await
+                .unwrap(),
+            segment.start(size)
         );
         assert!(bench.archive.has_segment(segment).await.unwrap());
         assert!(!bench.archive.has_segment(segment.next(size)).await.unwrap());
@@ -268,12 +272,22 @@ async fn the_newest_segment_is_found_without_listing_the_timeline() {
         }
     }
     let before = bench.faults.log().len();
-    let newest = bench.archive.newest_segment(Timeline(11)).await.unwrap();
-    assert_eq!(newest, Some(name(11, 7 * per_log - 1, size)));
+    let newest = bench.archive.newest_segment(Timeline(11), Lsn(u64::MAX)).await.unwrap();
+    assert_eq!(newest, name(11, 7 * per_log - 1, size).start(size));
     // Three names on a page: seven log folders and the three segments of the last, against twenty-one objects.
     let calls = bench.faults.log().len() - before;
     assert!(calls <= 5, "{calls} calls");
-    assert_eq!(bench.archive.newest_segment(Timeline(1)).await.unwrap(), None);
+    for (before, newest) in [
+        (Lsn(7 * per_log - 1), Some(6 * per_log + 1)),
+        (Lsn(6 * per_log), Some(6 * per_log - 1)),
+        (Lsn(6 * per_log + 1), Some(6 * per_log)),
+        (Lsn(0), None),
+    ] {
+        let found = bench.archive.newest_segment(Timeline(11), Lsn(before.0 * size.bytes()));
+        assert_eq!(found.await.unwrap(), newest.map(|number| Lsn(number * size.bytes())));
+    }
+    let nothing = bench.archive.newest_segment(Timeline(1), Lsn(u64::MAX));
+    assert_eq!(nothing.await.unwrap(), None);
     let behind = bench
         .archive
         .list_segments(Timeline(11), Some(name(11, 6 * per_log, size)))
