@@ -48,6 +48,12 @@ pub mod annotation {
     pub const DELETE_DATA: &str = "hardstorage.dev/delete-data";
     /// On a child: a hash of what it was built from, for those that cannot be changed in place.
     pub const BUILT_FROM: &str = "hardstorage.dev/built-from";
+    /// On a Job: the generation of the object that it was made for.
+    pub const GENERATION: &str = "hardstorage.dev/generation";
+    /// On a Job: how many before it, one after the other, did not bring what was wanted.
+    pub const ATTEMPT: &str = "hardstorage.dev/attempt";
+    /// On a Job: the UID of the Job whose outcome it answers.
+    pub const AFTER: &str = "hardstorage.dev/after";
 }
 
 /// What a child is for.
