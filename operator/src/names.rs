@@ -20,6 +20,8 @@ pub mod label {
     pub const ROLE: &str = "hardstorage.dev/role";
     /// The Repository that a child works on.
     pub const REPOSITORY: &str = "hardstorage.dev/repository";
+    /// The namespace of that Repository, on Jobs whose number it limits.
+    pub const REPOSITORY_NAMESPACE: &str = "hardstorage.dev/repository-namespace";
     /// The Deployment that a child belongs to.
     pub const DEPLOYMENT: &str = "hardstorage.dev/deployment";
     /// The BackupSchedule that a child belongs to.
@@ -46,6 +48,8 @@ pub mod annotation {
     pub const SYNC_NOW: &str = "hardstorage.dev/sync-now";
     /// On a Backup that is deleted: its id, to mark the data as deleted too.
     pub const DELETE_DATA: &str = "hardstorage.dev/delete-data";
+    /// On a Job: its result is stored, and how it ended. Such a Job is never looked at again.
+    pub const STORED: &str = "hardstorage.dev/stored";
     /// On a child: a hash of what it was built from, for those that cannot be changed in place.
     pub const BUILT_FROM: &str = "hardstorage.dev/built-from";
     /// On a Job: the generation of the object that it was made for.

@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use crate::pod::ENGINE_CONTAINER;
 
 /// Exit codes that another try cannot change: usage, authentication, preflight, not found, conflict, verification.
-const FINAL: [i32; 6] = [2, 3, 4, 6, 7, 9];
+pub(super) const FINAL: [i32; 6] = [2, 3, 4, 6, 7, 9];
 
 /// A Job to be.
 #[derive(Debug, Clone)]

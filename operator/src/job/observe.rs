@@ -6,7 +6,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams};
 
-use super::outcome::{Observed, PodFacts, judge};
+use super::outcome::{Observed, PodFacts, another_try_follows, judge, run_id};
 use crate::context::Context;
 use crate::error::Result;
 use crate::names::label;
@@ -22,6 +22,13 @@ pub async fn observe(context: &Context, job: &Job, pending_limit: Duration) -> R
         Some(ip) => context.reports.report(ip).await.ok(),
         None => None,
     };
+    // A failed try has nothing to wait for: its report is its termination message too.
+    if let (Some(report), Some(pod)) = (&served, &newest)
+        && report.run_id.as_deref() == run_id(job)
+        && another_try_follows(job, report)
+    {
+        tell(context, pod, job).await;
+    }
     Ok(judge(job, newest.as_ref(), served, context.now(), pending_limit))
 }
 
@@ -30,13 +37,20 @@ pub async fn heard(context: &Context, job: &Job) -> Result<()> {
     let Some(pod) = newest_pod(context, job).await? else {
         return Ok(());
     };
-    if let (Some(ip), Some(run)) = (&pod.ip, &job.metadata.uid)
+    tell(context, &pod, job).await;
+    Ok(())
+}
+
+async fn tell(context: &Context, pod: &PodFacts, job: &Job) {
+    if pod.phase != "Running" {
+        return;
+    }
+    if let (Some(ip), Some(run)) = (&pod.ip, run_id(job))
         && let Err(error) = context.reports.heard(ip, run).await
     {
         // It then answers until its limit and ends by itself.
         tracing::debug!(%error, pod = pod.name, "the pod was not told that its result was heard");
     }
-    Ok(())
 }
 
 /// The newest pod that the Job controller made for this very Job: by the Job's UID, so that a pod that somebody labelled

@@ -5,6 +5,8 @@ use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 
+use super::build::FINAL;
+use crate::names::annotation;
 use crate::pod::ENGINE_CONTAINER;
 
 /// Why a run has failed without telling why itself.
@@ -127,7 +129,7 @@ impl PodFacts {
 pub enum Observed {
     /// It has not begun: in a word, and in a sentence where there is one.
     Waiting(&'static str, String),
-    /// It runs; its newest report, when it answered.
+    /// It runs; its newest report, when it answered. One that says `failed` is of a try that another one follows.
     Running(Option<Box<RunReport>>),
     /// It has ended and told how.
     Ended {
@@ -156,8 +158,8 @@ pub fn judge(
     now: Timestamp,
     pending_limit: std::time::Duration,
 ) -> Observed {
-    let run = job.metadata.uid.clone().unwrap_or_default();
-    let served = served.filter(|report| report.run_id.as_deref() == Some(run.as_str()));
+    let run = run_id(job).unwrap_or_default();
+    let served = served.filter(|report| report.run_id.as_deref() == Some(run));
     let conditions = job
         .status
         .as_ref()
@@ -165,13 +167,15 @@ pub fn judge(
         .unwrap_or_default();
     let condition = |type_: &str| conditions.iter().find(|one| one.type_ == type_ && one.status == "True");
     let over = condition("Failed").or_else(|| condition("Complete"));
-    if let Some(report) = served.as_ref().filter(|report| report.state != RunState::Running) {
+    if let Some(report) = served.as_ref().filter(|report| report.state != RunState::Running)
+        && (over.is_some() || !another_try_follows(job, report))
+    {
         return Observed::Ended {
             report: Box::new(report.clone()),
             pod: newest.map(|pod| pod.name.clone()),
         };
     }
-    if let Some(report) = newest.and_then(|pod| pod.last_words(&run)) {
+    if let Some(report) = newest.and_then(|pod| pod.last_words(run)) {
         // A try that failed is followed by another until the Job has given up.
         if over.is_some() || report.state == RunState::Succeeded {
             return Observed::Ended {
@@ -233,9 +237,38 @@ pub fn judge(
     Observed::Running(served.map(Box::new))
 }
 
-/// A Job without a pod: nobody has made it yet, or the API server refuses to.
+/// The id of a Job's run: its UID, unless it was made for an object whose UID the run bears.
+pub fn run_id(job: &Job) -> Option<&str> {
+    let annotations = job.metadata.annotations.as_ref();
+    annotations
+        .and_then(|all| all.get(annotation::RUN_ID))
+        .or(job.metadata.uid.as_ref())
+        .map(String::as_str)
+}
+
+/// Whether the Job controller will try again after this report: the result of a run is that of its last try.
+pub fn another_try_follows(job: &Job, report: &RunReport) -> bool {
+    let code = report.error.as_ref().map(|error| i32::from(error.exit_code));
+    let limit = job.spec.as_ref().and_then(|spec| spec.backoff_limit).unwrap_or(0);
+    let failed = job.status.as_ref().and_then(|status| status.failed).unwrap_or(0);
+    report.state == RunState::Failed
+        && report.result.is_none()
+        && code.is_some_and(|code| !FINAL.contains(&code))
+        && failed < limit
+}
+
+/// A Job without a pod: nobody has made it yet, or the API server refuses to. The time in which it was held back for its
+/// turn does not count: it ends when the Job controller says so.
 fn waiting_for_a_pod(job: &Job, now: Timestamp, limit: std::time::Duration) -> Observed {
-    let made = job.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0);
+    let status = job.status.as_ref();
+    let held_back = status
+        .and_then(|status| status.conditions.as_ref())
+        .is_some_and(|all| all.iter().any(|one| one.type_ == "Suspended" && one.status == "True"));
+    let made = match status.and_then(|status| status.start_time.as_ref()) {
+        Some(began) => began.0,
+        None if held_back => now,
+        None => job.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0),
+    };
     let waited: std::time::Duration = now.duration_since(made).try_into().unwrap_or_default();
     if waited >= limit {
         return Observed::Failed {
@@ -272,155 +305,5 @@ fn words(pod: &PodFacts, otherwise: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
-    use super::*;
-    use k8s_openapi::api::batch::v1::{JobCondition, JobStatus};
-    use std::time::Duration;
-
-    const LIMIT: Duration = Duration::from_secs(900);
-
-    fn job(condition: Option<(&str, &str)>) -> Job {
-        let mut job = Job::default();
-        job.metadata.uid = Some("run-1".into());
-        job.metadata.creation_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now(0)));
-        job.status = Some(JobStatus {
-            conditions: condition.map(|(type_, reason)| {
-                vec![JobCondition {
-                    type_: type_.into(),
-                    status: "True".into(),
-                    reason: Some(reason.into()),
-                    ..JobCondition::default()
-                }]
-            }),
-            ..JobStatus::default()
-        });
-        job
-    }
-
-    fn now(second: i64) -> Timestamp {
-        Timestamp::from_second(1_000_000 + second).unwrap()
-    }
-
-    fn report(run: &str, state: RunState) -> RunReport {
-        let mut report = RunReport::new("backup", Some(run.into()), "0.1.0");
-        report.state = state;
-        report
-    }
-
-    fn ended(code: i32, reason: &str, message: Option<RunReport>) -> PodFacts {
-        PodFacts {
-            name: "p".into(),
-            phase: "Failed".into(),
-            ended: Some((
-                code,
-                Some(reason.into()),
-                message.map(|report| serde_json::to_string(&report).unwrap()),
-            )),
-            ..PodFacts::default()
-        }
-    }
-
-    #[test]
-    fn a_served_end_counts_and_a_strangers_does_not() {
-        let pod = PodFacts {
-            name: "p".into(),
-            phase: "Running".into(),
-            ..PodFacts::default()
-        };
-        let observed = judge(
-            &job(None),
-            Some(&pod),
-            Some(report("run-1", RunState::Succeeded)),
-            now(1),
-            LIMIT,
-        );
-        assert!(matches!(observed, Observed::Ended { pod: Some(_), .. }), "{observed:?}");
-        let stranger = judge(
-            &job(None),
-            Some(&pod),
-            Some(report("run-2", RunState::Succeeded)),
-            now(1),
-            LIMIT,
-        );
-        assert_eq!(stranger, Observed::Running(None));
-    }
-
-    #[test]
-    fn the_last_words_of_a_failed_try_count_when_the_job_has_given_up() {
-        let pod = ended(8, "Error", Some(report("run-1", RunState::Failed)));
-        let trying = judge(&job(None), Some(&pod), None, now(1), LIMIT);
-        assert!(matches!(trying, Observed::Running(None)), "{trying:?}");
-        let over = judge(
-            &job(Some(("Failed", "BackoffLimitExceeded"))),
-            Some(&pod),
-            None,
-            now(1),
-            LIMIT,
-        );
-        assert!(matches!(over, Observed::Ended { pod: None, .. }), "{over:?}");
-    }
-
-    #[test]
-    fn every_way_to_go_without_a_word() {
-        let failed = Some(("Failed", "BackoffLimitExceeded"));
-        let cases = [
-            (ended(137, "OOMKilled", None), failed, FailureReason::OutOfMemory),
-            (ended(1, "Error", None), failed, FailureReason::ReportLost),
-            (
-                PodFacts {
-                    reason: Some("Evicted".into()),
-                    phase: "Failed".into(),
-                    ..PodFacts::default()
-                },
-                failed,
-                FailureReason::Evicted,
-            ),
-            (
-                ended(143, "Error", None),
-                Some(("Failed", "DeadlineExceeded")),
-                FailureReason::DeadlineExceeded,
-            ),
-        ];
-        for (pod, condition, wanted) in cases {
-            match judge(&job(condition), Some(&pod), None, now(1), LIMIT) {
-                Observed::Failed { reason, .. } => assert_eq!(reason, wanted),
-                other => panic!("{wanted:?}: {other:?}"),
-            }
-        }
-        match judge(&job(failed), None, None, now(1), LIMIT) {
-            Observed::Failed { reason, .. } => assert_eq!(reason, FailureReason::NodeLost),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn waiting_has_an_end() {
-        let waits = |pod: &PodFacts, second| judge(&job(None), Some(pod), None, now(second), LIMIT);
-        let no_node = PodFacts {
-            phase: "Pending".into(),
-            unschedulable: Some("0/3 nodes are available".into()),
-            created: Some(now(0)),
-            ..PodFacts::default()
-        };
-        assert!(matches!(waits(&no_node, 10), Observed::Waiting("Unschedulable", _)));
-        assert!(matches!(
-            waits(&no_node, 900),
-            Observed::Failed {
-                reason: FailureReason::Unschedulable,
-                ..
-            }
-        ));
-        assert!(matches!(
-            judge(&job(None), None, None, now(10), LIMIT),
-            Observed::Waiting("NoPod", _)
-        ));
-        assert!(matches!(
-            judge(&job(None), None, None, now(901), LIMIT),
-            Observed::Failed {
-                reason: FailureReason::QuotaExceeded,
-                ..
-            }
-        ));
-    }
-}
+#[path = "outcome_tests.rs"]
+mod tests;
