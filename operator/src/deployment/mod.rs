@@ -1,5 +1,10 @@
 //! deployment.
 
+mod identity;
+#[cfg(test)]
+mod samples;
+mod source;
+
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
