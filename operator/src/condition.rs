@@ -124,6 +124,24 @@ impl Conditions {
     }
 }
 
+/// A code of the engine's table as a reason, which has no dots: `unreachable.store` is `UnreachableStore`. Words that are
+/// reasons already stay what they are.
+pub fn reason_of(code: &str) -> String {
+    let words = code.split(|c: char| !c.is_ascii_alphanumeric());
+    let reason: String = words
+        .flat_map(|word| {
+            let mut letters = word.chars();
+            letters
+                .next()
+                .map(|first| first.to_ascii_uppercase())
+                .into_iter()
+                .chain(letters)
+        })
+        .skip_while(|c| !c.is_ascii_alphabetic())
+        .collect();
+    if reason.is_empty() { "Failed".to_owned() } else { reason }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,5 +179,18 @@ mod tests {
         second.keep("Never");
         assert!(second.changed().is_empty());
         assert_eq!(second.finish(), first);
+    }
+
+    #[test]
+    fn a_code_becomes_a_reason() {
+        for (code, reason) in [
+            ("unreachable.store", "UnreachableStore"),
+            ("auth.store_denied", "AuthStoreDenied"),
+            ("OOMKilled", "OOMKilled"),
+            ("9", "Failed"),
+            ("", "Failed"),
+        ] {
+            assert_eq!(reason_of(code), reason);
+        }
     }
 }

@@ -9,5 +9,5 @@ mod observe;
 mod outcome;
 
 pub use build::{JobPlan, build, spec};
-pub use observe::{heard, observe};
+pub use observe::{catalog, heard, observe};
 pub use outcome::{FailureReason, Observed, PodFacts, judge, run_id};

@@ -10,6 +10,7 @@ use super::outcome::{Observed, PodFacts, another_try_follows, judge, run_id};
 use crate::context::Context;
 use crate::error::Result;
 use crate::names::label;
+use crate::report::ServedCatalog;
 
 /// How a Job's run is now.
 pub async fn observe(context: &Context, job: &Job, pending_limit: Duration) -> Result<Observed> {
@@ -39,6 +40,23 @@ pub async fn heard(context: &Context, job: &Job) -> Result<()> {
     };
     tell(context, &pod, job).await;
     Ok(())
+}
+
+/// The catalogue that the pod of a run serves; none when it does not answer, or not any more.
+pub async fn catalog(context: &Context, job: &Job) -> Result<Option<ServedCatalog>> {
+    let Some(pod) = newest_pod(context, job).await? else {
+        return Ok(None);
+    };
+    let Some(ip) = pod.ip.as_deref().filter(|_| pod.phase == "Running") else {
+        return Ok(None);
+    };
+    match context.reports.catalog(ip).await {
+        Ok(catalog) => Ok(Some(catalog)),
+        Err(error) => {
+            tracing::debug!(%error, pod = pod.name, "the catalogue was not read");
+            Ok(None)
+        }
+    }
 }
 
 async fn tell(context: &Context, pod: &PodFacts, job: &Job) {
