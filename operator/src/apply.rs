@@ -10,9 +10,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use sha2::{Digest as _, Sha256};
+
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::names::MANAGER;
+use crate::names::{MANAGER, annotation};
 
 /// What a create-only write found.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,6 +41,51 @@ where
     value["kind"] = json!(K::kind(&()));
     let params = PatchParams::apply(MANAGER).force();
     Ok(api.patch(&object.name_any(), &params, &Patch::Apply(&value)).await?)
+}
+
+/// Applies a child where it differs from the one that is there; what was applied. A reconcile that changes nothing writes
+/// nothing, what somebody else changed is set right, and what we no longer want is taken away: the hash of what the child
+/// was built from stands on it.
+pub async fn apply_changed<K>(context: &Context, existing: Option<&K>, mut wanted: K) -> Result<Option<K>>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Serialize + DeserializeOwned + Clone + Debug,
+{
+    let built_from = hex::encode(Sha256::digest(serde_json::to_vec(&wanted)?));
+    wanted
+        .annotations_mut()
+        .insert(annotation::BUILT_FROM.to_owned(), built_from);
+    if let Some(existing) = existing
+        && covers(&serde_json::to_value(existing)?, &serde_json::to_value(&wanted)?)
+    {
+        return Ok(None);
+    }
+    apply(context, &wanted).await.map(Some)
+}
+
+/// Whether everything that is wanted is there; what the API server has added does not matter, and what it leaves out
+/// because it is empty is not missing.
+fn covers(existing: &Value, wanted: &Value) -> bool {
+    match (existing, wanted) {
+        (Value::Object(there), Value::Object(fields)) => fields
+            .iter()
+            .all(|(key, wanted)| covers(there.get(key).unwrap_or(&Value::Null), wanted)),
+        (Value::Array(there), Value::Array(items)) => {
+            there.len() == items.len() && there.iter().zip(items).all(|(there, wanted)| covers(there, wanted))
+        }
+        (Value::Null, wanted) => is_empty(wanted),
+        (there, wanted) => there == wanted,
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::Bool(true) => false,
+        Value::Number(number) => number.as_i64() == Some(0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.values().all(is_empty),
+    }
 }
 
 /// Creates an object, or finds that one of its name is there.
@@ -174,5 +221,70 @@ where
         // Gone in between: nothing is left to let go.
         Err(error) if error.is_not_found() && !wanted => Ok(true),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
+    use super::*;
+    use crate::scripted::{Answers, ok, scripted};
+    use http::Method;
+    use jiff::Timestamp;
+    use k8s_openapi::api::core::v1::ConfigMap;
+
+    #[test]
+    fn what_is_there_covers_what_is_wanted() {
+        let cases = [
+            (json!({"a": 1, "b": {"c": "x", "d": 2}}), json!({"b": {"c": "x"}}), true),
+            (json!({"a": 1}), json!({"a": 2}), false),
+            (
+                json!({}),
+                json!({"replicas": 0, "readOnly": false, "emptyDir": {}}),
+                true,
+            ),
+            (json!({"replicas": 1}), json!({"replicas": 0}), false),
+            (json!([{"name": "a", "protocol": "TCP"}]), json!([{"name": "a"}]), true),
+            (json!(["a", "b"]), json!(["a"]), false),
+            (
+                json!({"emptyDir": {"sizeLimit": "1Gi"}}),
+                json!({"emptyDir": {"sizeLimit": "2Gi"}}),
+                false,
+            ),
+        ];
+        for (existing, wanted, holds) in cases {
+            assert_eq!(covers(&existing, &wanted), holds, "{existing} {wanted}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_has_not_changed_is_not_written() {
+        let path = "/api/v1/namespaces/team/configmaps/a";
+        let map = |data: &str| -> ConfigMap {
+            serde_json::from_value(json!({"metadata": {"namespace": "team", "name": "a"}, "data": {"x": data}}))
+                .unwrap()
+        };
+        let patch = || ok(Method::PATCH, path, Value::Null);
+        let (context, server) = scripted(
+            vec![patch(), patch(), patch()],
+            Answers::default(),
+            Timestamp::UNIX_EPOCH,
+        );
+        let first = apply_changed(&context, None, map("1")).await.unwrap().unwrap();
+        assert_eq!(apply_changed(&context, Some(&first), map("1")).await.unwrap(), None);
+        let mut theirs = first.clone();
+        theirs.data.as_mut().unwrap().insert("x".into(), "theirs".into());
+        assert!(
+            apply_changed(&context, Some(&theirs), map("1"))
+                .await
+                .unwrap()
+                .is_some()
+        );
+        // A field that we no longer want: what is there covers the rest, and still it is written.
+        let mut less = map("1");
+        less.data = None;
+        assert!(apply_changed(&context, Some(&first), less).await.unwrap().is_some());
+        drop(context);
+        server.await.unwrap();
     }
 }

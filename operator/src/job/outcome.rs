@@ -77,10 +77,16 @@ pub struct PodFacts {
     pub waiting: Option<(String, String)>,
     /// Exit code, reason and message of the engine's end.
     pub ended: Option<(i32, Option<String>, Option<String>)>,
+    /// The same of its last life, while a stream's container waits to be started again.
+    pub crashed: Option<(i32, Option<String>, Option<String>)>,
     /// When it was made.
     pub created: Option<Timestamp>,
     /// Whether it is being deleted.
     pub deleting: bool,
+    /// The end of its grace, when it is.
+    pub deletes_at: Option<Timestamp>,
+    /// Its UID.
+    pub uid: Option<String>,
 }
 
 impl PodFacts {
@@ -92,7 +98,9 @@ impl PodFacts {
             .unwrap_or_default()
             .into_iter()
             .find(|container| container.name == ENGINE_CONTAINER);
+        let last_state = engine.as_ref().and_then(|engine| engine.last_state.clone());
         let state = engine.and_then(|engine| engine.state);
+        let waits = state.as_ref().is_some_and(|state| state.waiting.is_some());
         let unschedulable = status
             .conditions
             .unwrap_or_default()
@@ -111,14 +119,20 @@ impl PodFacts {
             ended: state
                 .and_then(|state| state.terminated)
                 .map(|end| (end.exit_code, end.reason, end.message)),
+            crashed: last_state
+                .filter(|_| waits)
+                .and_then(|state| state.terminated)
+                .map(|end| (end.exit_code, end.reason, end.message)),
             created: pod.metadata.creation_timestamp.as_ref().map(|time| time.0),
             deleting: pod.metadata.deletion_timestamp.is_some(),
+            deletes_at: pod.metadata.deletion_timestamp.as_ref().map(|time| time.0),
+            uid: pod.metadata.uid.clone(),
         }
     }
 
     /// The report in its termination message, when it is of this run.
     pub fn last_words(&self, run: &str) -> Option<RunReport> {
-        let (_, _, message) = self.ended.as_ref()?;
+        let (_, _, message) = self.ended.as_ref().or(self.crashed.as_ref())?;
         let report: RunReport = serde_json::from_str(message.as_ref()?).ok()?;
         (report.run_id.as_deref() == Some(run)).then_some(report)
     }
