@@ -1,5 +1,5 @@
-//! Writes the definitions into a directory: `crdgen crds`. The installed forms of them (plain files, kustomize, a chart) are
-//! all made by this one program from the same types.
+//! Writes the definitions into directories: `crdgen crds config/crd charts/pg-hardstorage/files/crds`. The installed forms of
+//! them (plain files, kustomize, a chart) are all made by this one program from the same types.
 
 use std::error::Error;
 use std::fs;
@@ -8,13 +8,15 @@ use std::path::PathBuf;
 use hardstorage_crds::definitions;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let directory = std::env::args_os()
-        .nth(1)
-        .map(PathBuf::from)
-        .ok_or("usage: crdgen DIRECTORY")?;
+    let directories: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
+    if directories.is_empty() {
+        return Err("usage: crdgen DIRECTORY...".into());
+    }
     for definition in definitions()? {
-        let path = directory.join(&definition.file);
-        fs::write(&path, &definition.yaml).map_err(|error| format!("{}: {error}", path.display()))?;
+        for directory in &directories {
+            let path = directory.join(&definition.file);
+            fs::write(&path, &definition.yaml).map_err(|error| format!("{}: {error}", path.display()))?;
+        }
     }
     Ok(())
 }
