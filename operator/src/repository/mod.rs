@@ -1,18 +1,160 @@
 //! Repository: found or created, with its key; looked at, checked, and shown; and who may use it.
+//!
+//! Each reconcile looks at everything, judges it, shows a catalogue that was read, writes the status, and takes at most one
+//! step. What it remembers lies in the status and on the Jobs, so a crash between any two lines costs a look and no more.
 
 mod access;
+mod build;
+mod decide;
+mod fetch;
+mod outcome;
 mod resolve;
+#[cfg(test)]
+mod samples;
+mod share;
+mod status;
+mod steps;
+mod verdict;
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use hardstorage_crds::{ProtectedDeployment, Repository};
+use k8s_openapi::api::batch::v1::{CronJob, Job};
+use kube::api::ResourceExt as _;
+use kube::core::DeserializeGuard;
+use kube::runtime::controller::{Action, Controller};
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::watcher;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
+use crate::controllers::{api, drive, ours};
+use crate::error::Result;
+use crate::names::{Role, label};
+use crate::schedule::cron::Plan;
+use crate::settings::Settings;
+use decide::{Facts, Step, decide};
+use share::Signers;
+use status::{Seen, status};
+use steps::Steps;
+use verdict::judge;
 
 pub use access::{Consumer, Intent, KEK, Refusal, SIGNING_KEY, access, admitted};
 pub use resolve::{Resolved, resolve};
 
 /// Runs the controller.
-pub async fn run(_context: Arc<Context>, stop: CancellationToken) {
-    stop.cancelled().await;
+pub async fn run(context: Arc<Context>, stop: CancellationToken) {
+    let (signers, seen) = (Arc::new(Signers::default()), Generations::default());
+    let controller = Controller::new(
+        api::<DeserializeGuard<Repository>>(&context),
+        watcher::Config::default(),
+    )
+    .owns(api::<CronJob>(&context), ours())
+    .watches(api::<Job>(&context), ours(), |job| of_job(&job))
+    .watches(
+        api::<DeserializeGuard<ProtectedDeployment>>(&context),
+        watcher::Config::default(),
+        move |guard| of_deployment(&guard, &seen),
+    );
+    drive("Repository", controller, context, stop, move |repository, context| {
+        reconcile(repository, context, signers.clone())
+    })
+    .await;
 }
+
+/// The Repository that a Job works for, when it is one of its own.
+fn of_job(job: &Job) -> Option<ObjectRef<DeserializeGuard<Repository>>> {
+    let roles = [Role::Probe, Role::Init, Role::Sync, Role::Check].map(Role::as_str);
+    let labels = job.labels();
+    let role = labels.get(label::ROLE)?;
+    let name = labels.get(label::REPOSITORY)?;
+    let namespace = job.namespace()?;
+    roles
+        .contains(&role.as_str())
+        .then(|| ObjectRef::new(name).within(&namespace))
+}
+
+/// The generations of Deployments that were seen, by UID.
+type Generations = Mutex<HashMap<String, Option<i64>>>;
+
+/// The Repository that a Deployment uses, when its spec has changed or it is being deleted: what its status says, and that
+/// is every minute something else, is no news to the Repository.
+fn of_deployment(
+    guard: &DeserializeGuard<ProtectedDeployment>,
+    seen: &Generations,
+) -> Option<ObjectRef<DeserializeGuard<Repository>>> {
+    let deployment = guard.0.as_ref().ok()?;
+    let (uid, generation) = (deployment.uid()?, deployment.metadata.generation);
+    let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+    if deployment.metadata.deletion_timestamp.is_some() {
+        seen.remove(&uid);
+    } else if seen.insert(uid, generation) == Some(generation) {
+        return None;
+    }
+    let reference = &deployment.spec.repository_ref;
+    let namespace = reference.namespace.clone().or_else(|| deployment.namespace())?;
+    Some(ObjectRef::new(&reference.name).within(&namespace))
+}
+
+async fn reconcile(repository: Arc<Repository>, context: Arc<Context>, signers: Arc<Signers>) -> Result<Action> {
+    if repository.metadata.deletion_timestamp.is_some() {
+        // Its Jobs go with it, and everything else stays: backups, keys, claims.
+        return Ok(Action::await_change());
+    }
+    let found = fetch::fetch(&context, &repository).await?;
+    let before = repository.status.clone().unwrap_or_default();
+    let verdict = judge(&repository.spec, &before, &found.claim, &found.probe, &found.init);
+    let maintenance = repository.spec.maintenance.clone().unwrap_or_default();
+    let seed = format!(
+        "{}/{}",
+        repository.namespace().unwrap_or_default(),
+        repository.name_any()
+    );
+    let plan = Plan::new(&maintenance.schedule, &maintenance.time_zone, &seed);
+    let steps = Steps {
+        context: &context,
+        repository: &repository,
+        found: &found,
+        signers: &signers,
+    };
+    let catalog = steps.show(&verdict).await?;
+    let sharing = share::share(&context, &repository, &found.users.consumers, &signers).await?;
+    let (after, conditions) = status(&Seen {
+        repository: &repository,
+        verdict: &verdict,
+        probe: &found.probe,
+        init: &found.init,
+        sync: &found.sync,
+        check: &found.check,
+        catalog: catalog.as_ref(),
+        sharing: &sharing,
+        schedule: plan.as_ref().err().map(String::as_str),
+        now: context.now(),
+    });
+    steps.write(&before, &after, &conditions).await?;
+    steps.tidy(&after).await?;
+    steps.keep_checking(&verdict, &after, plan.ok().as_ref()).await?;
+    let step = decide(&Facts {
+        spec: &repository.spec,
+        generation: repository.metadata.generation.unwrap_or_default(),
+        status: &after,
+        verdict: &verdict,
+        sync_now: repository
+            .annotations()
+            .get(crate::names::annotation::SYNC_NOW)
+            .map(String::as_str),
+        probe: &found.probe,
+        init: &found.init,
+        sync: &found.sync,
+        now: context.now(),
+    });
+    if let Step::Wait(wait) = step {
+        return Ok(Action::requeue(wait));
+    }
+    steps.take(&step).await?;
+    Ok(Action::requeue(Settings::JOB_PERIOD))
+}
+
+#[cfg(test)]
+mod tests;
