@@ -19,7 +19,7 @@
 mod answer;
 mod background;
 mod http;
-mod kubernetes;
+pub mod kubernetes;
 mod ledger;
 mod place;
 mod postgres;
