@@ -1,1 +1,481 @@
-//! tests
+//! What the conditions say of each state.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
+
+use super::super::resolve::ClaimFacts;
+use super::super::samples::{ID, KEY, absent, at, job, lost, one, present, repository, runs, went_well, went_wrong};
+use super::super::verdict::judge;
+use super::*;
+use serde_json::{Value, json};
+
+#[derive(Default)]
+struct Scene {
+    spec: Value,
+    status: Value,
+    claim: Option<ClaimFacts>,
+    probe: Runs<Probe>,
+    init: Runs<Init>,
+    sync: Runs<Sync>,
+    check: Runs<Check>,
+    catalog: Option<ServedCatalog>,
+    sharing: Sharing,
+    schedule: Option<&'static str>,
+}
+
+impl Scene {
+    fn new(spec: Value, status: Value, probe: Runs<Probe>) -> Scene {
+        Scene {
+            spec,
+            status,
+            probe,
+            ..Scene::default()
+        }
+    }
+
+    fn good() -> Scene {
+        Scene::new(json!({}), Value::Null, one("p", went_well(present(), None)))
+    }
+
+    fn status(&self) -> RepositoryStatus {
+        let repository = repository(self.spec.clone(), self.status.clone());
+        let before = repository.status.clone().unwrap_or_default();
+        let claim = self.claim.clone().unwrap_or(ClaimFacts::NotNeeded);
+        let verdict = judge(&repository.spec, &before, &claim, &self.probe, &self.init);
+        let seen = Seen {
+            repository: &repository,
+            verdict: &verdict,
+            probe: &self.probe,
+            init: &self.init,
+            sync: &self.sync,
+            check: &self.check,
+            catalog: self.catalog.as_ref(),
+            sharing: &self.sharing,
+            schedule: self.schedule,
+            now: at(100),
+        };
+        super::status(&seen).0
+    }
+}
+
+/// `status/reason` of a condition.
+fn says(status: &RepositoryStatus, type_: &str) -> String {
+    let found = status.conditions.iter().find(|condition| condition.type_ == type_);
+    found.map_or_else(String::new, |found| format!("{}/{}", found.status, found.reason))
+}
+
+fn message(status: &RepositoryStatus, type_: &str) -> String {
+    let found = status.conditions.iter().find(|condition| condition.type_ == type_);
+    found.map(|found| found.message.clone()).unwrap_or_default()
+}
+
+#[test]
+fn every_state_has_its_conditions() {
+    let ours = json!({"repositoryID": ID});
+    let seen = |value: Value| one("p", went_well(value, None));
+    let with = |key: &str, value: Value| {
+        let mut all = present();
+        all[key] = value;
+        all
+    };
+    let no_key = || {
+        let mut all = present();
+        all.as_object_mut().unwrap().remove("own_key");
+        all
+    };
+    let cases = [
+        // what, spec, status, probe, Ready, Stalled, Reachable, KeyAvailable
+        (
+            json!({}),
+            Value::Null,
+            Runs::default(),
+            "False/Probing",
+            "False",
+            "Unknown/Probing",
+            "Unknown/Probing",
+        ),
+        (
+            json!({}),
+            Value::Null,
+            one("p", went_wrong("unreachable.store")),
+            "False/Unreachable",
+            "False",
+            "False/UnreachableStore",
+            "Unknown/Unreachable",
+        ),
+        (
+            json!({}),
+            Value::Null,
+            one("p", went_wrong("auth.store_denied")),
+            "False/Unreachable",
+            "False",
+            "False/AuthStoreDenied",
+            "Unknown/Unreachable",
+        ),
+        (
+            json!({}),
+            Value::Null,
+            one("p", lost()),
+            "False/Unreachable",
+            "False",
+            "False/Unschedulable",
+            "Unknown/Unreachable",
+        ),
+        (
+            json!({}),
+            Value::Null,
+            seen(absent()),
+            "False/Creating",
+            "False",
+            "True/Answers",
+            "Unknown/Creating",
+        ),
+        (
+            json!({"creation": "MustExist"}),
+            Value::Null,
+            seen(absent()),
+            "False/NotFound",
+            "True",
+            "True/Answers",
+            "Unknown/NotFound",
+        ),
+        (
+            json!({"accessMode": "ReadOnly"}),
+            Value::Null,
+            seen(absent()),
+            "False/NotFound",
+            "True",
+            "True/Answers",
+            "Unknown/NotFound",
+        ),
+        (
+            json!({}),
+            ours.clone(),
+            seen(absent()),
+            "False/RepositoryVanished",
+            "True",
+            "True/Answers",
+            "Unknown/RepositoryVanished",
+        ),
+        (
+            json!({}),
+            json!({"repositoryID": "ff"}),
+            seen(present()),
+            "False/RepositoryReplaced",
+            "True",
+            "True/Answers",
+            "Unknown/RepositoryReplaced",
+        ),
+        (
+            json!({}),
+            Value::Null,
+            seen(json!({"state": "foreign", "examples": ["a"]})),
+            "False/NotARepository",
+            "True",
+            "True/Answers",
+            "Unknown/NotARepository",
+        ),
+        (
+            json!({}),
+            ours.clone(),
+            seen(json!({"state": "descriptor lost"})),
+            "False/DescriptorLost",
+            "True",
+            "True/Answers",
+            "Unknown/DescriptorLost",
+        ),
+        (
+            json!({}),
+            ours.clone(),
+            seen(no_key()),
+            "False/KeyMissing",
+            "True",
+            "True/Answers",
+            "False/KeyMissing",
+        ),
+        (
+            json!({}),
+            ours.clone(),
+            seen(with("own_key", json!("ff"))),
+            "False/KeyMismatch",
+            "True",
+            "True/Answers",
+            "False/KeyMismatch",
+        ),
+        (
+            json!({}),
+            Value::Null,
+            seen(json!({"state": "present", "id": ID, "encrypted": false})),
+            "False/EncryptionMismatch",
+            "True",
+            "True/Answers",
+            "Unknown/EncryptionMismatch",
+        ),
+        (
+            json!({"encryption": {"none": {}}}),
+            Value::Null,
+            seen(present()),
+            "False/EncryptionMismatch",
+            "True",
+            "True/Answers",
+            "True/NotEncrypted",
+        ),
+        (
+            json!({"encryption": {"none": {}}}),
+            Value::Null,
+            seen(json!({"state": "present", "id": ID, "encrypted": false})),
+            "True/Ready",
+            "False",
+            "True/Answers",
+            "True/NotEncrypted",
+        ),
+        (
+            json!({}),
+            Value::Null,
+            seen(present()),
+            "True/Ready",
+            "False",
+            "True/Answers",
+            "True/Matches",
+        ),
+        (
+            json!({}),
+            ours,
+            seen(present()),
+            "True/Ready",
+            "False",
+            "True/Answers",
+            "True/Matches",
+        ),
+    ];
+    for (spec, status, probe, ready, stalled, reachable, key) in cases {
+        let scene = Scene::new(spec.clone(), status, probe);
+        let status = scene.status();
+        assert_eq!(says(&status, READY), ready, "{spec}");
+        assert!(
+            says(&status, STALLED).starts_with(stalled),
+            "{ready}: {}",
+            says(&status, STALLED)
+        );
+        assert_eq!(says(&status, REACHABLE), reachable, "{ready}");
+        assert_eq!(says(&status, KEY_AVAILABLE), key, "{ready}");
+        let pattern = |reason: &str| reason.chars().all(|c| c.is_ascii_alphanumeric());
+        assert!(
+            status.conditions.iter().all(|one| pattern(&one.reason)),
+            "{:?}",
+            status.conditions
+        );
+        if ready != "True/Ready" {
+            assert!(!message(&status, READY).is_empty(), "{ready} says nothing");
+        }
+    }
+}
+
+#[test]
+fn its_id_is_taken_once_and_never_changed_by_what_is_there() {
+    let status = Scene::good().status();
+    assert_eq!(status.repository_id.as_deref(), Some(ID));
+    assert_eq!(status.kek_fingerprint.as_deref(), Some(KEY));
+    let replaced = Scene {
+        status: json!({"repositoryID": "ff", "kekFingerprint": "aa"}),
+        ..Scene::good()
+    };
+    let status = replaced.status();
+    assert_eq!(status.repository_id.as_deref(), Some("ff"));
+    assert_eq!(status.kek_fingerprint.as_deref(), Some("aa"));
+}
+
+#[test]
+fn a_key_that_is_not_exported_says_exactly_what_to_do() {
+    let status = Scene::good().status();
+    assert_eq!(says(&status, RECOVERY_KEY_EXPORTED), "False/NotExported");
+    let text = message(&status, RECOVERY_KEY_EXPORTED);
+    for part in [
+        "kubectl -n team get secret main-kek -o jsonpath='{.data.kek}' | base64 -d > main-kek.key",
+        "spec.encryption.managed.exportedFingerprint",
+        KEY,
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let with = |encryption: Value| {
+        let scene = Scene {
+            spec: json!({"encryption": encryption}),
+            ..Scene::good()
+        };
+        says(&scene.status(), RECOVERY_KEY_EXPORTED)
+    };
+    assert_eq!(with(json!({"managed": {"exportedFingerprint": KEY}})), "True/Exported");
+    assert_eq!(
+        with(json!({"managed": {"exportedFingerprint": ""}})),
+        "False/NotExported"
+    );
+    let other = with(json!({"managed": {"exportedFingerprint": "ffffffffffffffff"}}));
+    assert_eq!(other, "False/OtherKeyExported");
+    assert_eq!(
+        with(json!({"secretRef": {"name": "own", "key": "kek"}})),
+        "True/ManagedByUser"
+    );
+    assert_eq!(with(json!({"none": {}})), "True/NotEncrypted");
+    let new = Scene::new(json!({}), Value::Null, Runs::default());
+    assert_eq!(says(&new.status(), RECOVERY_KEY_EXPORTED), "Unknown/NoKeyYet");
+}
+
+#[test]
+fn whether_two_writers_are_safe_is_remembered() {
+    let made = |proven: bool| Scene {
+        init: one("i", went_well(json!({"id": ID, "create_only_proven": proven}), None)),
+        ..Scene::good()
+    };
+    assert_eq!(says(&made(true).status(), WRITE_SAFE), "True/ConditionalWrites");
+    assert_eq!(says(&made(false).status(), WRITE_SAFE), "False/NoConditionalWrites");
+    let later = Scene {
+        status: json!({"repositoryID": ID, "conditionalWrites": "Unsupported"}),
+        ..Scene::good()
+    };
+    assert_eq!(later.status().conditional_writes, Some(ConditionalWrites::Unsupported));
+    assert_eq!(says(&Scene::good().status(), WRITE_SAFE), "Unknown/NotTried");
+    let reading = Scene {
+        spec: json!({"accessMode": "ReadOnly"}),
+        ..Scene::good()
+    };
+    assert_eq!(says(&reading.status(), WRITE_SAFE), "True/ReadOnly");
+}
+
+#[test]
+fn what_was_known_stays_known_while_its_jobs_are_gone() {
+    let first = Scene::good().status();
+    let scene = Scene::new(json!({}), serde_json::to_value(&first).unwrap(), Runs::default());
+    let again = scene.status();
+    for type_ in [READY, STALLED, REACHABLE, KEY_AVAILABLE] {
+        assert_eq!(says(&again, type_), says(&first, type_));
+    }
+    // And a store that is away for a while is not a lost key.
+    let away = Scene {
+        probe: one("p", went_wrong("unreachable.store")),
+        ..scene
+    };
+    assert_eq!(says(&away.status(), KEY_AVAILABLE), "True/Matches");
+}
+
+#[test]
+fn a_catalogue_is_counted_and_what_is_deleted_is_not() {
+    let record = |id: &str, deleted: bool| {
+        serde_json::from_value(
+            json!({"backup_id": id, "file_count": 0, "logical_bytes": 0, "stored_bytes": 0,
+            "reuse": 0.0, "held": false, "deleted": deleted, "damaged": false}),
+        )
+        .unwrap()
+    };
+    let window = json!({"from": at(1), "to": at(2)});
+    let result = json!({"id": ID, "total_bytes": 3_u64 << 30, "reclaimable_at_most": 1024,
+        "deployments": {"team.orders": {"backups": 9, "recoverable": window}, "team.empty": {"backups": 0}}});
+    let scene = Scene {
+        sync: runs(vec![(job("s", 90, None, Value::Null), went_well(result, Some("pod")))]),
+        catalog: Some(ServedCatalog {
+            etag: "e".into(),
+            repository_id: ID.into(),
+            backups: vec![
+                record("team.orders.full.20260101T000000Z.00aa", false),
+                record("team.orders.full.20260102T000000Z.00aa", true),
+                record("qa.users.full.20260102T000000Z.00aa", false),
+            ],
+        }),
+        ..Scene::good()
+    };
+    let status = scene.status();
+    assert_eq!(status.backups, Some(2));
+    let names: Vec<_> = status
+        .names
+        .iter()
+        .map(|name| (name.name.as_str(), name.backups))
+        .collect();
+    assert_eq!(names, [("qa.users", 1), ("team.empty", 0), ("team.orders", 1)]);
+    assert_eq!(status.names[2].recoverable_to, Some(Time(at(2))));
+    assert_eq!(status.size.unwrap().as_str(), "3Gi");
+    assert_eq!(status.last_sync_time, Some(Time(at(100))));
+    // Without a catalogue nothing is said to be read.
+    let unheard = Scene { catalog: None, ..scene };
+    assert_eq!(unheard.status().last_sync_time, None);
+}
+
+#[test]
+fn a_check_that_found_something_is_not_ready_and_stops_nobody() {
+    let check = |state| Scene {
+        check: one("c", state),
+        ..Scene::good()
+    };
+    let problems = json!({"ok": false, "problems": [{"backup_id": "team.x", "code": "verify.pack_missing"}]});
+    let found = check(went_well(problems, None)).status();
+    assert_eq!(says(&found, READY), "False/CheckFailed");
+    assert!(says(&found, STALLED).starts_with("False"));
+    let last = found.last_check.unwrap();
+    assert_eq!(last.result, "1 problem(s): verify.pack_missing in team.x");
+    assert_eq!(last.time, Time(at(10)));
+    let good = check(went_well(json!({"ok": true}), None)).status();
+    assert_eq!(
+        (says(&good, READY).as_str(), good.last_check.unwrap().result.as_str()),
+        ("True/Ready", "Completed")
+    );
+    // One that did not get to its end has found nothing.
+    let ended = check(went_wrong("unreachable.store")).status();
+    assert_eq!(says(&ended, READY), "True/Ready");
+    assert_eq!(ended.last_check.unwrap().result, "Failed: unreachable.store");
+}
+
+#[test]
+fn what_else_is_wrong_is_said_without_stalling() {
+    let scene = Scene {
+        schedule: Some("there is no time zone \"Europe/Bern\""),
+        ..Scene::good()
+    };
+    assert_eq!(says(&scene.status(), READY), "False/MaintenanceInvalid");
+    let scene = Scene {
+        sync: one("s", went_wrong("verify.manifest_corrupt")),
+        ..Scene::good()
+    };
+    assert_eq!(says(&scene.status(), READY), "False/SyncFailed");
+    let scene = Scene {
+        claim: Some(ClaimFacts::Missing("there is no PersistentVolumeClaim bk".into())),
+        ..Scene::good()
+    };
+    let status = scene.status();
+    assert_eq!(
+        (says(&status, READY).as_str(), says(&status, REACHABLE).as_str()),
+        ("False/ClaimMissing", "False/ClaimMissing")
+    );
+}
+
+#[test]
+fn a_change_counts_as_observed_once_it_was_looked_at() {
+    let notes = json!({"hardstorage.dev/generation": "7"});
+    let probe = runs(vec![(job("p", 0, Some(10), notes), went_well(present(), None))]);
+    let status = Scene::new(json!({}), Value::Null, probe).status();
+    assert_eq!(status.observed_generation, Some(7));
+    assert!(status.conditions.iter().all(|one| one.observed_generation == Some(7)));
+}
+
+#[test]
+fn sharing_is_told() {
+    let with = |sharing: Sharing| {
+        let scene = Scene {
+            sharing,
+            ..Scene::good()
+        };
+        let status = scene.status();
+        let type_ = hardstorage_crds::condition::repository::CREDENTIALS_SHARED;
+        (says(&status, type_), message(&status, type_))
+    };
+    assert_eq!(with(Sharing::default()).0, "False/NotShared");
+    let shared = Sharing {
+        wanted: true,
+        namespaces: ["dev".to_owned(), "qa".to_owned()].into(),
+        problem: None,
+    };
+    assert_eq!(
+        with(shared.clone()),
+        ("True/Shared".into(), "copies lie in dev, qa".into())
+    );
+    let forbidden = Sharing {
+        problem: Some(("Forbidden", "it may not".into())),
+        ..shared
+    };
+    assert_eq!(with(forbidden), ("False/Forbidden".into(), "it may not".into()));
+}
