@@ -1,5 +1,8 @@
 //! schedule.
 
+pub mod cron;
+mod fields;
+
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
