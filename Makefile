@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test check build docs bench fuzz install clean
+.PHONY: help demo test check build docs bench fuzz image install clean
 
 CACHE := $(shell scripts/cache-dir)
 # Outside the tree when nothing else is said, so that a fresh clone does not start from nothing and, as root, the
@@ -28,6 +28,7 @@ test: ## Everything: unit, property, conformance and snapshot tests, PostgreSQL 
 	@scripts/fetch-postgres
 	@scripts/fetch-servers
 	@scripts/fetch-reader
+	@scripts/fetch-tools helm promtool
 	cargo build -p pg_hardstorage
 	CI=true cargo test --workspace --no-fail-fast -- --test-threads=2
 
@@ -55,6 +56,12 @@ bench: ## The benchmarks beside pgBackRest, pg_basebackup, pg_receivewal and cp 
 
 fuzz: ## The property tests of every parser and codec, with CASES cases each
 	PROPTEST_CASES=$(or $(CASES),20000) cargo test --workspace --lib
+
+image: ## Engine and operator as an OCI archive, without any container tool: binaries for glibc 2.28 on, user 65532 (IMAGE)
+	@scripts/check-prerequisites --install image
+	scripts/build-portable pg_hardstorage pg_hardstorage_operator
+	@scripts/image $(CARGO_TARGET_DIR)/pg-hardstorage.oci.tar \
+		$(CARGO_TARGET_DIR)/$$(uname -m)-unknown-linux-gnu/release/pg_hardstorage
 
 install: build ## The binary, man pages, completions and systemd units (PREFIX, DESTDIR, UNITDIR)
 	@scripts/install $(RELEASE)/pg_hardstorage "$(DESTDIR)" "$(PREFIX)" "$(UNITDIR)"
