@@ -110,7 +110,7 @@ pub struct Answers {
     /// Their catalogues.
     pub catalogs: HashMap<String, ServedCatalog>,
     /// The runs that were told to be heard.
-    pub heard: Mutex<Vec<String>>,
+    pub heard: Arc<Mutex<Vec<String>>>,
 }
 
 #[async_trait]
