@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
 use crate::controllers;
-use crate::lease::{Elector, Held};
+use crate::lease::{self, Elector, Held};
 use crate::metrics::Metrics;
 use crate::report::HttpReports;
 use crate::serve::{Ready, serve};
@@ -51,7 +51,15 @@ pub async fn run(settings: Settings) -> Result<(), Box<dyn std::error::Error>> {
         Held::Lost => Err("the Lease is lost: another replica may act".into()),
         Held::Stopped => {
             stopped.cancel();
-            work.await?;
+            // Nothing renews the Lease any more: what has not ended by then must not go on beside the next replica.
+            match tokio::time::timeout(lease::DEADLINE, work).await {
+                Ok(ended) => ended?,
+                Err(_) => {
+                    return Err(
+                        "the work in hand did not end in time: another replica waits for the Lease's end".into(),
+                    );
+                }
+            }
             if let Err(error) = elector.release().await {
                 tracing::warn!(%error, "the Lease was not let go: the next replica waits for its end");
             }

@@ -1,7 +1,9 @@
 //! Both ways of installing, on a real API server: it takes everything, a second time changes nothing, definitions and objects
 //! stay when the chart goes, and the rights are what they were meant to be. What runs is tried on a node.
 
-use hardstorage_e2e::{Answer, ApiServer};
+use std::time::Duration;
+
+use hardstorage_e2e::{Answer, ApiServer, until};
 use serde_json::{Value, json};
 
 use crate::{helm, tree};
@@ -164,12 +166,89 @@ fn helm_installs_upgrades_and_removes_it() {
 }
 
 #[test]
+fn the_verb_use_can_be_asked_for() {
+    let server = ApiServer::start();
+    let chart = tree("charts/pg-hardstorage").display().to_string();
+    let asked = [
+        "install",
+        "hs",
+        &chart,
+        "-n",
+        "ops",
+        "--create-namespace",
+        "--set",
+        "admission.askForUse=true",
+    ];
+    on(&server, &asked).ok();
+    server.established();
+    apply(
+        &server,
+        "{apiVersion: v1, kind: Namespace, metadata: {name: team}}\n---\n\
+         {apiVersion: v1, kind: Namespace, metadata: {name: backups}}",
+    );
+    let as_user = |words: &[&str]| server.kubectl(["--as", "somebody", "-n", "team"].iter().chain(words));
+    let mut granted = vec!["create", "clusterrole", "own", "--verb=create"];
+    granted.push("--resource=hsdeployments.hardstorage.dev");
+    server.kubectl(granted).ok();
+    server
+        .kubectl([
+            "-n",
+            "team",
+            "create",
+            "rolebinding",
+            "own",
+            "--clusterrole=own",
+            "--user=somebody",
+        ])
+        .ok();
+    let make = |name: &str, reference: &str| {
+        let path = server.scratch().path("asked.yaml");
+        let text = format!(
+            "{{apiVersion: hardstorage.dev/v1alpha1, kind: Deployment, metadata: {{name: {name}}}, spec: {{source: \
+             {{cloudNativePG: {{cluster: orders}}}}, repositoryRef: {reference}}}}}"
+        );
+        std::fs::write(&path, text).unwrap();
+        as_user(&["create", "-f", &path.display().to_string()])
+    };
+    let elsewhere = "{name: main, namespace: backups}";
+    // A policy acts a moment after it was made.
+    let refused = until("the policy acts", Duration::from_secs(30), || {
+        let answer = make("elsewhere", elsewhere);
+        if answer.code == Some(0) {
+            server.kubectl(["-n", "team", "delete", "hsdep", "elsewhere"]).ok();
+            return None;
+        }
+        Some(answer)
+    });
+    assert!(
+        refused.stderr.contains("somebody may not use Repository backups/main"),
+        "{refused}"
+    );
+    make("here", "{name: main}").ok();
+    apply(
+        &server,
+        "{apiVersion: rbac.authorization.k8s.io/v1, kind: Role, metadata: {name: use, namespace: backups}, rules: \
+         [{apiGroups: [hardstorage.dev], resources: [hsrepositories], resourceNames: [main], verbs: [use]}]}",
+    );
+    let bind = ["create", "rolebinding", "use", "--role=use", "--user=somebody"];
+    server.kubectl(["-n", "backups"].iter().chain(&bind)).ok();
+    until("the right is known", Duration::from_secs(30), || {
+        (make("elsewhere", elsewhere).code == Some(0)).then_some(())
+    });
+    let other = make("other", "{name: another, namespace: backups}");
+    assert!(
+        other.code == Some(1) && other.stderr.contains("backups/another"),
+        "{other}"
+    );
+}
+
+#[test]
 fn every_object_of_every_setting_is_valid() {
     let server = ApiServer::start();
     let chart = tree("charts/pg-hardstorage").display().to_string();
     server.kubectl(["create", "namespace", "ops"]).ok();
     for settings in [
-        r#"{"watchNamespaces": ["default", "ops"]}"#,
+        r#"{"watchNamespaces": ["default", "ops"], "admission": {"askForUse": true}}"#,
         r#"{"shareCredentials": [{"from": "default", "to": ["ops"]}], "patroni": {"patchConfig": true}}"#,
         r#"{"imagePullSecrets": [{"name": "registry"}], "priorityClassName": "system-cluster-critical", "replicas": 1,
             "nodeSelector": {"disk": "ssd"}, "podAnnotations": {"a": "b"}, "podLabels": {"team": "dba"},
