@@ -42,6 +42,8 @@ pub struct Fetched {
     pub sync: Runs<Sync>,
     /// Checks.
     pub check: Runs<Check>,
+    /// The CronJob of its checks.
+    pub cron: Option<CronJob>,
     /// Who uses it.
     pub users: Users,
 }
@@ -62,10 +64,12 @@ pub async fn fetch(context: &Context, repository: &Repository) -> Result<Fetched
     let namespace = repository.namespace().unwrap_or_default();
     let name = repository.name_any();
     let cron = apply::get::<CronJob>(context, &namespace, &check_name(&name)).await?;
-    let cron = cron.and_then(|cron| cron.metadata.uid);
     let jobs = jobs(context, &namespace, &name).await?;
     let uid = repository.uid();
-    let (ours, checks) = (uid.as_deref(), cron.as_deref());
+    let (ours, checks) = (
+        uid.as_deref(),
+        cron.as_ref().and_then(|cron| cron.metadata.uid.as_deref()),
+    );
     let now = context.now();
     Ok(Fetched {
         probe: Runs::of(look(context, &jobs, Role::Probe, ours).await?, now),
@@ -73,6 +77,7 @@ pub async fn fetch(context: &Context, repository: &Repository) -> Result<Fetched
         sync: Runs::of(look(context, &jobs, Role::Sync, ours).await?, now),
         check: Runs::of(look(context, &jobs, Role::Check, checks).await?, now),
         claim: claim(context, repository).await?,
+        cron: cron.clone(),
         home: NamespaceFacts::look(context, &namespace).await?,
         users: users(context, repository).await?,
     })

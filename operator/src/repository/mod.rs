@@ -157,4 +157,6 @@ async fn reconcile(repository: Arc<Repository>, context: Arc<Context>, signers: 
 }
 
 #[cfg(test)]
+mod on_api_server;
+#[cfg(test)]
 mod tests;

@@ -148,7 +148,8 @@ impl Steps<'_> {
         let maintenance = self.repository.spec.maintenance.clone().unwrap_or_default();
         let rests = maintenance.suspend || verdict.stalls();
         self.on_ground(async |ground| {
-            apply::apply(self.context, &build::check(&ground, &plan.fields, rests)).await?;
+            let wanted = build::check(&ground, &plan.fields, rests);
+            apply::apply_changed(self.context, self.found.cron.as_ref(), wanted).await?;
             Ok(())
         })
         .await?;

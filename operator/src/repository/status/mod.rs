@@ -1,5 +1,7 @@
 //! What a Repository's status says of what was seen. Pure.
 
+mod message;
+
 use hardstorage_crds::condition::repository::{KEY_AVAILABLE, REACHABLE, RECOVERY_KEY_EXPORTED, WRITE_SAFE};
 use hardstorage_crds::condition::{READY, STALLED};
 use hardstorage_crds::{
@@ -148,7 +150,7 @@ fn problems(check: &Check) -> String {
 
 fn ready(seen: &Seen<'_>, before: &RepositoryStatus, after: &RepositoryStatus, conditions: &mut Conditions) {
     let verdict = seen.verdict;
-    let message = message(seen, before);
+    let message = message::of(seen, before);
     let state = seen.probe.running.as_ref().or(seen.init.running.as_ref());
     match verdict {
         // Its Jobs were removed by somebody; what was known still holds.
@@ -178,58 +180,6 @@ fn ready(seen: &Seen<'_>, before: &RepositoryStatus, after: &RepositoryStatus, c
         }
         stalled if stalled.stalls() => conditions.stalled(verdict.reason(), message),
         _ => conditions.progressing(verdict.reason(), message),
-    }
-}
-
-/// What is the matter, and what to do.
-fn message(seen: &Seen<'_>, before: &RepositoryStatus) -> String {
-    let spec = &seen.repository.spec;
-    let url = &spec.url;
-    let ours = before.repository_id.clone().unwrap_or_default();
-    let secret = kek(spec, &seen.repository.name_any())
-        .map(|key| format!("key {} of Secret {}", key.key, key.secret))
-        .unwrap_or_default();
-    match seen.verdict {
-        Verdict::Good => String::new(),
-        Verdict::Looking => format!("looking at {url}"),
-        Verdict::ClaimMissing(what) => format!("{what}; make it, or put it back from its volume"),
-        Verdict::Unreachable(failure) | Verdict::CreationFailed(failure) => failure.text(),
-        Verdict::MayCreate | Verdict::Creating => format!("creating a repository at {url}"),
-        Verdict::NotFound => format!(
-            "there is no repository at {url}, and none may be created; correct the url, or set creation to \
-             CreateIfMissing and accessMode to ReadWrite"
-        ),
-        Verdict::Vanished => format!(
-            "repository {ours} was at {url}, and nothing is there now; it is not created again: put the store back, or \
-             delete this object and make it anew if the backups are really to be given up"
-        ),
-        Verdict::Replaced(found) => format!(
-            "repository {ours} was at {url}, and {found} is there now; find out who replaced it; to use the new one, \
-             delete this object and make it anew"
-        ),
-        Verdict::NotARepository(examples) => format!(
-            "{url} holds other objects ({}); choose an empty prefix or directory",
-            examples.join(", ")
-        ),
-        Verdict::DescriptorLost => format!(
-            "{url} holds objects of a repository, and the one that describes it is gone; put the object HARDSTORAGE back \
-             from a copy"
-        ),
-        Verdict::EncryptionMismatch { encrypted: true } => format!(
-            "the repository at {url} is encrypted, and encryption.none is set; delete this object and make it anew with \
-             its key"
-        ),
-        Verdict::EncryptionMismatch { encrypted: false } => format!(
-            "the repository at {url} is not encrypted, and a key is asked for; use an empty place, or encryption.none"
-        ),
-        Verdict::KeyMissing(Some(why)) => format!("{secret} cannot be used: {why}"),
-        Verdict::KeyMissing(None) => format!(
-            "{secret} is not there; put it back from your copy: a key is never made for a repository that exists"
-        ),
-        Verdict::KeyMismatch { at_hand, wanted } => {
-            format!("{secret} has the fingerprint {at_hand}, and the repository needs {wanted}; put the right one back")
-        }
-        Verdict::Unclear(word) => format!("the engine said {word:?}; upgrade the operator"),
     }
 }
 
@@ -276,7 +226,7 @@ fn key_available(seen: &Seen<'_>, after: &RepositoryStatus, conditions: &mut Con
             conditions.set(KEY_AVAILABLE, Is::True, "Matches", format!("fingerprint {fingerprint}"));
         }
         Verdict::KeyMissing(_) | Verdict::KeyMismatch { .. } => {
-            let message = message(seen, &seen.repository.status.clone().unwrap_or_default());
+            let message = message::of(seen, &seen.repository.status.clone().unwrap_or_default());
             conditions.set(KEY_AVAILABLE, Is::False, seen.verdict.reason(), message);
         }
         _ => {
@@ -333,5 +283,4 @@ fn key_exported(seen: &Seen<'_>, after: &RepositoryStatus, conditions: &mut Cond
 }
 
 #[cfg(test)]
-#[path = "status_tests.rs"]
 mod tests;
