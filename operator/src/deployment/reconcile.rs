@@ -1,0 +1,254 @@
+//! One look at a Deployment: fetch, plan, apply, say. Each step can be broken off; the next look goes on from what is there.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hardstorage_crds::condition::deployment::{ARCHIVE_CONTINUOUS, SLOT_HEALTHY, STREAMING, UPGRADE_HALTED};
+use hardstorage_crds::condition::{READY, STALLED};
+use hardstorage_crds::{Backup, BackupSpec, BackupType, DeploymentRef, ProtectedDeployment};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{Api, DeleteParams, Preconditions};
+use kube::runtime::controller::Action;
+use kube::{Resource as _, ResourceExt as _};
+
+use super::build::{leader_service, network_policy, snapshot};
+use super::fetch::{Facts, Shared, fetch};
+use super::plan::{Plan, plan};
+use super::status::{Findings, settle, status};
+use super::{deletion, identity, retain, retention, source};
+use crate::apply::{self, Made};
+use crate::backup::mirror;
+use crate::condition::Conditions;
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::job::PodFacts;
+use crate::names::{self, FINALIZER, Role};
+use crate::settings::Settings;
+
+/// The word in metrics.
+pub const KIND: &str = "Deployment";
+/// A pod whose grace was over so long ago is stuck on a node that does not answer.
+const STUCK: Duration = Duration::from_mins(1);
+
+/// Looks at one.
+pub async fn reconcile(
+    deployment: Arc<ProtectedDeployment>,
+    context: Arc<Context>,
+    shared: Arc<Shared>,
+) -> Result<Action> {
+    let (deployment, context) = (&*deployment, &*context);
+    if deployment.metadata.deletion_timestamp.is_some() {
+        return deletion::run(context, deployment, &shared).await;
+    }
+    let facts = fetch(context, deployment, &shared).await?;
+    let plan = plan(deployment, &facts, &context.settings, context.now());
+    // Before there can be a slot.
+    if plan.stream.is_some() {
+        apply::set_finalizer(context, deployment, FINALIZER, true).await?;
+    }
+    children(context, deployment, &facts, &plan).await?;
+    if let Some(pod) = &facts.pod {
+        remove_stuck(context, deployment, pod).await?;
+    }
+    say(context, deployment, &facts, &plan).await?;
+    show_backups(context, deployment, &facts, &plan, &shared).await?;
+    first_backup(context, deployment, &facts, &plan).await?;
+    retain::run(context, deployment, &facts, &plan).await?;
+    Ok(Action::requeue(with_jitter(Settings::STREAM_PERIOD)))
+}
+
+/// A tenth more or less, so that a thousand streams are not asked in the same moment.
+pub fn with_jitter(period: Duration) -> Duration {
+    period.mul_f64(rand::random_range(0.9..1.1))
+}
+
+/// Applies what differs.
+async fn children(context: &Context, deployment: &ProtectedDeployment, facts: &Facts, plan: &Plan) -> Result<()> {
+    let namespace = deployment.namespace().ok_or(Error::Incomplete("namespace"))?;
+    if facts.collision.is_some() {
+        return Ok(());
+    }
+    if let Some(leader) = &facts.source.leader {
+        let name = identity::leader_service(&deployment.name_any());
+        let existing = apply::get::<Service>(context, &namespace, &name).await?;
+        apply::apply_changed(context, existing.as_ref(), leader_service(deployment, leader)).await?;
+    }
+    if let Some(content) = &facts.source.snapshot {
+        let name = identity::snapshot_name(&deployment.name_any());
+        let existing = apply::get::<ConfigMap>(context, &namespace, &name).await?;
+        apply::apply_changed(context, existing.as_ref(), snapshot(deployment, content)).await?;
+    }
+    let Some(stream) = &plan.stream else { return Ok(()) };
+    if let Some(scraper) = &context.settings.scraper_namespace {
+        let wanted = network_policy(deployment, &context.settings.namespace, scraper);
+        let existing = apply::get::<NetworkPolicy>(context, &namespace, &wanted.name_any()).await?;
+        apply::apply_changed(context, existing.as_ref(), wanted).await?;
+    }
+    apply::apply_changed(context, facts.child.as_ref(), (**stream).clone()).await?;
+    Ok(())
+}
+
+/// A pod on a node that is lost never ends by itself, and the next one waits for that. Removing it is safe even when it
+/// lives: the slot admits one walsender, and commits are create-only.
+async fn remove_stuck(context: &Context, deployment: &ProtectedDeployment, pod: &PodFacts) -> Result<()> {
+    let over = pod
+        .deletes_at
+        .is_some_and(|end| Duration::try_from(context.now().duration_since(end)).is_ok_and(|since| since >= STUCK));
+    if !over {
+        return Ok(());
+    }
+    let namespace = deployment.namespace().ok_or(Error::Incomplete("namespace"))?;
+    let api: Api<Pod> = Api::namespaced(context.client.clone(), &namespace);
+    let params = DeleteParams {
+        grace_period_seconds: Some(0),
+        preconditions: Some(Preconditions {
+            uid: pod.uid.clone(),
+            resource_version: None,
+        }),
+        ..DeleteParams::default()
+    };
+    match api.delete(&pod.name, &params).await.map_err(Error::from) {
+        Ok(_) => {
+            tracing::warn!(pod = pod.name, %namespace, "a pod that did not end was removed by force");
+            Ok(())
+        }
+        Err(error) if error.is_not_found() || error.is_conflict() => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes the status, and events where something has changed.
+async fn say(context: &Context, deployment: &ProtectedDeployment, facts: &Facts, plan: &Plan) -> Result<()> {
+    let slot = match (&deployment.spec.source.patroni, &facts.source.leader, &plan.stream) {
+        (Some(patroni), Some(leader), Some(_)) => {
+            let namespace = deployment.namespace().unwrap_or_default();
+            let name = identity::slot(deployment);
+            Some(source::tend_slot(context, &namespace, patroni, leader.ip.as_deref(), &name).await?)
+        }
+        _ => None,
+    };
+    let name = plan.name(deployment);
+    let records = facts.catalog.as_ref().map(|catalog| catalog.backups.as_slice());
+    let findings = Findings {
+        deployment,
+        collision: facts.collision.as_ref(),
+        refusal: facts.repository.as_ref().err(),
+        source: &facts.source,
+        systems: &plan.systems,
+        lineages: &plan.lineages,
+        has_child: facts.child.is_some(),
+        pod: facts.pod.as_ref(),
+        heard: &facts.heard,
+        slot: slot.as_ref(),
+        turn: &plan.turn,
+        newest: records.and_then(|records| retention::newest(&name, records)),
+        now: context.now(),
+    };
+    let (after, conditions) = status(&findings);
+    let before = deployment.status.clone().unwrap_or_default();
+    let after = settle(&before, after, context.now());
+    let (old, new) = (serde_json::to_value(&deployment.status)?, serde_json::to_value(&after)?);
+    if apply::write_status(context, KIND, deployment, &old, &new).await? {
+        tell(context, deployment, &conditions).await;
+    }
+    Ok(())
+}
+
+async fn tell(context: &Context, deployment: &ProtectedDeployment, conditions: &Conditions) {
+    let about = deployment.object_ref(&());
+    for changed in conditions.changed() {
+        let bad = match changed.type_.as_str() {
+            READY => continue,
+            STALLED | UPGRADE_HALTED => changed.status == "True",
+            STREAMING | ARCHIVE_CONTINUOUS | SLOT_HEALTHY => changed.status != "True",
+            _ => continue,
+        };
+        // That nothing stands still, and no upgrade is halted, is no news.
+        if !bad && matches!(changed.type_.as_str(), STALLED | UPGRADE_HALTED) {
+            continue;
+        }
+        let note = format!("{}={}: {}", changed.type_, changed.status, changed.message);
+        context.tell(&about, bad, &changed.reason, &note).await;
+    }
+}
+
+/// Shows the backups of the catalogue as objects, when it has changed.
+async fn show_backups(
+    context: &Context,
+    deployment: &ProtectedDeployment,
+    facts: &Facts,
+    plan: &Plan,
+    shared: &Shared,
+) -> Result<()> {
+    let (Some(uid), Some(catalog), Ok(_)) = (deployment.uid(), &facts.catalog, &facts.repository) else {
+        return Ok(());
+    };
+    let mut remembered = shared.memory.get(&uid);
+    // Another number of objects is another picture of the same catalogue.
+    let picture = format!("{} {}", catalog.etag, facts.backup_objects);
+    if remembered.shown.as_ref() == Some(&picture) {
+        return Ok(());
+    }
+    let namespace = deployment.namespace().ok_or(Error::Incomplete("namespace"))?;
+    let place = mirror::Place {
+        repository: deployment.spec.repository_ref.clone(),
+        names: mirror::Names::Only(BTreeSet::from([plan.name(deployment)])),
+        owner: None,
+        limit: facts.backup_objects,
+        namespace: namespace.clone(),
+    };
+    let existing = mirror::objects(context, &namespace).await?;
+    let changes = mirror::changes(&place, &catalog.backups, &existing, context.now());
+    mirror::carry_out(context, changes).await?;
+    remembered.shown = Some(picture);
+    shared.memory.put(&uid, remembered);
+    Ok(())
+}
+
+/// A new lineage has no backup: nothing of it can be restored until there is one, so that none is waited for.
+async fn first_backup(context: &Context, deployment: &ProtectedDeployment, facts: &Facts, plan: &Plan) -> Result<()> {
+    let name = plan.name(deployment);
+    let (Some(catalog), true) = (&facts.catalog, name != identity::name(deployment)) else {
+        return Ok(());
+    };
+    if retention::newest(&name, &catalog.backups).is_some() {
+        return Ok(());
+    }
+    let wish = Backup {
+        metadata: ObjectMeta {
+            namespace: deployment.namespace(),
+            name: Some(names::job(&deployment.name_any(), Role::Backup, &name)),
+            labels: Some(identity::labels(deployment, Role::Backup)),
+            ..ObjectMeta::default()
+        },
+        spec: BackupSpec {
+            deployment_ref: Some(DeploymentRef {
+                name: deployment.name_any(),
+            }),
+            type_: Some(BackupType::Full),
+            recorded: None,
+            from: None,
+            checkpoint: None,
+            label: None,
+            max_rate: None,
+        },
+        status: None,
+    };
+    if let Made::Created(made) = apply::create_once(context, &wish).await? {
+        let note = format!(
+            "another cluster is protected now, as {name}; the Backup {} was made",
+            made.name_any()
+        );
+        context
+            .tell(&deployment.object_ref(&()), false, "NewLineage", &note)
+            .await;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "reconcile_tests.rs"]
+mod tests;
