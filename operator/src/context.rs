@@ -91,3 +91,30 @@ impl Context {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
+    use super::*;
+    use crate::scripted::{Answers, scripted};
+
+    #[tokio::test]
+    async fn each_namespace_is_a_scope_of_its_own_and_all_together_are_one() {
+        let (context, server) = scripted(vec![], Answers::default(), Timestamp::UNIX_EPOCH);
+        let scopes = |watched: &[&str]| -> Vec<Vec<String>> {
+            let mut settings = Settings::clone(&context.settings);
+            settings.watch_namespaces = watched.iter().map(|&namespace| namespace.to_owned()).collect();
+            let mut of = Context::clone(&context);
+            of.settings = Arc::new(settings);
+            let each = of.each_scope();
+            each.iter()
+                .map(|scope| scope.settings.watch_namespaces.clone())
+                .collect()
+        };
+        assert_eq!(scopes(&[]), [Vec::<String>::new()]);
+        assert_eq!(scopes(&["a"]), [["a"]]);
+        assert_eq!(scopes(&["a", "b"]), [["a"], ["b"]]);
+        drop(context);
+        server.await.unwrap();
+    }
+}
