@@ -1,14 +1,97 @@
 //! Backup: one run, or the mirror of a backup that lies in a repository.
+//!
+//! A mirror starts nothing; its status is written by those who read the catalogue. A run is a wish, which becomes one Job,
+//! or stands for a Job that a schedule's CronJob made. Either way the object says how far it is and what came of it.
 
+mod build;
+mod decide;
+mod delete;
+mod ledger;
 pub mod mirror;
+mod run;
+mod status;
+pub mod target;
+pub mod turn;
 
 use std::sync::Arc;
 
+use hardstorage_crds::{Backup, BackupPhase, BackupStatus, Origin};
+use k8s_openapi::api::batch::v1::Job;
+use kube::ResourceExt as _;
+use kube::core::DeserializeGuard;
+use kube::runtime::controller::{Action, Controller};
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::watcher;
 use tokio_util::sync::CancellationToken;
 
+use crate::apply;
+use crate::condition::Conditions;
 use crate::context::Context;
+use crate::controllers::{api, drive, ours};
+use crate::error::{Error, Result};
+use crate::names::{Role, label};
+
+pub use build::{Manner, Taking, job_name};
 
 /// Runs the controller.
-pub async fn run(_context: Arc<Context>, stop: CancellationToken) {
-    stop.cancelled().await;
+pub async fn run(context: Arc<Context>, stop: CancellationToken) {
+    let controller = Controller::new(api::<DeserializeGuard<Backup>>(&context), watcher::Config::default()).watches(
+        api::<Job>(&context),
+        ours(),
+        |job| of_job(&job),
+    );
+    drive("Backup", controller, context, stop, reconcile).await;
+}
+
+/// The Backup that a Job was made for, or that is named after it.
+fn of_job(job: &Job) -> Option<ObjectRef<DeserializeGuard<Backup>>> {
+    let labels = job.labels();
+    let role = labels.get(label::ROLE)?;
+    let named = match labels.get(label::BACKUP) {
+        Some(backup) => Some(backup.clone()),
+        None if role == Role::Backup.as_str() => Some(job.name_any()),
+        None => None,
+    };
+    Some(ObjectRef::new(&named?).within(&job.namespace()?))
+}
+
+async fn reconcile(backup: Arc<Backup>, context: Arc<Context>) -> Result<Action> {
+    if backup.metadata.deletion_timestamp.is_some() {
+        return delete::go(&context, &backup).await;
+    }
+    if delete::watch_over(&context, &backup).await? {
+        // The change wakes us.
+        return Ok(Action::await_change());
+    }
+    let namespace = backup.namespace().ok_or(Error::Incomplete("namespace"))?;
+    if let (None, Some(reference)) = (&backup.spec.recorded, &backup.spec.deployment_ref) {
+        let run = run::Run {
+            context: &context,
+            backup: &backup,
+            namespace: &namespace,
+            deployment: &reference.name,
+        };
+        return run.go().await;
+    }
+    if backup.status.is_none() {
+        let status = serde_json::to_value(not_read(&backup, &context))?;
+        apply::write_status(&context, "Backup", backup.as_ref(), &serde_json::Value::Null, &status).await?;
+    }
+    Ok(Action::await_change())
+}
+
+/// The first status of a mirror that somebody else made: without one it would count as finished.
+fn not_read(backup: &Backup, context: &Context) -> BackupStatus {
+    let mut conditions = Conditions::new(&[], backup.metadata.generation, context.now());
+    conditions.progressing(
+        "CatalogNotRead",
+        "the catalogue of its repository has not been read yet",
+    );
+    BackupStatus {
+        observed_generation: backup.metadata.generation,
+        conditions: conditions.finish(),
+        phase: Some(BackupPhase::Pending),
+        origin: Some(Origin::Repository),
+        ..BackupStatus::default()
+    }
 }

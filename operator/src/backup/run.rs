@@ -1,0 +1,409 @@
+//! The life of a run: begun once, observed, looked up when it is gone, put away when its result is stored.
+
+use std::time::Duration;
+
+use hardstorage_crds::condition::READY;
+use hardstorage_crds::{Backup, BackupPhase, BackupSchedule, BackupStatus, Failure};
+use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::Job;
+use kube::api::{Api, ListParams, Patch, PatchParams};
+use kube::core::DeserializeGuard;
+use kube::runtime::controller::Action;
+use kube::{Resource as _, ResourceExt as _};
+use serde_json::json;
+
+use super::build::{Manner, Taking, job_name};
+use super::decide::{GRACE, Step, decide, elapsed, run_id};
+use super::ledger::{self, Ledger};
+use super::status::{Writer, Written};
+use super::target;
+use super::turn;
+use crate::apply::{self, Made};
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::job::{self, FailureReason, Observed};
+use crate::names::{MANAGER, Role, annotation, label};
+use crate::repository::Refusal;
+use crate::settings::Settings;
+
+/// How soon something is looked at again that waits for another object, whose change does not wake us.
+const WAIT: Duration = Duration::from_secs(15);
+/// The same for what only a person changes.
+const REST: Duration = Duration::from_mins(1);
+
+/// One reconcile of a run.
+pub struct Run<'a> {
+    /// Shared.
+    pub context: &'a Context,
+    /// The object.
+    pub backup: &'a Backup,
+    /// Its namespace.
+    pub namespace: &'a str,
+    /// The Deployment.
+    pub deployment: &'a str,
+}
+
+impl Run<'_> {
+    /// Does what is to be done.
+    pub async fn go(&self) -> Result<Action> {
+        let job = self.job().await?;
+        match decide(self.backup, job.is_some(), self.context.now()) {
+            Step::Observe => match job {
+                Some(job) => self.observe(&job).await,
+                None => Ok(Action::requeue(WAIT)),
+            },
+            Step::Begin { pledged } => self.begin(pledged).await,
+            Step::LookUp => self.look_up().await,
+            Step::CameBack => self.came_back().await,
+            Step::Seek => {
+                self.put_away(job.as_ref()).await?;
+                self.seek().await
+            }
+            Step::Rest => {
+                self.put_away(job.as_ref()).await?;
+                Ok(Action::await_change())
+            }
+        }
+    }
+
+    fn writer(&self) -> Writer<'_> {
+        Writer::new(self.backup, self.context.now())
+    }
+
+    /// The Job of the run: by the id of the run, not by its name.
+    async fn job(&self) -> Result<Option<Job>> {
+        let Some(run) = run_id(self.backup) else {
+            return Ok(None);
+        };
+        let jobs: Api<Job> = Api::namespaced(self.context.client.clone(), self.namespace);
+        let selector = format!("{}={}", label::ROLE, Role::Backup.as_str());
+        let list = jobs.list(&ListParams::default().labels(&selector)).await?;
+        Ok(list
+            .items
+            .into_iter()
+            .find(|job| job::run_id(job) == Some(run.as_str()) && job.metadata.deletion_timestamp.is_none()))
+    }
+
+    /// The settings of the schedule that it belongs to.
+    async fn manner(&self) -> Result<(Manner, Option<String>)> {
+        let Some(name) = self.backup.labels().get(label::SCHEDULE) else {
+            return Ok((Manner::of(None), None));
+        };
+        let found = apply::get::<DeserializeGuard<BackupSchedule>>(self.context, self.namespace, name).await?;
+        let schedule = found.and_then(|guard| guard.0.ok());
+        Ok((Manner::of(schedule.as_ref()), schedule.map(|_| name.clone())))
+    }
+
+    async fn begin(&self, pledged: bool) -> Result<Action> {
+        let target = match target::look(self.context, self.namespace, self.deployment).await? {
+            Ok(target) => target,
+            Err(refusal) => return self.refused(&refusal).await,
+        };
+        let uid = self.backup.uid().ok_or(Error::Incomplete("uid"))?;
+        let paused = target
+            .deployment
+            .spec
+            .stream
+            .as_ref()
+            .is_some_and(|stream| stream.paused);
+        if pledged && !paused {
+            match ledger::look(self.context, self.namespace, self.deployment, &uid).await? {
+                Ledger::Found(record) => return self.write(self.writer().found(&record)).await,
+                Ledger::Absent => {}
+                Ledger::Unheard(why) => {
+                    let message = format!("whether it has run before is not known: {why}");
+                    return self.wait("CatalogUnheard", &message, false, WAIT).await;
+                }
+            }
+        } else if !pledged {
+            self.pledge(&uid).await?;
+        }
+        let (manner, schedule) = self.manner().await?;
+        let spec = &self.backup.spec;
+        let taking = Taking {
+            target: &target,
+            image: self.context.settings.engine(),
+            manner,
+            from: spec.from.clone().unwrap_or_default(),
+            checkpoint: spec.checkpoint.clone().unwrap_or_default(),
+            label: spec.label.clone(),
+            max_rate: spec.max_rate.clone().unwrap_or_else(hardstorage_crds::Rate::unlimited),
+            schedule,
+            backup: Some(self.backup.name_any()),
+            run_id: Some(uid.clone()),
+        };
+        let name = job_name(&self.backup.name_any(), Role::Backup, &uid);
+        let mut wanted = job::build(taking.plan(name.clone(), self.backup.controller_owner_ref(&())));
+        wanted
+            .annotations_mut()
+            .insert(annotation::RUN_ID.to_owned(), uid.clone());
+        let made = match apply::create_once(self.context, &wanted).await? {
+            Made::Created(job) => job,
+            Made::Exists => match apply::get::<Job>(self.context, self.namespace, &name).await? {
+                Some(job) if job::run_id(&job) == Some(uid.as_str()) => job,
+                Some(_) => {
+                    let message = format!("there is another Job {name}; remove it");
+                    return self.wait("JobNameTaken", &message, true, REST).await;
+                }
+                None => return Ok(Action::requeue(Settings::JOB_PERIOD)),
+            },
+        };
+        let writer = self.writer().with_job(&made);
+        let written = if turn::is_held_back(&made) {
+            writer.waits(BackupPhase::Queued, "Queued", "it waits for its turn", false)
+        } else {
+            writer.waits(BackupPhase::Pending, "Starting", "its Job is there", false)
+        };
+        self.write(written).await?;
+        Ok(Action::requeue(Settings::JOB_PERIOD))
+    }
+
+    /// Writes the annotation. The resourceVersion is a precondition: of two that saw the wish without it, one is wrong.
+    async fn pledge(&self, uid: &str) -> Result<()> {
+        let api: Api<Backup> = Api::namespaced(self.context.client.clone(), self.namespace);
+        let body = json!({"metadata": {
+            "uid": uid,
+            "resourceVersion": self.backup.resource_version(),
+            "annotations": {annotation::RUN_ID: uid},
+        }});
+        api.patch(&self.backup.name_any(), &PatchParams::default(), &Patch::Merge(&body))
+            .await?;
+        Ok(())
+    }
+
+    async fn observe(&self, job: &Job) -> Result<Action> {
+        let (manner, _) = self.manner().await?;
+        let observed = job::observe(self.context, job, manner.pending).await?;
+        let writer = self.writer().with_job(job);
+        let written = match &observed {
+            Observed::Waiting("Queued", message) => return self.queued(job, writer, message).await,
+            Observed::Waiting(reason, message) => writer.waits(BackupPhase::Pending, reason, message, false),
+            Observed::Running(report) => writer.runs(report.as_deref()),
+            Observed::Ended { report, .. } => writer.ended(report),
+            Observed::Failed {
+                reason,
+                message,
+                exit_code,
+            } => match self.without_a_word(job, *reason, message, *exit_code).await? {
+                Some(written) => written,
+                None => writer.waits(
+                    BackupPhase::Running,
+                    "LookingUp",
+                    "it has ended without a word: the repository is looked at",
+                    false,
+                ),
+            },
+        };
+        let phase = written.0.phase.clone();
+        self.write(written).await?;
+        match phase {
+            Some(phase @ (BackupPhase::Completed | BackupPhase::Failed)) => {
+                self.put_away_as(job, &phase, matches!(observed, Observed::Failed { .. }))
+                    .await?;
+                Ok(if phase == BackupPhase::Failed {
+                    Action::requeue(REST)
+                } else {
+                    Action::await_change()
+                })
+            }
+            _ => Ok(Action::requeue(Settings::JOB_PERIOD)),
+        }
+    }
+
+    async fn queued(&self, job: &Job, writer: Writer<'_>, message: &str) -> Result<Action> {
+        let message = match target::look(self.context, self.namespace, self.deployment).await? {
+            Ok(target) => {
+                if turn::take(self.context, &target.repository.repository, job).await? {
+                    let written = writer.waits(BackupPhase::Pending, "Starting", "it is its turn", false);
+                    self.write(written).await?;
+                    return Ok(Action::requeue(Settings::JOB_PERIOD));
+                }
+                message.to_owned()
+            }
+            Err(refusal) => format!("{message}; {}", refusal.text()),
+        };
+        self.write(writer.waits(BackupPhase::Queued, "Queued", &message, false))
+            .await?;
+        Ok(Action::requeue(WAIT))
+    }
+
+    /// A run that has ended, or never began, and told nothing; none while its commit may still be seen.
+    async fn without_a_word(
+        &self,
+        job: &Job,
+        reason: FailureReason,
+        message: &str,
+        exit_code: Option<i32>,
+    ) -> Result<Option<Written>> {
+        let writer = self.writer().with_job(job);
+        let never_began = matches!(
+            reason,
+            FailureReason::Unschedulable | FailureReason::ImageUnavailable | FailureReason::QuotaExceeded
+        );
+        if !never_began {
+            let run = job::run_id(job).unwrap_or_default();
+            if let Ledger::Found(record) = ledger::look(self.context, self.namespace, self.deployment, run).await? {
+                return Ok(Some(writer.found(&record)));
+            }
+            if ended(job).is_some_and(|ended| elapsed(ended, self.context.now()) < GRACE) {
+                return Ok(None);
+            }
+        }
+        let failure = Failure {
+            code: None,
+            message: Some(message.to_owned()),
+            hint: Some(reason.hint().to_owned()),
+            exit_code,
+        };
+        Ok(Some(writer.fails(reason.as_str(), failure)))
+    }
+
+    /// Its Job is gone.
+    async fn look_up(&self) -> Result<Action> {
+        self.settle("its Job is gone", true).await
+    }
+
+    /// It came back from Velero, etcd or Git, or its Job went before anybody saw it.
+    async fn came_back(&self) -> Result<Action> {
+        let made = self.backup.metadata.creation_timestamp.as_ref().map(|time| time.0);
+        let patient = made.is_some_and(|made| elapsed(made, self.context.now()) < super::decide::SOUGHT);
+        self.settle("the object came back without its status", !patient).await
+    }
+
+    async fn settle(&self, why: &str, impatient: bool) -> Result<Action> {
+        let run = run_id(self.backup).unwrap_or_default();
+        let known = match ledger::look(self.context, self.namespace, self.deployment, &run).await? {
+            Ledger::Found(record) => return self.write(self.writer().found(&record)).await,
+            Ledger::Absent => "the repository has no backup of run".to_owned(),
+            Ledger::Unheard(reason) if impatient => format!("the repository was not asked ({reason}) about run"),
+            Ledger::Unheard(reason) => {
+                let message = format!("{why}, and the repository was not asked: {reason}");
+                return self.wait("CatalogUnheard", &message, false, REST).await;
+            }
+        };
+        let failure = Failure {
+            message: Some(format!("{why}; {known} {run}")),
+            hint: Some("it is not run again: make another Backup, without the annotation".to_owned()),
+            ..Failure::default()
+        };
+        self.write(self.writer().fails(FailureReason::ReportLost.as_str(), failure))
+            .await?;
+        Ok(Action::requeue(REST))
+    }
+
+    /// Of one that has failed without a word: a commit that is seen late.
+    async fn seek(&self) -> Result<Action> {
+        let run = run_id(self.backup).unwrap_or_default();
+        if let Ledger::Found(record) = ledger::look(self.context, self.namespace, self.deployment, &run).await? {
+            return self.write(self.writer().found(&record)).await;
+        }
+        Ok(Action::requeue(REST))
+    }
+
+    async fn refused(&self, refusal: &Refusal) -> Result<Action> {
+        let after = if refusal.waits { WAIT } else { REST };
+        self.wait(&refusal.reason, &refusal.text(), !refusal.waits, after).await
+    }
+
+    async fn wait(&self, reason: &str, message: &str, stalled: bool, after: Duration) -> Result<Action> {
+        self.write(self.writer().waits(BackupPhase::Pending, reason, message, stalled))
+            .await?;
+        Ok(Action::requeue(after))
+    }
+
+    /// What a Job of a run whose result is stored is still good for: nothing, or its pod's log.
+    async fn put_away(&self, job: Option<&Job>) -> Result<()> {
+        let status = self.backup.status.as_ref();
+        if let (Some(job), Some(phase)) = (job, status.and_then(|status| status.phase.clone())) {
+            let without_a_word = status
+                .and_then(|status| status.failure.as_ref())
+                .is_some_and(|failure| failure.code.is_none());
+            self.put_away_as(job, &phase, without_a_word).await?;
+        }
+        Ok(())
+    }
+
+    async fn put_away_as(&self, job: &Job, phase: &BackupPhase, without_a_word: bool) -> Result<()> {
+        if job.annotations().contains_key(annotation::STORED) {
+            return Ok(());
+        }
+        let failed = *phase == BackupPhase::Failed;
+        if failed && without_a_word && ended(job).is_none() {
+            // It must not begin after all, now that it counts as failed.
+            return apply::delete(self.context, job).await;
+        }
+        job::heard(self.context, job).await?;
+        if !failed && job.labels().contains_key(label::BACKUP) {
+            return apply::delete(self.context, job).await;
+        }
+        let word = if failed { "Failed" } else { "Completed" };
+        let jobs: Api<Job> = Api::namespaced(self.context.client.clone(), self.namespace);
+        let body = json!({"metadata": {"uid": job.uid(), "annotations": {annotation::STORED: word}}});
+        match jobs
+            .patch(&job.name_any(), &PatchParams::default(), &Patch::Merge(&body))
+            .await
+            .map_err(Error::from)
+        {
+            Ok(_) => Ok(()),
+            Err(error) if error.is_not_found() || error.is_conflict() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes the status, and an event when something has changed that a person would want to hear of.
+    async fn write(&self, (status, conditions): Written) -> Result<Action> {
+        let (before, after) = (
+            serde_json::to_value(&self.backup.status)?,
+            serde_json::to_value(&status)?,
+        );
+        let only_figures = self.backup.status.as_ref().is_some_and(|before| {
+            let still = |status: &BackupStatus| BackupStatus {
+                progress: None,
+                ..status.clone()
+            };
+            serde_json::to_value(still(before)).ok() == serde_json::to_value(still(&status)).ok()
+        });
+        let recently =
+            written(self.backup).is_some_and(|at| elapsed(at, self.context.now()) < Settings::FIGURES_PERIOD);
+        if only_figures && recently {
+            return Ok(Action::requeue(Settings::JOB_PERIOD));
+        }
+        if apply::write_status(self.context, "Backup", self.backup, &before, &after).await?
+            && let Some(ready) = conditions.changed().into_iter().find(|one| one.type_ == READY)
+        {
+            let warning = conditions
+                .get(hardstorage_crds::condition::STALLED)
+                .is_some_and(|stalled| stalled.status == "True");
+            let about = self.backup.object_ref(&());
+            self.context.tell(&about, warning, &ready.reason, &ready.message).await;
+        }
+        Ok(Action::await_change())
+    }
+}
+
+/// When a Job ended.
+fn ended(job: &Job) -> Option<Timestamp> {
+    let conditions = job.status.as_ref().and_then(|status| status.conditions.as_ref())?;
+    let over = conditions
+        .iter()
+        .find(|one| matches!(one.type_.as_str(), "Complete" | "Failed") && one.status == "True")?;
+    let time = over
+        .last_transition_time
+        .as_ref()
+        .or(job.metadata.creation_timestamp.as_ref());
+    Some(time.map_or(Timestamp::UNIX_EPOCH, |time| time.0))
+}
+
+/// When we wrote the status last: the API server keeps it for each field manager.
+fn written(backup: &Backup) -> Option<Timestamp> {
+    let managers = backup.metadata.managed_fields.as_ref()?;
+    managers
+        .iter()
+        .filter(|entry| entry.manager.as_deref() == Some(MANAGER) && entry.subresource.as_deref() == Some("status"))
+        .filter_map(|entry| entry.time.as_ref().map(|time| time.0))
+        .max()
+}
+
+#[cfg(test)]
+#[path = "run_tests.rs"]
+mod tests;

@@ -1,0 +1,133 @@
+//! Turns: how many backups of one repository run at the same time. Jobs are made suspended and let go in the order in
+//! which they were made.
+
+use hardstorage_crds::Repository;
+use k8s_openapi::api::batch::v1::Job;
+use kube::ResourceExt as _;
+use kube::api::{Api, ListParams, Patch, PatchParams};
+use serde_json::json;
+use tokio::sync::Mutex;
+
+use crate::context::Context;
+use crate::controllers::api;
+use crate::error::{Error, Result};
+use crate::names::{Role, annotation, label};
+
+/// One at a time, so that two do not both see the last free turn.
+static TURN: Mutex<()> = Mutex::const_new(());
+
+/// Lets a Job go when it is its turn; whether it was let go.
+pub async fn take(context: &Context, repository: &Repository, job: &Job) -> Result<bool> {
+    let limit = repository
+        .spec
+        .limits
+        .clone()
+        .map_or(0, |limits| limits.concurrent_backups);
+    let limit = usize::try_from(limit).unwrap_or_default();
+    let _held = TURN.lock().await;
+    if limit > 0 {
+        let selector = format!(
+            "{}={},{}={},{}={}",
+            label::ROLE,
+            Role::Backup.as_str(),
+            label::REPOSITORY,
+            repository.name_any(),
+            label::REPOSITORY_NAMESPACE,
+            repository.namespace().unwrap_or_default(),
+        );
+        let jobs = api::<Job>(context)
+            .list(&ListParams::default().labels(&selector))
+            .await?;
+        if !may_go(&jobs.items, job, limit) {
+            return Ok(false);
+        }
+    }
+    release(context, job).await?;
+    Ok(true)
+}
+
+async fn release(context: &Context, job: &Job) -> Result<()> {
+    let namespace = job.namespace().ok_or(Error::Incomplete("namespace"))?;
+    let jobs: Api<Job> = Api::namespaced(context.client.clone(), &namespace);
+    let body = json!({"metadata": {"uid": job.uid()}, "spec": {"suspend": false}});
+    jobs.patch(&job.name_any(), &PatchParams::default(), &Patch::Merge(&body))
+        .await?;
+    Ok(())
+}
+
+/// Whether it is the turn of one among all Jobs of a repository: those that run come first, then the older.
+fn may_go(all: &[Job], one: &Job, limit: usize) -> bool {
+    let mut waiting: Vec<_> = all.iter().filter(|job| is_held_back(job) && !is_over(job)).collect();
+    let running = all.iter().filter(|job| !is_held_back(job) && !is_over(job)).count();
+    waiting.sort_by_key(|job| {
+        (
+            job.metadata.creation_timestamp.as_ref().map(|time| time.0),
+            job.namespace(),
+            job.name_any(),
+        )
+    });
+    let ahead = waiting.iter().position(|job| job.metadata.uid == one.metadata.uid);
+    ahead.is_some_and(|ahead| running + ahead < limit)
+}
+
+/// Whether a Job waits to be let go.
+pub fn is_held_back(job: &Job) -> bool {
+    job.spec.as_ref().and_then(|spec| spec.suspend) == Some(true)
+}
+
+/// Whether a Job takes no turn any more: it has ended, or its result is known.
+pub fn is_over(job: &Job) -> bool {
+    let conditions = job.status.as_ref().and_then(|status| status.conditions.as_ref());
+    let ended = conditions.is_some_and(|all| {
+        all.iter()
+            .any(|one| matches!(one.type_.as_str(), "Complete" | "Failed") && one.status == "True")
+    });
+    ended || job.annotations().contains_key(annotation::STORED) || job.metadata.deletion_timestamp.is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "test code")]
+    use super::*;
+    use serde_json::Value;
+
+    fn job(uid: &str, second: u32, suspend: bool, status: Value) -> Job {
+        serde_json::from_value(json!({"apiVersion": "batch/v1", "kind": "Job",
+            "metadata": {"name": uid, "namespace": "team", "uid": uid,
+                "creationTimestamp": format!("2026-01-01T00:00:{second:02}Z")},
+            "spec": {"suspend": suspend, "template": {}}, "status": status}))
+        .unwrap()
+    }
+
+    fn goes(all: &[Job], limit: usize) -> Vec<String> {
+        let held_back = all.iter().filter(|job| is_held_back(job));
+        held_back
+            .filter(|job| may_go(all, job, limit))
+            .map(kube::ResourceExt::name_any)
+            .collect()
+    }
+
+    #[test]
+    fn the_older_go_first_and_never_more_than_the_limit() {
+        let ended = json!({"conditions": [{"type": "Complete", "status": "True"}]});
+        let mut all = vec![
+            job("d", 9, true, Value::Null),
+            job("c", 5, true, Value::Null),
+            job("b", 5, true, Value::Null),
+            job("a", 1, false, Value::Null),
+        ];
+        assert!(goes(&all, 1).is_empty());
+        assert_eq!(goes(&all, 2), ["b"]);
+        assert_eq!(goes(&all, 3), ["c", "b"]);
+        all[3] = job("a", 1, false, ended);
+        assert_eq!(goes(&all, 1), ["b"]);
+        // One that is already let go goes before an older one that waits.
+        all[0] = job("d", 9, false, Value::Null);
+        assert!(goes(&all, 1).is_empty());
+        // A result that is known takes no turn, whatever its pod does.
+        all[0]
+            .annotations_mut()
+            .insert(annotation::STORED.into(), "Failed".into());
+        assert_eq!(goes(&all, 1), ["b"]);
+    }
+}
