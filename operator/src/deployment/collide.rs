@@ -118,7 +118,7 @@ fn is_older(one: &ProtectedDeployment, other: &ProtectedDeployment) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "test code")]
+    #![allow(clippy::unwrap_used, clippy::needless_pass_by_value, reason = "test code")]
     use super::super::samples::with_spec;
     use super::*;
     use serde_json::{Value, json};
@@ -172,9 +172,9 @@ mod tests {
         // Into a second repository: a second copy.
         assert_eq!(collision(&object("team", "b", 2, spec("shop", "second")), [&old]), None);
         let mut slots = [spec("shop", "main"), spec("shop", "second")];
-        slots
-            .iter_mut()
-            .for_each(|spec| spec["stream"] = json!({"slotName": "same"}));
+        for spec in &mut slots {
+            spec["stream"] = json!({"slotName": "same"});
+        }
         let [one, two] = slots;
         let hit = collision(&object("team", "b", 2, two), [&object("team", "a", 1, one)]);
         assert_eq!(hit.unwrap().reason, "SourceTaken", "two streams cannot share a slot");

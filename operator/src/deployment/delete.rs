@@ -155,7 +155,7 @@ mod tests {
             reachable: true,
             drop: Progress::NotMade,
             elapsed: Duration::ZERO,
-            slot_timeout: Duration::from_secs(120),
+            slot_timeout: Duration::from_mins(2),
             delete_data: false,
             data: Progress::NotMade,
         }
@@ -241,7 +241,7 @@ mod tests {
             };
             assert!(!matches!(decide(&early), Step::LetGo(_)));
             let late = DeletionFacts {
-                elapsed: Duration::from_secs(120),
+                elapsed: Duration::from_mins(2),
                 ..change
             };
             let step = decide(&late);

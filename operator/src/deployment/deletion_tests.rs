@@ -1,5 +1,10 @@
 //! Deployments that go, against an API server that answers by script.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::needless_pass_by_value,
+    reason = "test code"
+)]
 
 use std::sync::Arc;
 

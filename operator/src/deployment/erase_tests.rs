@@ -1,5 +1,10 @@
 //! Backups that are marked as deleted, because somebody said so.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::needless_pass_by_value,
+    reason = "test code"
+)]
 
 use hardstorage_report::RunReport;
 use http::Method;

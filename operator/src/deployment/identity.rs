@@ -112,7 +112,7 @@ pub fn leader_service(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "test code")]
+    #![allow(clippy::unwrap_used, clippy::needless_pass_by_value, reason = "test code")]
     use super::super::samples::deployment;
     use super::*;
     use hardstorage_crds::Lineage;

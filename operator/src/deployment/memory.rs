@@ -17,6 +17,8 @@ pub struct Remembered {
     pub catalog: Option<ServedCatalog>,
     /// The catalogue that the Backup objects show.
     pub shown: Option<String>,
+    /// When its status was written last.
+    pub written: Option<Timestamp>,
 }
 
 /// By UID.

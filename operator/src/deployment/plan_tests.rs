@@ -1,5 +1,10 @@
 //! Which children there should be, fact by fact.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::needless_pass_by_value,
+    reason = "test code"
+)]
 
 use clap::Parser as _;
 use hardstorage_crds::{DeploymentStatus, SourceStatus};
@@ -81,7 +86,7 @@ fn what_is_missing_changes_no_stream() {
         reason: "NameTaken",
         message: String::new(),
     };
-    let cases: [(&str, Facts); 5] = [
+    let cases: Vec<(&str, Facts)> = vec![
         (
             "no Repository",
             Facts {

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hardstorage_crds::condition::STALLED;
 use hardstorage_crds::condition::deployment::{ARCHIVE_CONTINUOUS, SLOT_HEALTHY, STREAMING, UPGRADE_HALTED};
-use hardstorage_crds::condition::{READY, STALLED};
 use hardstorage_crds::{Backup, BackupSpec, BackupType, DeploymentRef, ProtectedDeployment};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -53,7 +53,7 @@ pub async fn reconcile(
     if let Some(pod) = &facts.pod {
         remove_stuck(context, deployment, pod).await?;
     }
-    say(context, deployment, &facts, &plan).await?;
+    say(context, deployment, &facts, &plan, &shared).await?;
     show_backups(context, deployment, &facts, &plan, &shared).await?;
     first_backup(context, deployment, &facts, &plan).await?;
     retain::run(context, deployment, &facts, &plan).await?;
@@ -121,7 +121,15 @@ async fn remove_stuck(context: &Context, deployment: &ProtectedDeployment, pod: 
 }
 
 /// Writes the status, and events where something has changed.
-async fn say(context: &Context, deployment: &ProtectedDeployment, facts: &Facts, plan: &Plan) -> Result<()> {
+async fn say(
+    context: &Context,
+    deployment: &ProtectedDeployment,
+    facts: &Facts,
+    plan: &Plan,
+    shared: &Shared,
+) -> Result<()> {
+    let uid = deployment.uid().ok_or(Error::Incomplete("uid"))?;
+    let mut remembered = shared.memory.get(&uid);
     let slot = match (&deployment.spec.source.patroni, &facts.source.leader, &plan.stream) {
         (Some(patroni), Some(leader), Some(_)) => {
             let namespace = deployment.namespace().unwrap_or_default();
@@ -149,9 +157,11 @@ async fn say(context: &Context, deployment: &ProtectedDeployment, facts: &Facts,
     };
     let (after, conditions) = status(&findings);
     let before = deployment.status.clone().unwrap_or_default();
-    let after = settle(&before, after, context.now());
+    let after = settle(&before, after, context.now(), remembered.written);
     let (old, new) = (serde_json::to_value(&deployment.status)?, serde_json::to_value(&after)?);
     if apply::write_status(context, KIND, deployment, &old, &new).await? {
+        remembered.written = Some(context.now());
+        shared.memory.put(&uid, remembered);
         tell(context, deployment, &conditions).await;
     }
     Ok(())
@@ -161,7 +171,6 @@ async fn tell(context: &Context, deployment: &ProtectedDeployment, conditions: &
     let about = deployment.object_ref(&());
     for changed in conditions.changed() {
         let bad = match changed.type_.as_str() {
-            READY => continue,
             STALLED | UPGRADE_HALTED => changed.status == "True",
             STREAMING | ARCHIVE_CONTINUOUS | SLOT_HEALTHY => changed.status != "True",
             _ => continue,

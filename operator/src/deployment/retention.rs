@@ -155,7 +155,7 @@ fn is_of(job: &Job, name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "test code")]
+    #![allow(clippy::unwrap_used, clippy::needless_pass_by_value, reason = "test code")]
     use super::*;
     use serde_json::json;
 

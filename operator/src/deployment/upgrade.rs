@@ -98,7 +98,7 @@ pub fn turn(all: &[Seen], me: (&str, &str), target: &str, at_once: usize, now: T
     if place < at_once.max(1).saturating_sub(moving) {
         Turn::Go
     } else {
-        Turn::Wait(format!("{} streams are before it, {moving} are on their way", place))
+        Turn::Wait(format!("{place} streams are before it, {moving} are on their way"))
     }
 }
 

@@ -1,5 +1,10 @@
 //! Children as they are built.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::needless_pass_by_value,
+    reason = "test code"
+)]
 
 use hardstorage_crds::Retention;
 use serde_json::{Value, json};

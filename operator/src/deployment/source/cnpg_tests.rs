@@ -1,5 +1,10 @@
 //! Clusters as CloudNativePG 1.30 writes them, and as they might be.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::needless_pass_by_value,
+    reason = "test code"
+)]
 
 use super::*;
 use serde_json::Value;

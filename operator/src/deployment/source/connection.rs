@@ -53,7 +53,7 @@ fn access(connection: &Connection) -> Result<SourceAccess, String> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "test code")]
+    #![allow(clippy::unwrap_used, clippy::needless_pass_by_value, reason = "test code")]
     use super::*;
     use serde_json::{Value, json};
 

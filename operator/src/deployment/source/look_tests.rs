@@ -1,5 +1,10 @@
 //! Sources as the API server shows them.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::needless_pass_by_value,
+    reason = "test code"
+)]
 
 use super::*;
 use crate::deployment::samples::{deployment, with_spec};

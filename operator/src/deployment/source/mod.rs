@@ -116,11 +116,6 @@ impl SourceFacts {
     pub fn is_gone(&self) -> bool {
         matches!(self.state, State::Missing { reason, .. } if reason == reason::CLUSTER_MISSING || reason == reason::CLUSTER_DELETING)
     }
-
-    /// The major version.
-    pub fn major(&self) -> Option<u32> {
-        self.version.as_deref().and_then(major)
-    }
 }
 
 /// The major version of a version.

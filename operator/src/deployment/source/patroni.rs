@@ -125,7 +125,7 @@ pub fn access(patroni: &Patroni, service: &str, address: Option<&str>) -> Result
             key: "ca.crt".to_owned(),
         });
         tls.certificate_secret_ref
-            .get_or_insert_with(|| hardstorage_crds::CertificateRef { name: secret });
+            .get_or_insert(hardstorage_crds::CertificateRef { name: secret });
         // The name that its operator writes into every server's certificate.
         tls.server_name.get_or_insert_with(|| format!("{scope}-primary"));
     }
@@ -150,7 +150,7 @@ pub fn needs_address(patroni: &Patroni, service: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "test code")]
+    #![allow(clippy::unwrap_used, clippy::needless_pass_by_value, reason = "test code")]
     use super::*;
     use serde_json::{Value, json};
 

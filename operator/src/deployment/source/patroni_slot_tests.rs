@@ -1,5 +1,10 @@
 //! Slots by Patroni's REST API, by its annotation, and by the user's hand: against a server that answers as Patroni does.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::needless_pass_by_value,
+    reason = "test code"
+)]
 
 use std::sync::{Arc, Mutex};
 

@@ -110,11 +110,12 @@ fn ready(findings: &Findings<'_>, flows: &Word, slot: Option<&Word>, source: &Wo
         return conditions.stalled(collision.reason, collision.message.clone());
     }
     if let Some(refusal) = findings.refusal {
-        return if refusal.waits {
-            conditions.progressing(&refusal.reason, refusal.text())
+        if refusal.waits {
+            conditions.progressing(&refusal.reason, refusal.text());
         } else {
-            conditions.stalled(&refusal.reason, refusal.text())
-        };
+            conditions.stalled(&refusal.reason, refusal.text());
+        }
+        return;
     }
     if let Systems::Refused(message) = findings.systems {
         return conditions.stalled("NewSystem", message.clone());

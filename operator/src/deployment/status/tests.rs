@@ -1,5 +1,11 @@
 //! Statuses, state by state.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::needless_pass_by_value,
+    clippy::semicolon_if_nothing_returned,
+    reason = "test code"
+)]
 
 use hardstorage_crds::condition::deployment::{
     ARCHIVE_CONTINUOUS, SLOT_HEALTHY, SOURCE_READY, STREAMING, UPGRADE_HALTED,
@@ -476,7 +482,7 @@ fn figures_are_written_once_a_minute_and_transitions_at_once() {
         world.deployment.status = Some(before.clone());
         world.now = at(second);
         world.heard = heard(stream);
-        settle(&before, world.status(), at(second))
+        settle(&before, world.status(), at(second), Some(at(0)))
     };
     let moved = json!({"durable_lsn": "0/4000000", "lag_bytes": 9});
     assert_eq!(later(15, &json!({})), before, "nothing has changed");
@@ -501,5 +507,16 @@ fn figures_are_written_once_a_minute_and_transitions_at_once() {
     let first = silent.status();
     silent.deployment.status = Some(first.clone());
     silent.heard = Heard::Silent { seconds: 65 };
-    assert_eq!(settle(&first, silent.status(), at(15)), first);
+    assert_eq!(settle(&first, silent.status(), at(15), Some(at(0))), first);
+    // A sentence with a number in it that is another one at each look.
+    let mut tries = World::well();
+    let refused = |message: &str| {
+        let error = json!({"code": "unreachable.postgres", "message": message, "hint": "", "exit_code": 8});
+        heard(&json!({"phase": "reconnecting", "last_error": error}))
+    };
+    tries.heard = refused("for 1 s");
+    let first = tries.status();
+    tries.heard = refused("for 2 s");
+    assert_eq!(settle(&first, tries.status(), at(1), Some(at(0))), first);
+    assert_ne!(settle(&first, tries.status(), at(60), Some(at(0))), first);
 }
