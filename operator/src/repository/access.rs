@@ -82,7 +82,7 @@ pub fn access(
 }
 
 /// Whether the consumer is let in, whatever state the Repository is in.
-pub fn admitted(repository: &Repository, consumer: &Consumer<'_>) -> Result<(), Refusal> {
+fn admitted(repository: &Repository, consumer: &Consumer<'_>) -> Result<(), Refusal> {
     let spec = &repository.spec;
     let home = repository.namespace().unwrap_or_default();
     let what = format!("Repository {home}/{}", repository.name_any());
@@ -239,7 +239,7 @@ pub(super) fn in_namespace(repository: &Repository, namespace: &str, shared_clai
 /// The key in the Secret that signs manifests.
 pub const SIGNING_KEY: &str = "signing-key";
 /// The key in the Secret with a key-encryption key that we made.
-pub const KEK: &str = "kek";
+const KEK: &str = "kek";
 
 /// Where the key-encryption key lies in the Repository's own namespace; nowhere for a repository in clear.
 pub(super) fn kek(spec: &RepositorySpec, name: &str) -> Option<SecretKey> {

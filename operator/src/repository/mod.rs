@@ -40,7 +40,7 @@ use status::{Seen, status};
 use steps::Steps;
 use verdict::judge;
 
-pub use access::{Consumer, Intent, KEK, Refusal, SIGNING_KEY, access, admitted};
+pub use access::{Intent, Refusal};
 pub use resolve::{Resolved, resolve};
 
 /// Runs the controller.

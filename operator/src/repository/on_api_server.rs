@@ -13,7 +13,7 @@ use hardstorage_crds::{Backup, BackupPhase, Repository};
 use hardstorage_e2e::ApiServer;
 use hardstorage_report::{RunReport, RunState};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
-use k8s_openapi::api::core::v1::{Namespace, Pod, Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::{Pod, Secret, ServiceAccount};
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, ResourceExt as _};
@@ -88,9 +88,6 @@ impl World {
             engines: Arc::default(),
             pods: 0,
         };
-        let namespace: Namespace = serde_json::from_value(json!({"metadata": {"name": "team"}})).unwrap();
-        let namespaces: Api<Namespace> = Api::all(world.client.clone());
-        namespaces.create(&PostParams::default(), &namespace).await.unwrap();
         let account: ServiceAccount = serde_json::from_value(json!({"metadata": {"name": "default"}})).unwrap();
         world.team().create(&PostParams::default(), &account).await.unwrap();
         world
@@ -183,6 +180,42 @@ impl World {
     }
 }
 
+/// An API server that holds a Repository from before there was a schema.
+fn with_garbage() -> ApiServer {
+    let server = ApiServer::start();
+    let mut loose = hardstorage_crds::definitions().unwrap().remove(0).object;
+    loose["spec"]["versions"][0]["schema"]["openAPIV3Schema"] =
+        json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    let file = |name: &str, object: &Value| {
+        let path = server.scratch().path(name);
+        std::fs::write(&path, object.to_string()).unwrap();
+        path
+    };
+    server.define(&file("loose.json", &loose));
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team"}});
+    server
+        .kubectl(["apply".into(), "-f".into(), file("namespace.json", &namespace)])
+        .ok();
+    let garbage = json!({"apiVersion": "hardstorage.dev/v1alpha1", "kind": "Repository",
+        "metadata": {"name": "garbage", "namespace": "team"}, "spec": {"url": 5}});
+    server
+        .kubectl(["apply".into(), "-f".into(), file("garbage.json", &garbage)])
+        .ok();
+    server.define(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../crds"));
+    // The server serves the new schema a moment after it took it.
+    let again = [
+        "create".into(),
+        "--dry-run=server".into(),
+        "-f".into(),
+        file("again.json", &garbage),
+    ];
+    hardstorage_e2e::until("the schema holds", Duration::from_mins(1), || {
+        let answer = server.kubectl(again.clone());
+        (answer.code == Some(1) && answer.stderr.contains("Invalid value")).then_some(())
+    });
+    server
+}
+
 async fn status<K>(api: &Api<K>, name: &str, body: &Value)
 where
     K: serde::de::DeserializeOwned + Clone + std::fmt::Debug,
@@ -194,8 +227,7 @@ where
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn from_an_empty_place_to_a_repository_that_is_shown() {
-    let server = ApiServer::start();
-    server.define(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../crds"));
+    let server = with_garbage();
     let mut world = World::new(&server).await;
     let settings = Settings::parse_from(["operator", "--engine-image", "engine:1"]);
     let context = Context::new(
@@ -208,7 +240,7 @@ async fn from_an_empty_place_to_a_repository_that_is_shown() {
     let controller = tokio::spawn(super::run(Arc::new(context), stop.clone()));
     let object = json!({"apiVersion": "hardstorage.dev/v1alpha1", "kind": "Repository", "metadata": {"name": "main",
         "labels": {"argocd.argoproj.io/instance": "theirs"}}, "spec": {"url": "s3://backups/team"}});
-    // One that cannot be read, from before the schema was tightened, would be beside it; here at least one that waits.
+    // Beside it lie one that cannot be read, and one that waits.
     let other = json!({"apiVersion": "hardstorage.dev/v1alpha1", "kind": "Repository", "metadata": {"name": "volume"},
         "spec": {"url": "file:///repository", "persistentVolumeClaim": {"claimName": "not-there"}}});
     let repositories: Api<Repository> = world.team();

@@ -165,6 +165,12 @@ impl Steps<'_> {
     pub async fn take(&self, step: &Step) -> Result<()> {
         if let Step::Create { .. } = step {
             let home = self.repository.namespace().unwrap_or_default();
+            // What was judged may be older than what we wrote ourselves: nothing is made where a repository was.
+            let now = apply::get::<Repository>(self.context, &home, &self.repository.name_any()).await?;
+            let known = |now: &Repository| now.status.as_ref().is_some_and(|status| status.repository_id.is_some());
+            if now.is_none_or(|now| now.uid() != self.repository.uid() || known(&now)) {
+                return Ok(());
+            }
             let signing = build::signing(self.repository, &home, Entropy::draw()?);
             let kek = build::kek(self.repository, Entropy::draw()?);
             for secret in kek.into_iter().chain([signing]) {

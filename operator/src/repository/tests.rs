@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 const JOBS: &str = "/apis/batch/v1/namespaces/team/jobs";
 const SECRETS: &str = "/api/v1/namespaces/team/secrets";
+const OBJECT: &str = "/apis/hardstorage.dev/v1alpha1/namespaces/team/hsrepositories/main";
 const STATUS: &str = "/apis/hardstorage.dev/v1alpha1/namespaces/team/hsrepositories/main/status";
 const CRON: &str = "/apis/batch/v1/namespaces/team/cronjobs/main-check";
 const EVENTS: &str = "/apis/events.k8s.io/v1/namespaces/team/events";
@@ -75,6 +76,15 @@ fn writes() -> Exchange {
     )
 }
 
+/// It is read once more before anything is created.
+fn there(status: Value) -> Exchange {
+    ok(
+        Method::GET,
+        OBJECT,
+        serde_json::to_value(repository(json!({}), status)).unwrap(),
+    )
+}
+
 fn event() -> Exchange {
     ok(Method::POST, EVENTS, Value::Null)
 }
@@ -127,6 +137,7 @@ async fn keys_come_first_and_one_that_is_there_is_not_touched() {
     script.extend([
         writes(),
         pods("probe"),
+        there(Value::Null),
         refused(Method::POST, SECRETS, 409, "AlreadyExists"),
         ok(Method::POST, SECRETS, Value::Null),
         ok(Method::POST, JOBS, Value::Null),
@@ -152,11 +163,27 @@ async fn keys_come_first_and_one_that_is_there_is_not_touched() {
 }
 
 #[tokio::test]
+async fn an_old_view_of_it_creates_nothing() {
+    let mut another = there(Value::Null);
+    another.body["metadata"]["uid"] = json!("u-2");
+    let gone = refused(Method::GET, OBJECT, 404, "NotFound");
+    for seen in [there(json!({"repositoryID": ID})), another, gone] {
+        let mut script = looks(&[job("probe", json!({}))]);
+        script.extend([writes(), pods("probe"), seen]);
+        let answers = answers(vec![report("probe", absent())]);
+        let (outcome, asked) = run(repository(json!({}), Value::Null), answers, script).await;
+        outcome.unwrap();
+        assert!(asked.iter().all(|(method, ..)| method != Method::POST));
+    }
+}
+
+#[tokio::test]
 async fn without_the_right_to_make_a_key_nothing_is_created() {
     let mut script = looks(&[job("probe", json!({}))]);
     script.extend([
         writes(),
         pods("probe"),
+        there(Value::Null),
         refused(Method::POST, SECRETS, 403, "Forbidden"),
         event(),
     ]);
