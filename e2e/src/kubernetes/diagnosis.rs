@@ -5,7 +5,9 @@ use super::node::Node;
 use super::operator;
 
 /// Lines of each pod.
-const TAIL: &str = "--tail=60";
+const TAIL: &str = "--tail=30";
+/// Characters of each line: CloudNativePG writes long ones.
+const WIDTH: usize = 400;
 
 /// Tells everything. It never fails: the test has failed already, and what could not be told is told as such.
 pub(super) fn tell(node: &Node, namespace: &str) {
@@ -64,7 +66,12 @@ fn output(node: &Node, args: &[&str]) -> String {
     let mut command = node.kubectl_command();
     command.args(args).arg("--request-timeout=20s");
     match command.output() {
-        Ok(output) => String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr),
+        Ok(output) => {
+            let both = [output.stdout, output.stderr].concat();
+            let text = String::from_utf8_lossy(&both);
+            let cut = |line: &str| line.chars().take(WIDTH).chain(['\n']).collect::<String>();
+            text.lines().map(cut).collect()
+        }
         Err(error) => format!("cannot start kubectl: {error}"),
     }
 }

@@ -9,6 +9,7 @@ mod forward;
 mod namespace;
 mod node;
 mod operator;
+mod restored;
 mod writer;
 
 pub use api_server::ApiServer;
@@ -18,4 +19,5 @@ pub use forward::Forward;
 pub use namespace::{Namespace, condition, is, is_for};
 pub use node::Node;
 pub use operator::Operator;
-pub use writer::{BATCHES, Writer, whole_batches};
+pub use restored::{Outside, Restored};
+pub use writer::Writer;

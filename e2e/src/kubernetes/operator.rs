@@ -107,9 +107,14 @@ impl Operator {
         if self.has_helm() {
             return self.install_with(&[]);
         }
-        let manifests = tree("config/default");
-        let words = ["apply", "--server-side", "-k"].map(OsStr::new);
-        self.node.kubectl(words.into_iter().chain([manifests.as_os_str()])).ok();
+        let rendered = self
+            .node
+            .kubectl([OsStr::new("kustomize"), tree("config/default").as_os_str()])
+            .ok();
+        let released = concat!("localhost/pg-hardstorage:", env!("CARGO_PKG_VERSION"));
+        assert!(rendered.stdout.contains(released), "no image {released}\n{rendered}");
+        let manifest = rendered.stdout.replace(released, &Self::image());
+        self.node.kubectl_with(&manifest, &["apply", "--server-side"]).ok();
     }
 
     /// Removes the chart.

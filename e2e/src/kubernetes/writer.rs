@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use super::database::Database;
 use super::namespace::Namespace;
+use super::restored::parse;
 
 const POD: &str = "writer";
 /// Rows in each batch.
-pub const BATCH: u32 = 20;
+pub(super) const BATCH: u32 = 20;
 const PATIENCE: Duration = Duration::from_mins(2);
 
 /// The running load.
@@ -76,6 +77,12 @@ impl Writer {
         });
     }
 
+    /// The batches that the primary holds, each of them whole.
+    #[track_caller]
+    pub fn held(namespace: &Namespace, database: &Database, name: &str) -> BTreeSet<u32> {
+        parse(&database.psql(namespace, name, BATCHES).ok())
+    }
+
     /// Ends the load; every batch that was committed.
     #[track_caller]
     pub fn stop(self, namespace: &Namespace) -> BTreeSet<u32> {
@@ -92,11 +99,11 @@ impl Writer {
 }
 
 /// What a query has to answer that proves a batch whole: one line `batch|rows` for each.
-pub const BATCHES: &str = "SELECT batch, count(*) FROM ledger GROUP BY 1 ORDER BY 1";
+pub(super) const BATCHES: &str = "SELECT batch, count(*) FROM ledger GROUP BY 1 ORDER BY 1";
 
 /// The whole batches in such an answer; fails the test on a part of one.
 #[track_caller]
-pub fn whole_batches(rows: impl IntoIterator<Item = (u32, u32)>) -> BTreeSet<u32> {
+pub(super) fn whole_batches(rows: impl IntoIterator<Item = (u32, u32)>) -> BTreeSet<u32> {
     let rows = rows.into_iter();
     rows.map(|(batch, count)| {
         assert_eq!(count, BATCH, "batch {batch} is not whole");
