@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test check build docs bench fuzz image install clean
+.PHONY: help demo demo-kubernetes test e2e check build docs bench fuzz image install clean
 
 CACHE := $(shell scripts/cache-dir)
 # Outside the tree when nothing else is said, so that a fresh clone does not start from nothing and, as root, the
@@ -15,13 +15,21 @@ DESTDIR ?=
 UNITDIR ?= /lib/systemd/system
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
 
 demo: ## Walk through the introduction on a real PostgreSQL 18, in about a minute after the build
 	@scripts/check-prerequisites --install demo
 	@scripts/fetch-postgres 18
 	cargo build -p pg_hardstorage
 	@scripts/demo $(DEBUG)/pg_hardstorage
+
+demo-kubernetes: ## The tutorial for Kubernetes as it is written, on a node of its own (SOURCE=patroni for the other one; root)
+	@scripts/check-prerequisites --install kubernetes
+	@scripts/fetch-postgres 18
+	@scripts/fetch-tools helm
+	@scripts/fetch-kubernetes
+	cargo build -p pg_hardstorage -p pg_hardstorage_operator
+	@scripts/demo-kubernetes $(DEBUG)/pg_hardstorage $(SOURCE)
 
 test: ## Everything: unit, property, conformance and snapshot tests, PostgreSQL 15 to 18, real object stores
 	@scripts/check-prerequisites --install test
@@ -32,11 +40,20 @@ test: ## Everything: unit, property, conformance and snapshot tests, PostgreSQL 
 	cargo build -p pg_hardstorage
 	CI=true cargo test --workspace --no-fail-fast -- --test-threads=2
 
+e2e: ## The stories of Kubernetes: a real node, CloudNativePG, Patroni, and our operator (STORY=name for one; root)
+	@scripts/check-prerequisites --install kubernetes
+	@scripts/fetch-postgres 18
+	@scripts/fetch-tools helm
+	@scripts/fetch-kubernetes
+	cargo build -p pg_hardstorage -p pg_hardstorage_operator
+	@scripts/e2e $(STORY)
+
 check: ## Format, lints, and the rules for dependencies (bans, licences, sources), offline
 	@scripts/fetch-tools cargo-deny
 	@for script in scripts/* .ci/run; do bash -n "$$script"; done
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy -p hardstorage-e2e --test kubernetes -- -D warnings
 	@cargo fetch --quiet --locked
 	$(CACHE)/bin/cargo-deny --offline check bans licenses sources
 
