@@ -4,6 +4,7 @@
 //! files, each key optional, and read by the engine when it needs them: a Secret that is rotated, or comes late, restarts
 //! nothing. No password is ever an argument or in the environment.
 
+mod network_policy;
 mod security;
 mod template;
 mod volumes;
@@ -22,6 +23,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use crate::access::{RepositoryAccess, SourceAccess, path};
 use crate::names::{REPORT_PORT, label};
 
+pub use network_policy::network_policy;
 pub use security::Surroundings;
 
 /// The engine's container in every pod.
