@@ -152,6 +152,7 @@ async fn reconcile(repository: Arc<Repository>, context: Arc<Context>, signers: 
     if let Step::Wait(wait) = step {
         return Ok(Action::requeue(wait));
     }
+    steps.admit().await?;
     steps.take(&step).await?;
     Ok(Action::requeue(Settings::JOB_PERIOD))
 }

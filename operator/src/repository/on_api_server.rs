@@ -229,7 +229,13 @@ where
 async fn from_an_empty_place_to_a_repository_that_is_shown() {
     let server = with_garbage();
     let mut world = World::new(&server).await;
-    let settings = Settings::parse_from(["operator", "--engine-image", "engine:1"]);
+    let settings = Settings::parse_from([
+        "operator",
+        "--engine-image",
+        "engine:1",
+        "--scraper-namespace",
+        "monitoring",
+    ]);
     let context = Context::new(
         world.client.clone(),
         settings,
@@ -284,7 +290,10 @@ async fn from_an_empty_place_to_a_repository_that_is_shown() {
     let check = until("the CronJob of its checks", || async {
         world.team::<CronJob>().get_opt("main-check").await.unwrap()
     });
+    let policies: Api<k8s_openapi::api::networking::v1::NetworkPolicy> = world.team();
+    let policy = policies.get("main-repository-report").await.unwrap();
     let owners = [
+        policy.owner_references().to_vec(),
         check.await.owner_references().to_vec(),
         first.owner_references().to_vec(),
         mirrors[0].owner_references().to_vec(),

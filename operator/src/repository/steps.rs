@@ -4,6 +4,7 @@ use hardstorage_crds::condition::repository::{REACHABLE, RECOVERY_KEY_EXPORTED, 
 use hardstorage_crds::condition::{Condition, READY, STALLED};
 use hardstorage_crds::{AccessMode, Repository, RepositoryRef, RepositoryStatus};
 use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::{Resource as _, ResourceExt as _};
 
 use super::access::in_namespace;
@@ -158,6 +159,20 @@ impl Steps<'_> {
             let home = self.repository.namespace().unwrap_or_default();
             signer(self.context, self.repository, &home, self.signers).await?;
         }
+        Ok(())
+    }
+
+    /// Lets the operator ask the pods of its Jobs, where network policies are wanted.
+    pub async fn admit(&self) -> Result<()> {
+        let settings = &self.context.settings;
+        let Some(scraper) = settings.scraper_namespace.as_deref() else {
+            return Ok(());
+        };
+        let home = self.repository.namespace().unwrap_or_default();
+        let name = build::network_policy_name(&self.repository.name_any());
+        let existing = apply::get::<NetworkPolicy>(self.context, &home, &name).await?;
+        let wanted = build::network_policy(self.repository, &settings.namespace, scraper);
+        apply::apply_changed(self.context, existing.as_ref(), wanted).await?;
         Ok(())
     }
 

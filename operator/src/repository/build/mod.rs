@@ -6,6 +6,7 @@
 mod check;
 mod jobs;
 mod keys;
+mod network_policy;
 
 use std::collections::BTreeMap;
 
@@ -19,6 +20,7 @@ use crate::pod::{DefaultResources, EnginePod, Image, Life, Surroundings};
 pub use check::{check, check_name};
 pub use jobs::job;
 pub use keys::{Entropy, kek, signing};
+pub use network_policy::{network_policy, network_policy_name};
 
 /// What all of them are built from.
 #[derive(Debug, Clone, Copy)]

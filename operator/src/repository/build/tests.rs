@@ -67,6 +67,7 @@ fn children(repository: &Repository) -> Vec<Value> {
     all.extend(kek(repository, entropy()).map(|secret| serde_json::to_value(secret).unwrap()));
     all.push(serde_json::to_value(signing(repository, "team", entropy())).unwrap());
     all.push(serde_json::to_value(signing(repository, "qa", entropy())).unwrap());
+    all.push(serde_json::to_value(network_policy(repository, "operators", "monitoring")).unwrap());
     all
 }
 
@@ -74,7 +75,19 @@ fn children(repository: &Repository) -> Vec<Value> {
 fn jobs_and_the_cron_job_go_with_it_and_no_secret_does() {
     let all = children(&repository(json!({})));
     let kinds: Vec<_> = all.iter().map(|child| child["kind"].as_str().unwrap()).collect();
-    assert_eq!(kinds, ["Job", "Job", "Job", "CronJob", "Secret", "Secret", "Secret"]);
+    assert_eq!(
+        kinds,
+        [
+            "Job",
+            "Job",
+            "Job",
+            "CronJob",
+            "Secret",
+            "Secret",
+            "Secret",
+            "NetworkPolicy"
+        ]
+    );
     for child in &all {
         let owners = &child["metadata"]["ownerReferences"];
         if child["kind"] == "Secret" {
@@ -181,4 +194,19 @@ fn a_check_starts_late_rather_than_never() {
     let container = &cron["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0];
     assert_eq!(container["args"][1], "check");
     assert!(!cron.to_string().contains("signing"), "a check signs nothing");
+}
+
+#[test]
+fn the_operator_may_ask_the_pods_of_every_job() {
+    let all = children(&repository(json!({})));
+    let policy = all.last().unwrap();
+    assert_eq!(policy["metadata"]["name"], "main-repository-report");
+    let wanted = policy["spec"]["podSelector"]["matchLabels"].as_object().unwrap();
+    let cron = &all[3]["spec"]["jobTemplate"]["spec"];
+    for pod in all[..3].iter().map(|job| &job["spec"]).chain([cron]) {
+        let labels = &pod["template"]["metadata"]["labels"];
+        assert!(wanted.iter().all(|(name, value)| &labels[name] == value), "{labels:#}");
+    }
+    let from = policy["spec"]["ingress"][0]["from"].to_string();
+    assert!(from.contains("operators") && from.contains("monitoring"), "{from}");
 }
