@@ -19,6 +19,8 @@ mod namespace;
 mod object_metrics;
 mod pod;
 mod release;
+#[cfg(test)]
+mod remembering;
 mod report;
 mod repository;
 mod run;

@@ -32,6 +32,8 @@ use crate::error::{Error, Result};
 use crate::names::{Role, label};
 
 pub use build::{Manner, Taking, job_name};
+#[cfg(test)]
+pub use run::tests;
 
 /// Runs the controller.
 pub async fn run(context: Arc<Context>, stop: CancellationToken) {

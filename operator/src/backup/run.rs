@@ -406,4 +406,4 @@ fn written(backup: &Backup) -> Option<Timestamp> {
 
 #[cfg(test)]
 #[path = "run_tests.rs"]
-mod tests;
+pub mod tests;
