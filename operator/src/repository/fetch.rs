@@ -134,18 +134,20 @@ async fn users(context: &Context, repository: &Repository) -> Result<Users> {
     }
     let allowed = repository.spec.allowed_namespaces.as_ref();
     let by_label = allowed.is_some_and(|allowed| allowed.from == NamespacesFrom::Selector);
+    let referring = users.consumers.namespaces;
     let mut admitted = BTreeSet::new();
-    for namespace in users.consumers.namespaces {
+    for namespace in &referring {
         let labels = if by_label {
-            NamespaceFacts::look(context, &namespace).await?.labels
+            NamespaceFacts::look(context, namespace).await?.labels
         } else {
             NamespaceFacts::default().labels
         };
         if admits(allowed, &labels) {
-            admitted.insert(namespace);
+            admitted.insert(namespace.clone());
         }
     }
     users.consumers.namespaces = admitted;
+    users.consumers.referring = referring;
     Ok(users)
 }
 

@@ -5,6 +5,7 @@
 
 mod access;
 mod build;
+mod copies;
 mod decide;
 mod fetch;
 mod outcome;

@@ -269,15 +269,22 @@ fn sharing_is_told() {
     let shared = Sharing {
         wanted: true,
         namespaces: ["dev".to_owned(), "qa".to_owned()].into(),
+        version: "1a2b3c4".into(),
         problem: None,
     };
     assert_eq!(
         with(shared.clone()),
-        ("True/Shared".into(), "copies lie in dev, qa".into())
+        ("True/Shared".into(), "copies lie in dev, qa (version 1a2b3c4)".into())
     );
     let forbidden = Sharing {
         problem: Some(("Forbidden", "it may not".into())),
         ..shared
     };
-    assert_eq!(with(forbidden), ("False/Forbidden".into(), "it may not".into()));
+    assert_eq!(
+        with(forbidden),
+        (
+            "False/Forbidden".into(),
+            "it may not; copies lie in dev, qa (version 1a2b3c4)".into()
+        )
+    );
 }
