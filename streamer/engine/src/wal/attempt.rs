@@ -72,6 +72,8 @@ impl Streamer {
 
     /// The archive of the cluster that answered. Checked on every connection: an address can change its meaning.
     async fn archive(&mut self, server: &ServerIdentity) -> Result<WalArchive> {
+        // Also of one that is refused: whoever asks the stream has to learn which cluster it is.
+        self.monitor.update(|status| status.system_id = Some(server.system_id));
         let lineage = match self.lineage {
             Some(lineage) if lineage.system_id == server.system_id => lineage,
             Some(other) => {
@@ -90,7 +92,6 @@ impl Streamer {
                     .insert(choose_lineage(&known, server.system_id, self.plan.accept_new_system)?)
             }
         };
-        self.monitor.update(|status| status.system_id = Some(server.system_id));
         Ok(WalArchive::new(
             self.deployment.clone(),
             lineage,
