@@ -181,4 +181,8 @@ fn last_backup(newest: Option<&BackupRecord>) -> Option<LastBackup> {
 }
 
 #[cfg(test)]
+mod changes_tests;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod world;
