@@ -1,5 +1,10 @@
 //! Deletions on an API server that remembers, broken off at every write.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::needless_pass_by_value,
+    reason = "test code"
+)]
 
 use std::sync::Arc;
 
@@ -66,7 +71,7 @@ fn delete(server: &Server) {
         .is_some_and(|backup| !backup.finalizers().is_empty());
     if keeps {
         server.change(MIRROR, |object| {
-            object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:09:00Z")
+            object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:09:00Z");
         });
     } else {
         server.remove(MIRROR);

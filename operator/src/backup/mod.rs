@@ -10,6 +10,7 @@ mod ledger;
 pub mod mirror;
 mod run;
 mod status;
+mod store;
 pub mod target;
 pub mod turn;
 

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use hardstorage_crds::condition::READY;
-use hardstorage_crds::{Backup, BackupPhase, BackupSchedule, BackupStatus, Failure};
-use jiff::Timestamp;
+use hardstorage_crds::{Backup, BackupPhase, BackupSchedule, Failure};
 use k8s_openapi::api::batch::v1::Job;
 use kube::api::{Api, ListParams, Patch, PatchParams};
 use kube::core::DeserializeGuard;
@@ -16,13 +14,14 @@ use super::build::{Manner, Taking, job_name};
 use super::decide::{GRACE, Step, decide, elapsed, run_id};
 use super::ledger::{self, Ledger};
 use super::status::{Writer, Written};
+use super::store::ended;
 use super::target;
 use super::turn;
 use crate::apply::{self, Made};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::job::{self, FailureReason, Observed};
-use crate::names::{MANAGER, Role, annotation, label};
+use crate::names::{Role, annotation, label};
 use crate::repository::Refusal;
 use crate::settings::Settings;
 
@@ -310,98 +309,6 @@ impl Run<'_> {
             .await?;
         Ok(Action::requeue(after))
     }
-
-    /// What a Job of a run whose result is stored is still good for: nothing, or its pod's log.
-    async fn put_away(&self, job: Option<&Job>) -> Result<()> {
-        let status = self.backup.status.as_ref();
-        if let (Some(job), Some(phase)) = (job, status.and_then(|status| status.phase.clone())) {
-            let without_a_word = status
-                .and_then(|status| status.failure.as_ref())
-                .is_some_and(|failure| failure.code.is_none());
-            self.put_away_as(job, &phase, without_a_word).await?;
-        }
-        Ok(())
-    }
-
-    async fn put_away_as(&self, job: &Job, phase: &BackupPhase, without_a_word: bool) -> Result<()> {
-        if job.annotations().contains_key(annotation::STORED) {
-            return Ok(());
-        }
-        let failed = *phase == BackupPhase::Failed;
-        if failed && without_a_word && ended(job).is_none() {
-            // It must not begin after all, now that it counts as failed.
-            return apply::delete(self.context, job).await;
-        }
-        job::heard(self.context, job).await?;
-        if !failed && job.labels().contains_key(label::BACKUP) {
-            return apply::delete(self.context, job).await;
-        }
-        let word = if failed { "Failed" } else { "Completed" };
-        let jobs: Api<Job> = Api::namespaced(self.context.client.clone(), self.namespace);
-        let body = json!({"metadata": {"uid": job.uid(), "annotations": {annotation::STORED: word}}});
-        match jobs
-            .patch(&job.name_any(), &PatchParams::default(), &Patch::Merge(&body))
-            .await
-            .map_err(Error::from)
-        {
-            Ok(_) => Ok(()),
-            Err(error) if error.is_not_found() || error.is_conflict() => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Writes the status, and an event when something has changed that a person would want to hear of.
-    async fn write(&self, (status, conditions): Written) -> Result<Action> {
-        let (before, after) = (
-            serde_json::to_value(&self.backup.status)?,
-            serde_json::to_value(&status)?,
-        );
-        let only_figures = self.backup.status.as_ref().is_some_and(|before| {
-            let still = |status: &BackupStatus| BackupStatus {
-                progress: None,
-                ..status.clone()
-            };
-            serde_json::to_value(still(before)).ok() == serde_json::to_value(still(&status)).ok()
-        });
-        let recently =
-            written(self.backup).is_some_and(|at| elapsed(at, self.context.now()) < Settings::FIGURES_PERIOD);
-        if only_figures && recently {
-            return Ok(Action::requeue(Settings::JOB_PERIOD));
-        }
-        if apply::write_status(self.context, "Backup", self.backup, &before, &after).await?
-            && let Some(ready) = conditions.changed().into_iter().find(|one| one.type_ == READY)
-        {
-            let warning = conditions
-                .get(hardstorage_crds::condition::STALLED)
-                .is_some_and(|stalled| stalled.status == "True");
-            let about = self.backup.object_ref(&());
-            self.context.tell(&about, warning, &ready.reason, &ready.message).await;
-        }
-        Ok(Action::await_change())
-    }
-}
-
-/// When a Job ended.
-fn ended(job: &Job) -> Option<Timestamp> {
-    let conditions = job.status.as_ref().and_then(|status| status.conditions.as_ref())?;
-    let over = conditions
-        .iter()
-        .find(|one| matches!(one.type_.as_str(), "Complete" | "Failed") && one.status == "True")?;
-    let time = over
-        .last_transition_time
-        .as_ref()
-        .or(job.metadata.creation_timestamp.as_ref());
-    Some(time.map_or(Timestamp::UNIX_EPOCH, |time| time.0))
-}
-
-/// When we wrote the status last: the API server keeps it for each field manager.
-fn written(backup: &Backup) -> Option<Timestamp> {
-    let managers = backup.metadata.managed_fields.as_ref()?;
-    managers
-        .iter()
-        .filter(|entry| entry.manager.as_deref() == Some(MANAGER) && entry.subresource.as_deref() == Some("status"))
-        .filter_map(|entry| entry.time.as_ref().map(|time| time.0))
-        .max()
 }
 
 #[cfg(test)]

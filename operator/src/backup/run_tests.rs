@@ -1,15 +1,22 @@
 //! Runs on an API server that remembers, broken off at every write.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::needless_pass_by_value,
+    reason = "test code"
+)]
 
 use std::sync::Arc;
 
 use super::super::reconcile;
 use super::*;
+use crate::names::MANAGER;
 use crate::remembering::{Break, Server};
 use crate::report::ServedCatalog;
 use crate::scripted::Answers;
 use hardstorage_report::{CatalogTag, ErrorReport, RunReport, RunState};
 use http::Method;
+use jiff::Timestamp;
 use serde_json::Value;
 
 const OURS: &str = "/apis/hardstorage.dev/v1alpha1/namespaces/team";
@@ -353,7 +360,7 @@ async fn figures_are_written_once_a_minute_and_transitions_at_once() {
         assert_eq!(percent(&server), wanted, "{time}");
     }
     server.change(WISH, |object| {
-        object["metadata"]["managedFields"] = managed("2026-01-01T00:09:59Z")
+        object["metadata"]["managedFields"] = managed("2026-01-01T00:09:59Z");
     });
     assert!(step(&server, answers(&[], Some(report(RunState::Succeeded)))).await);
     assert_eq!(phase(&server).0, "Completed");

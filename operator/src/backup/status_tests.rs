@@ -1,5 +1,10 @@
 //! What a Backup says of its run.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::needless_pass_by_value,
+    reason = "test code"
+)]
 
 use super::*;
 use hardstorage_crds::condition::{READY, STALLED};

@@ -83,15 +83,15 @@ pub async fn deployment(
 ) -> Result<Result<ProtectedDeployment, Refusal>> {
     // Guarded, so that one that cannot be read is a condition of its users and not an endless error.
     let found = apply::get::<DeserializeGuard<ProtectedDeployment>>(context, namespace, name).await?;
-    Ok(match found.map(|guard| guard.0) {
-        Some(Ok(deployment)) if deployment.metadata.deletion_timestamp.is_none() => Ok(deployment),
-        Some(Ok(_)) => Err(refusal(
+    Ok(match found {
+        Some(DeserializeGuard(Ok(deployment))) if deployment.metadata.deletion_timestamp.is_none() => Ok(deployment),
+        Some(DeserializeGuard(Ok(_))) => Err(refusal(
             DEPLOYMENT_DELETING,
             format!("Deployment {name} is being deleted"),
             "",
             false,
         )),
-        Some(Err(error)) => Err(refusal(
+        Some(DeserializeGuard(Err(error))) => Err(refusal(
             "DeploymentMalformed",
             format!("Deployment {name} cannot be read: {error}"),
             "correct it",

@@ -87,7 +87,7 @@ pub fn is_over(job: &Job) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "test code")]
+    #![allow(clippy::unwrap_used, clippy::needless_pass_by_value, reason = "test code")]
     use super::*;
     use serde_json::Value;
 

@@ -10,4 +10,4 @@ mod outcome;
 
 pub use build::{JobPlan, build, spec};
 pub use observe::{catalog, heard, observe};
-pub use outcome::{FailureReason, Observed, PodFacts, judge, run_id};
+pub use outcome::{FailureReason, Observed, PodFacts, run_id};

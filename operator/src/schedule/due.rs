@@ -49,7 +49,7 @@ pub fn due(facts: &Facts<'_>, now: Timestamp) -> Option<String> {
     let young = |time: Option<Timestamp>| time.is_some_and(|time| now.duration_since(time) < interval);
     // A run that failed counts too: it is tried again when its time comes.
     if facts.immediate && !facts.suspended && facts.catalog_known && !young(facts.newest) && !young(facts.last_run) {
-        let last = facts.last_run.map(|time| time.as_second()).unwrap_or_default();
+        let last = facts.last_run.map(Timestamp::as_second).unwrap_or_default();
         return job(&format!("immediate/{last}"));
     }
     None

@@ -66,13 +66,6 @@ pub struct Changes {
     pub remove: Vec<Backup>,
 }
 
-impl Changes {
-    /// Whether everything is as it should be.
-    pub fn is_empty(&self) -> bool {
-        self.make.is_empty() && self.update.is_empty() && self.remove.is_empty()
-    }
-}
-
 /// Compares a catalogue with the Backup objects of the place's namespace. Pure.
 pub fn changes(place: &Place, records: &[BackupRecord], existing: &[Backup], now: Timestamp) -> Changes {
     let known: HashMap<&str, &BackupRecord> = records
@@ -204,7 +197,7 @@ fn window<'a>(
 
 /// The moment in an id: there even when the manifest cannot be read.
 fn moment(record: &BackupRecord) -> &str {
-    record.backup_id.as_str().rsplitn(3, '.').nth(1).unwrap_or_default()
+    record.backup_id.as_str().rsplit('.').nth(1).unwrap_or_default()
 }
 
 /// Whether we made it and may take it away.

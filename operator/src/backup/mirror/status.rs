@@ -6,6 +6,7 @@ use hardstorage_report::BackupRecord;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::super::status::Writer;
 use crate::condition::{Conditions, Is};
 
 /// The status of a mirror.
@@ -52,9 +53,13 @@ pub fn of_record(record: &BackupRecord, object: &Backup, now: Timestamp) -> Back
     }
 }
 
-/// The status of a run's own object: what it said, and that its backup is marked as deleted since, or is no longer.
+/// The status of a run's own object: what it said, and that its backup is marked as deleted since, or is no longer. A
+/// backup that lies there did not fail, whatever became of the pod that took it.
 pub(super) fn of_run(record: &BackupRecord, object: &Backup, now: Timestamp) -> BackupStatus {
     let before = object.status.clone().unwrap_or_default();
+    if before.phase == Some(BackupPhase::Failed) && record.problem.is_none() {
+        return Writer::new(object, now).found(record).0;
+    }
     let phase = match (&before.phase, record.deleted) {
         (Some(BackupPhase::Completed), true) => BackupPhase::Tombstoned,
         (Some(BackupPhase::Tombstoned), false) => BackupPhase::Completed,

@@ -1,5 +1,10 @@
 //! What is shown, what is left alone, and what is never made.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::needless_pass_by_value,
+    reason = "test code"
+)]
 
 use super::*;
 use hardstorage_crds::Origin;
@@ -9,6 +14,12 @@ use http::Method;
 use serde_json::{Value, json};
 
 const NAME: &str = "team.orders";
+
+impl Changes {
+    fn is_empty(&self) -> bool {
+        *self == Changes::default()
+    }
+}
 
 fn now() -> Timestamp {
     "2026-02-01T00:00:00Z".parse().unwrap()
@@ -252,4 +263,19 @@ async fn a_new_one_gets_its_status() {
     assert!(asked[0].2.get("status").is_none(), "{:#}", asked[0].2);
     assert_eq!(asked[1].2["status"]["phase"], "Completed");
     assert_eq!(asked[1].2["status"]["observedGeneration"], 1);
+}
+
+#[test]
+fn a_failed_run_whose_backup_lies_there_did_not_fail() {
+    let failed = run(
+        "a",
+        true,
+        json!({"phase": "Failed", "runID": "run-3", "origin": "Manual", "failure": {"message": "gone"}}),
+    );
+    let found = changes(&place(5), &[record(3, json!({}))], &[failed], now());
+    let status = &found.update[0].1;
+    assert_eq!(status.phase, Some(BackupPhase::Completed));
+    assert_eq!(status.origin, Some(Origin::Manual));
+    assert_eq!(status.backup_id.as_deref(), Some(id(3).as_str()));
+    assert!(status.failure.is_none() && found.make.is_empty());
 }
