@@ -1,5 +1,10 @@
 //! Who is let in, under which names, and with which Secrets.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::needless_pass_by_value,
+    reason = "test code"
+)]
 
 use super::*;
 use serde_json::{Value, json};

@@ -1,5 +1,10 @@
 //! Each state of a Repository, and the one step that follows.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::needless_pass_by_value,
+    reason = "test code"
+)]
 
 use super::super::resolve::ClaimFacts;
 use super::super::samples::{ID, absent, at, job, lost, one, present, repository, runs, went_well, went_wrong};

@@ -1,6 +1,11 @@
 //! The real controller against a real API server, from an empty place to a repository that is shown. Nothing runs pods
 //! there, so the test does what a kubelet and the engine would do, and no more.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::needless_pass_by_value,
+    reason = "test code"
+)]
 
 use std::collections::HashMap;
 use std::path::Path;

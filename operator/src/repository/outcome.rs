@@ -173,7 +173,7 @@ impl<T: DeserializeOwned> Runs<T> {
                         runs.old.push(older.job);
                     }
                 }
-                Err((job, state)) => runs.running = Some((job, state)),
+                Err(waiting) => runs.running = Some(*waiting),
             }
         }
         runs
@@ -181,11 +181,11 @@ impl<T: DeserializeOwned> Runs<T> {
 }
 
 impl<T: DeserializeOwned> Run<T> {
-    fn of(job: Job, state: Observed, now: Timestamp) -> Result<Run<T>, (Job, String)> {
+    fn of(job: Job, state: Observed, now: Timestamp) -> Result<Run<T>, Box<(Job, String)>> {
         let (outcome, pod) = match state {
-            Observed::Waiting(reason, message) if message.is_empty() => return Err((job, reason.to_owned())),
-            Observed::Waiting(reason, message) => return Err((job, format!("{reason}: {message}"))),
-            Observed::Running(_) => return Err((job, "Running".to_owned())),
+            Observed::Waiting(reason, message) if message.is_empty() => return Err(Box::new((job, reason.to_owned()))),
+            Observed::Waiting(reason, message) => return Err(Box::new((job, format!("{reason}: {message}")))),
+            Observed::Running(_) => return Err(Box::new((job, "Running".to_owned()))),
             Observed::Failed { reason, message, .. } => (Err(without_words(reason, message)), None),
             Observed::Ended { report, pod } => {
                 let result = report.result.as_ref().map(T::deserialize).and_then(Result::ok);

@@ -33,9 +33,9 @@ pub async fn resolve(
     let home = reference.namespace.as_deref().unwrap_or(namespace);
     // Guarded, so that one that cannot be read is a condition of its users and not an endless error.
     let api: Api<DeserializeGuard<Repository>> = Api::namespaced(context.client.clone(), home);
-    let repository = match api.get_opt(&reference.name).await?.map(|guard| guard.0) {
-        Some(Ok(repository)) => repository,
-        Some(Err(error)) => {
+    let repository = match api.get_opt(&reference.name).await? {
+        Some(DeserializeGuard(Ok(repository))) => repository,
+        Some(DeserializeGuard(Err(error))) => {
             return Ok(Err(Refusal::new(
                 "RepositoryMalformed",
                 format!("Repository {home}/{} cannot be read: {error}", reference.name),
@@ -125,7 +125,12 @@ pub(super) async fn claim(context: &Context, repository: &Repository) -> Result<
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
+    #![allow(
+        clippy::unwrap_used,
+        clippy::panic,
+        clippy::needless_pass_by_value,
+        reason = "test code"
+    )]
     use super::*;
     use crate::scripted::{Answers, Exchange, ok, refused, scripted};
     use http::Method;

@@ -1,5 +1,10 @@
 //! Runs as they are observed, for tests.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::needless_pass_by_value,
+    reason = "test code"
+)]
 
 use hardstorage_crds::Repository;
 use hardstorage_report::{ErrorReport, RunReport, RunState};

@@ -1,5 +1,10 @@
 //! Copies in the namespaces of others: what is in them, whom they reach, and when they go.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::needless_pass_by_value,
+    reason = "test code"
+)]
 
 use super::super::samples::{at, repository};
 use super::*;

@@ -1,5 +1,10 @@
 //! Reconciles against an API server that answers by script.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::needless_pass_by_value,
+    reason = "test code"
+)]
 
 use super::samples::{ID, KEY, absent, at, present, repository};
 use super::*;

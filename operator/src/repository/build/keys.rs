@@ -16,12 +16,12 @@ use crate::names::{MANAGER, label};
 use crate::repository::access::{self, SIGNING_KEY};
 
 /// 32 bytes that nobody knows.
-pub struct Entropy([u8; 32]);
+pub struct Entropy(Vec<u8>);
 
 impl Entropy {
     /// From the operating system.
     pub fn draw() -> Result<Entropy> {
-        let mut bytes = [0; 32];
+        let mut bytes = vec![0; 32];
         SysRng
             .try_fill_bytes(&mut bytes)
             .map_err(|_| Error::Incomplete("random bytes of the operating system"))?;
@@ -60,7 +60,7 @@ fn secret(repository: &Repository, namespace: &str, name: &str, key: &str, entro
         },
         type_: Some("Opaque".to_owned()),
         immutable: Some(true),
-        data: Some(BTreeMap::from([(key.to_owned(), ByteString(entropy.0.to_vec()))])),
+        data: Some(BTreeMap::from([(key.to_owned(), ByteString(entropy.0))])),
         ..Secret::default()
     }
 }

@@ -1,5 +1,10 @@
 //! What is made, and whose it is.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::needless_pass_by_value,
+    reason = "test code"
+)]
 
 use super::*;
 use crate::repository::access::in_namespace;

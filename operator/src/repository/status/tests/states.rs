@@ -16,7 +16,7 @@ fn every_state_has_its_conditions() {
         all.as_object_mut().unwrap().remove("own_key");
         all
     };
-    let cases = [
+    let cases = vec![
         // what, spec, status, probe, Ready, Stalled, Reachable, KeyAvailable
         (
             json!({}),
