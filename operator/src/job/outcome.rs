@@ -298,9 +298,8 @@ fn why_it_ended(pod: &PodFacts) -> FailureReason {
     let ended = pod.ended.as_ref().and_then(|(_, reason, _)| reason.as_deref());
     match (pod.reason.as_deref(), ended) {
         (_, Some("OOMKilled")) => FailureReason::OutOfMemory,
-        (Some("Evicted" | "Preempting" | "Terminated" | "Shutdown"), _) => FailureReason::Evicted,
         (Some("NodeLost" | "NodeShutdown"), _) => FailureReason::NodeLost,
-        (_, None) => FailureReason::Evicted,
+        (Some("Evicted" | "Preempting" | "Terminated" | "Shutdown"), _) | (_, None) => FailureReason::Evicted,
         _ => FailureReason::ReportLost,
     }
 }

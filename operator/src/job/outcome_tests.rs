@@ -6,7 +6,7 @@ use k8s_openapi::api::batch::v1::JobSpec;
 use k8s_openapi::api::batch::v1::{JobCondition, JobStatus};
 use std::time::Duration;
 
-const LIMIT: Duration = Duration::from_secs(900);
+const LIMIT: Duration = Duration::from_mins(15);
 
 fn job(condition: Option<(&str, &str)>) -> Job {
     let mut job = Job::default();

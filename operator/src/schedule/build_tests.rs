@@ -1,5 +1,10 @@
 //! What a run is built from, and what never reaches it.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::needless_pass_by_value,
+    reason = "test code"
+)]
 
 use super::super::samples::{foreign, schedule, target};
 use super::*;

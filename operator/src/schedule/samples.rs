@@ -1,5 +1,5 @@
 //! Objects for the tests of this folder.
-#![allow(clippy::unwrap_used, reason = "test code")]
+#![allow(clippy::unwrap_used, clippy::needless_pass_by_value, reason = "test code")]
 
 use hardstorage_crds::{BackupSchedule, Repository};
 use k8s_openapi::api::batch::v1::Job;

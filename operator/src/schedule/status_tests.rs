@@ -1,5 +1,10 @@
 //! What a schedule says of itself.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::needless_pass_by_value,
+    reason = "test code"
+)]
 
 use super::super::samples::{schedule, schedule_job};
 use super::*;

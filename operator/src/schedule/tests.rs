@@ -1,5 +1,10 @@
 //! A schedule on an API server that remembers, broken off at every write.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::needless_pass_by_value,
+    reason = "test code"
+)]
 
 use super::samples::schedule;
 use super::*;
@@ -42,7 +47,7 @@ fn store(server: &Server) {
     for job in server.below(JOBS) {
         let path = format!("{JOBS}/{}", job["metadata"]["name"].as_str().unwrap());
         server.change(&path, |job| {
-            job["metadata"]["annotations"] = json!({annotation::STORED: "Failed"})
+            job["metadata"]["annotations"] = json!({annotation::STORED: "Failed"});
         });
     }
 }
