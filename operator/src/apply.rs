@@ -160,18 +160,47 @@ where
     if before == status {
         return Ok(false);
     }
+    put_status(context, kind, object, None, status).await?;
+    Ok(true)
+}
+
+/// Writes the first status of an object, unless it was changed since it was seen: others write one, too, and theirs says
+/// more.
+pub async fn write_first_status<K>(context: &Context, kind: &'static str, object: &K, status: &Value) -> Result<()>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + DeserializeOwned + Clone + Debug,
+{
+    match put_status(context, kind, object, object.resource_version(), status).await {
+        Err(error) if error.is_conflict() => Ok(()),
+        other => other,
+    }
+}
+
+async fn put_status<K>(
+    context: &Context,
+    kind: &'static str,
+    object: &K,
+    version: Option<String>,
+    status: &Value,
+) -> Result<()>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + DeserializeOwned + Clone + Debug,
+{
     let namespace = object
         .meta()
         .namespace
         .as_deref()
         .ok_or(Error::Incomplete("namespace"))?;
     let api: Api<K> = Api::namespaced(context.client.clone(), namespace);
-    let body = json!({
+    let mut body = json!({
         "apiVersion": K::api_version(&()),
         "kind": K::kind(&()),
         "metadata": {"name": object.name_any(), "namespace": namespace, "uid": object.uid()},
         "status": status,
     });
+    if let Some(version) = version {
+        body["metadata"]["resourceVersion"] = version.into();
+    }
     api.patch_status(
         &object.name_any(),
         &PatchParams::apply(MANAGER).force(),
@@ -179,7 +208,7 @@ where
     )
     .await?;
     context.metrics.wrote(kind);
-    Ok(true)
+    Ok(())
 }
 
 /// Adds or removes our finalizer; whether the object was changed. The resourceVersion is a precondition, because the list

@@ -78,7 +78,7 @@ async fn reconcile(backup: Arc<Backup>, context: Arc<Context>) -> Result<Action>
     }
     if backup.status.is_none() {
         let status = serde_json::to_value(not_read(&backup, &context))?;
-        apply::write_status(&context, "Backup", backup.as_ref(), &serde_json::Value::Null, &status).await?;
+        apply::write_first_status(&context, "Backup", backup.as_ref(), &status).await?;
     }
     Ok(Action::await_change())
 }
@@ -96,5 +96,42 @@ fn not_read(backup: &Backup, context: &Context) -> BackupStatus {
         phase: Some(BackupPhase::Pending),
         origin: Some(Origin::Repository),
         ..BackupStatus::default()
+    }
+}
+
+#[cfg(test)]
+mod first_status {
+    #![allow(clippy::unwrap_used, reason = "test code")]
+    use super::*;
+    use crate::remembering::Server;
+    use crate::scripted::Answers;
+    use jiff::Timestamp;
+    use serde_json::json;
+
+    const MIRROR: &str = "/apis/hardstorage.dev/v1alpha1/namespaces/team/hsbackups/mine";
+
+    /// We made a mirror and wrote its status; the watch told of the making only.
+    #[tokio::test]
+    async fn what_the_catalogue_said_is_not_written_over() {
+        let bare = json!({"apiVersion": "hardstorage.dev/v1alpha1", "kind": "Backup",
+            "metadata": {"name": "mine", "namespace": "team", "uid": "own"},
+            "spec": {"recorded": {"repositoryRef": {"name": "main"}, "name": "team.orders", "backupID": "an-id"}}});
+        let server = Server::new(vec![(MIRROR, bare)], Timestamp::UNIX_EPOCH);
+        let seen = server.get::<Backup>(MIRROR).unwrap();
+        server.change(MIRROR, |object| object["status"] = json!({"phase": "Completed"}));
+        reconcile(Arc::new(seen), server.context(Answers::default()))
+            .await
+            .unwrap();
+        let phase = |backup: Backup| backup.status.and_then(|status| status.phase);
+        assert_eq!(phase(server.get(MIRROR).unwrap()), Some(BackupPhase::Completed));
+
+        server.change(MIRROR, |object| {
+            object.as_object_mut().unwrap().remove("status");
+        });
+        let seen = server.get::<Backup>(MIRROR).unwrap();
+        reconcile(Arc::new(seen), server.context(Answers::default()))
+            .await
+            .unwrap();
+        assert_eq!(phase(server.get(MIRROR).unwrap()), Some(BackupPhase::Pending));
     }
 }
