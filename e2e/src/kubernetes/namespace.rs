@@ -188,7 +188,7 @@ impl Namespace {
     pub fn remove(self, deadline: Duration) -> Duration {
         let begun = Instant::now();
         self.node
-            .kubectl(["delete", "namespace", &self.name, "--wait=false"])
+            .kubectl(["delete", "namespace", &self.name, "--wait=false", "--ignore-not-found"])
             .ok();
         let limit = format!("--timeout={}s", deadline.as_secs());
         let words = ["wait", "--for=delete", "namespace", &self.name, &limit];
