@@ -363,3 +363,7 @@ async fn crossing_record(archive: &WalArchive, before: SegmentName) -> Result<Op
     collector.take();
     Ok(Some(collector))
 }
+
+#[cfg(test)]
+#[path = "recorder_tests.rs"]
+mod tests;
