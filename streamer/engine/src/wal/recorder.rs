@@ -12,13 +12,14 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use hardstorage_report::{Error, Kind, Lsn, Result, SegmentName, SegmentSize, Timeline, code};
+use hardstorage_report::{Error, Lsn, Result, SegmentName, SegmentSize, Timeline, code};
 use hardstorage_repository::WriterId;
 use hardstorage_repository::wal::{RecordFacts, SegmentBuilder, ServerTime, TailWriter, WalArchive};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::assembler::{Assembler, Piece};
+use super::crossing::collector_at;
 use super::idle_mark::IdleMark;
 use super::own_tails::OwnTails;
 use crate::records::FactsCollector;
@@ -329,39 +330,6 @@ impl Recorder {
         self.marked_up_to = self.complete_up_to;
         Ok(true)
     }
-}
-
-/// Begins to look into the WAL at a segment's start. The record that crosses into the segment ends there, and its facts
-/// belong there: its beginning is taken from the segment before, if the archive has it.
-async fn collector_at(archive: &WalArchive, timeline: Timeline, start: Lsn) -> Result<FactsCollector> {
-    let size = archive.segment_size();
-    let fresh = || FactsCollector::new(start, size);
-    let Some(last) = start.0.checked_sub(1).map(Lsn) else {
-        return Ok(fresh());
-    };
-    let before = archive.ancestry().await?.segment_for(timeline, last, size)?;
-    match crossing_record(archive, before).await {
-        Ok(found) => Ok(found.unwrap_or_else(fresh)),
-        // A damaged segment costs the knowledge of one record, not the stream.
-        Err(error) if error.kind() == Kind::Verify => {
-            tracing::warn!(segment = %before, %error, "the record that crosses into the next segment cannot be read");
-            Ok(fresh())
-        }
-        Err(error) => Err(error),
-    }
-}
-
-async fn crossing_record(archive: &WalArchive, before: SegmentName) -> Result<Option<FactsCollector>> {
-    let Some(mut end) = archive.segment_end(before).await? else {
-        return Ok(None);
-    };
-    let mut collector = FactsCollector::new(end.position(), archive.segment_size());
-    while let Some(bytes) = end.next().await? {
-        collector.push(&bytes);
-    }
-    // What ends in the segment before is told there.
-    collector.take();
-    Ok(Some(collector))
 }
 
 #[cfg(test)]
