@@ -43,7 +43,9 @@ struct OpenSegment {
     /// Facts of the records that end in this segment.
     facts: RecordFacts,
     /// Bytes after the last tail, and where they begin.
-    unflushed: Vec<u8>,
+    /// They are slices of the buffers that were read into, not copies.
+    unflushed: Vec<Bytes>,
+    unflushed_length: usize,
     unflushed_from: Lsn,
     /// Facts since the last tail.
     unflushed_facts: RecordFacts,
@@ -71,7 +73,6 @@ pub struct Recorder {
     /// The same, of what is durable in tails that are no marks.
     tailed_up_to: Option<ServerTime>,
     mark: IdleMark,
-    buffer: Vec<u8>,
 }
 
 impl std::fmt::Debug for Recorder {
@@ -102,7 +103,6 @@ impl Recorder {
             tailed_up_to: None,
             mark: IdleMark::new(timeline, own.clone()),
             own,
-            buffer: Vec::new(),
             archive,
         })
     }
@@ -166,14 +166,13 @@ impl Recorder {
         let open = if let Some(open) = &mut self.open {
             open
         } else {
-            let mut unflushed = std::mem::take(&mut self.buffer);
-            unflushed.clear();
             self.open.insert(OpenSegment {
                 builder: self.archive.segment_builder(piece.segment, Some(self.streamer))?,
                 tails: self.archive.tail_writer(piece.segment, self.streamer)?,
                 name: piece.segment,
                 facts: RecordFacts::default(),
-                unflushed,
+                unflushed: Vec::new(),
+                unflushed_length: 0,
                 unflushed_from: piece.lsn,
                 unflushed_facts: RecordFacts::default(),
             })
@@ -181,13 +180,14 @@ impl Recorder {
         open.builder.append(piece.lsn, &piece.bytes).await?;
         open.facts.join(&facts);
         open.unflushed_facts.join(&facts);
-        open.unflushed.extend_from_slice(&piece.bytes);
+        open.unflushed_length += piece.bytes.len();
+        open.unflushed.push(piece.bytes);
         if piece.completes {
             self.complete().await
         } else if self
             .open
             .as_ref()
-            .is_some_and(|open| open.unflushed.len() >= TAIL_LIMIT)
+            .is_some_and(|open| open.unflushed_length >= TAIL_LIMIT)
         {
             self.flush().await
         } else {
@@ -198,7 +198,6 @@ impl Recorder {
     /// Sends the complete segment on its way.
     async fn complete(&mut self) -> Result<()> {
         let Some(open) = self.open.take() else { return Ok(()) };
-        self.buffer = open.unflushed;
         while self.finishing.len() >= FINISHING {
             self.settle().await?;
         }
@@ -278,8 +277,12 @@ impl Recorder {
             if let Some(known) = known {
                 facts.note_complete(known);
             }
-            let end = open.tails.put(open.unflushed_from, &open.unflushed, facts).await?;
+            let end = open
+                .tails
+                .put_parts(open.unflushed_from, &open.unflushed, facts)
+                .await?;
             open.unflushed.clear();
+            open.unflushed_length = 0;
             open.unflushed_from = end;
             self.own.wrote(open.name, self.streamer, known);
             self.durable = self.durable.max(end);
