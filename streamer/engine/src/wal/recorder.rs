@@ -27,7 +27,7 @@ use crate::records::FactsCollector;
 /// Complete segments that are being stored while the next one fills.
 const FINISHING: usize = 2;
 /// The longest stretch that is held for a tail; a larger unfinished segment is flushed in several.
-const TAIL_LIMIT: usize = 16 << 20;
+const TAIL_LIMIT: usize = 8 << 20;
 
 /// What happened to segments since the last look.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
