@@ -1,7 +1,7 @@
 //! No acknowledged WAL is ever missing: streams that are down, behind or stopped while backups store their own WAL
 //! further on, backups without any stream, and servers that are not what was archived. The proof is a restore.
 
-use hardstorage_e2e::{Cluster, Ledger, run, unprivileged};
+use hardstorage_e2e::{Cluster, Ledger, run, unprivileged, until};
 use rustix::process::Signal;
 
 use crate::site::{PATIENCE, Site, Stream, fill_segment, id, lsn, step};
@@ -235,6 +235,37 @@ fn backups_without_a_stream_are_stretches_and_a_stream_begins_the_next() {
     // What is behind the newest backup is in one stretch with it, or told.
     assert_eq!(gaps, Some(0), "{status}\n{list}");
     assert!((1..=3).contains(&stretches), "{list}");
+    assert_eq!(site.latest("latest"), everything);
+}
+
+/// Without a slot the server may remove what was not streamed yet. That is told once, and the stream goes on behind it.
+#[test]
+fn stream_without_a_slot_passes_what_is_gone_once() {
+    let source = Cluster::builder(18)
+        .wal_segment_size(1)
+        .set("wal_keep_size", "0")
+        .start();
+    let site = Site::new();
+    Ledger::create(&source);
+    let mut stream = site.stream("before", &source.connection(), &["--no-slot"]);
+    site.backup(&source);
+    stream.until_durable(&source);
+    stream.stop();
+    let needed = source.value("SELECT pg_walfile_name(pg_current_wal_flush_lsn())");
+    until("the segment is gone from the server", PATIENCE, || {
+        fill_segment(&source, "lost");
+        source.sql("CHECKPOINT");
+        let there = source.value(&format!("SELECT count(*) FROM pg_ls_waldir() WHERE name = '{needed}'"));
+        (there == "0").then_some(())
+    });
+    let mut stream = site.stream("after", &source.connection(), &["--no-slot"]);
+    Ledger::add(&source, "behind the gap", 100);
+    stream.until_durable(&source);
+    assert_eq!(stream.events_named("wal.gap").len(), 1, "{}", stream.process.answer());
+    site.backup(&source);
+    let everything = Ledger::add(&source, "behind the new backup", 100);
+    stream.until_durable(&source);
+    stream.stop();
     assert_eq!(site.latest("latest"), everything);
 }
 

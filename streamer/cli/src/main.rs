@@ -1,5 +1,6 @@
 //! `pg_hardstorage`: parses the command line, calls the engine, prints a report, ends with the exit code of the table.
 
+mod allocator;
 mod app;
 mod args;
 mod commands;
@@ -18,7 +19,7 @@ use clap::Parser;
 use hardstorage_report::{Error, code};
 
 use crate::app::App;
-use crate::args::Cli;
+use crate::args::{Cli, Command, WalCommand};
 
 fn main() -> ExitCode {
     let arguments: Vec<std::ffi::OsString> = std::env::args_os().collect();
@@ -35,6 +36,9 @@ fn run(arguments: &[std::ffi::OsString]) -> u8 {
         Ok(cli) => cli,
         Err(error) => return usage::answer(&error, arguments),
     };
+    if matches!(cli.command, Command::Wal(WalCommand::Stream(_))) {
+        allocator::stay_small(arguments);
+    }
     // One provider for every TLS connection, chosen before the first one.
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
         tracing::debug!("a TLS provider was installed before");

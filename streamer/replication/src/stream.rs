@@ -43,7 +43,8 @@ impl Default for StreamOptions {
         StreamOptions {
             status_interval: Duration::from_secs(10),
             receive_timeout: Duration::from_mins(1),
-            budget: 16 << 20,
+            // What one read of the socket brings, many times over; more would only be memory.
+            budget: 4 << 20,
             clock: SystemTime::now,
         }
     }

@@ -14,7 +14,7 @@ mod page;
 mod record;
 mod scanner;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use collector::FactsCollector;
 pub use record::{Found, FoundKind};

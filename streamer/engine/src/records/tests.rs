@@ -113,6 +113,21 @@ fn commit_data(time: i64, more: usize) -> Vec<u8> {
     data
 }
 
+/// Two segments and a bit more, from `start` on, and a commit that begins in the first and ends in the second.
+pub(crate) fn crossing_commit(start: Lsn, time: i64) -> (Vec<u8>, Lsn) {
+    let border = start.add(size().bytes());
+    let mut server = Server::new(start, MAGICS[3]);
+    while server.position().add(3000) < border {
+        server.record(10, 0x30, &[1; 1000]);
+    }
+    let (commit, end) = server.record(1, 0, &body(&commit_data(time, 20_000), true));
+    assert!(commit < border && border < end);
+    while server.position() < border.add(size().bytes() + 100) {
+        server.record(10, 0x30, &[1; 1000]);
+    }
+    (server.bytes, commit)
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Other(usize),

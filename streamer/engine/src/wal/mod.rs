@@ -3,6 +3,7 @@
 mod assembler;
 mod attempt;
 mod audit;
+mod crossing;
 mod drain;
 mod follow;
 mod histories;

@@ -12,13 +12,14 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use hardstorage_report::{Error, Kind, Lsn, Result, SegmentName, SegmentSize, Timeline, code};
+use hardstorage_report::{Error, Lsn, Result, SegmentName, SegmentSize, Timeline, code};
 use hardstorage_repository::WriterId;
 use hardstorage_repository::wal::{RecordFacts, SegmentBuilder, ServerTime, TailWriter, WalArchive};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::assembler::{Assembler, Piece};
+use super::crossing::collector_at;
 use super::idle_mark::IdleMark;
 use super::own_tails::OwnTails;
 use crate::records::FactsCollector;
@@ -26,7 +27,7 @@ use crate::records::FactsCollector;
 /// Complete segments that are being stored while the next one fills.
 const FINISHING: usize = 2;
 /// The longest stretch that is held for a tail; a larger unfinished segment is flushed in several.
-const TAIL_LIMIT: usize = 16 << 20;
+const TAIL_LIMIT: usize = 8 << 20;
 
 /// What happened to segments since the last look.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -42,7 +43,9 @@ struct OpenSegment {
     /// Facts of the records that end in this segment.
     facts: RecordFacts,
     /// Bytes after the last tail, and where they begin.
-    unflushed: Vec<u8>,
+    /// They are slices of the buffers that were read into, not copies.
+    unflushed: Vec<Bytes>,
+    unflushed_length: usize,
     unflushed_from: Lsn,
     /// Facts since the last tail.
     unflushed_facts: RecordFacts,
@@ -70,7 +73,6 @@ pub struct Recorder {
     /// The same, of what is durable in tails that are no marks.
     tailed_up_to: Option<ServerTime>,
     mark: IdleMark,
-    buffer: Vec<u8>,
 }
 
 impl std::fmt::Debug for Recorder {
@@ -101,7 +103,6 @@ impl Recorder {
             tailed_up_to: None,
             mark: IdleMark::new(timeline, own.clone()),
             own,
-            buffer: Vec::new(),
             archive,
         })
     }
@@ -165,14 +166,13 @@ impl Recorder {
         let open = if let Some(open) = &mut self.open {
             open
         } else {
-            let mut unflushed = std::mem::take(&mut self.buffer);
-            unflushed.clear();
             self.open.insert(OpenSegment {
                 builder: self.archive.segment_builder(piece.segment, Some(self.streamer))?,
                 tails: self.archive.tail_writer(piece.segment, self.streamer)?,
                 name: piece.segment,
                 facts: RecordFacts::default(),
-                unflushed,
+                unflushed: Vec::new(),
+                unflushed_length: 0,
                 unflushed_from: piece.lsn,
                 unflushed_facts: RecordFacts::default(),
             })
@@ -180,13 +180,14 @@ impl Recorder {
         open.builder.append(piece.lsn, &piece.bytes).await?;
         open.facts.join(&facts);
         open.unflushed_facts.join(&facts);
-        open.unflushed.extend_from_slice(&piece.bytes);
+        open.unflushed_length += piece.bytes.len();
+        open.unflushed.push(piece.bytes);
         if piece.completes {
             self.complete().await
         } else if self
             .open
             .as_ref()
-            .is_some_and(|open| open.unflushed.len() >= TAIL_LIMIT)
+            .is_some_and(|open| open.unflushed_length >= TAIL_LIMIT)
         {
             self.flush().await
         } else {
@@ -197,7 +198,6 @@ impl Recorder {
     /// Sends the complete segment on its way.
     async fn complete(&mut self) -> Result<()> {
         let Some(open) = self.open.take() else { return Ok(()) };
-        self.buffer = open.unflushed;
         while self.finishing.len() >= FINISHING {
             self.settle().await?;
         }
@@ -277,8 +277,12 @@ impl Recorder {
             if let Some(known) = known {
                 facts.note_complete(known);
             }
-            let end = open.tails.put(open.unflushed_from, &open.unflushed, facts).await?;
+            let end = open
+                .tails
+                .put_parts(open.unflushed_from, &open.unflushed, facts)
+                .await?;
             open.unflushed.clear();
+            open.unflushed_length = 0;
             open.unflushed_from = end;
             self.own.wrote(open.name, self.streamer, known);
             self.durable = self.durable.max(end);
@@ -331,35 +335,6 @@ impl Recorder {
     }
 }
 
-/// Begins to look into the WAL at a segment's start. The record that crosses into the segment ends there, and its facts
-/// belong there: its beginning is taken from the segment before, if the archive has it.
-async fn collector_at(archive: &WalArchive, timeline: Timeline, start: Lsn) -> Result<FactsCollector> {
-    let size = archive.segment_size();
-    let fresh = || FactsCollector::new(start, size);
-    let Some(last) = start.0.checked_sub(1).map(Lsn) else {
-        return Ok(fresh());
-    };
-    let before = archive.ancestry().await?.segment_for(timeline, last, size)?;
-    match crossing_record(archive, before).await {
-        Ok(found) => Ok(found.unwrap_or_else(fresh)),
-        // A damaged segment costs the knowledge of one record, not the stream.
-        Err(error) if error.kind() == Kind::Verify => {
-            tracing::warn!(segment = %before, %error, "the record that crosses into the next segment cannot be read");
-            Ok(fresh())
-        }
-        Err(error) => Err(error),
-    }
-}
-
-async fn crossing_record(archive: &WalArchive, before: SegmentName) -> Result<Option<FactsCollector>> {
-    let Some(mut end) = archive.segment_end(before).await? else {
-        return Ok(None);
-    };
-    let mut collector = FactsCollector::new(end.position(), archive.segment_size());
-    while let Some(bytes) = end.next().await? {
-        collector.push(&bytes);
-    }
-    // What ends in the segment before is told there.
-    collector.take();
-    Ok(Some(collector))
-}
+#[cfg(test)]
+#[path = "recorder_tests.rs"]
+mod tests;

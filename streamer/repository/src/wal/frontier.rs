@@ -56,15 +56,25 @@ fn resume(ranges: &[LsnRange], held: Option<Lsn>, known: &[LsnRange]) -> Option<
             return Some((hole.from, Some(hole.to)));
         }
     }
-    Some((held.map_or(last.to, |held| held.max(last.to)), None))
+    let at = match held {
+        // What the slot holds is never passed, whatever is recorded.
+        Some(held) => held.max(last.to),
+        None => explained(last.to, known),
+    };
+    Some((at, None))
+}
+
+/// The first position at or behind `from` that no known hole holds.
+fn explained(mut from: Lsn, known: &[LsnRange]) -> Lsn {
+    while let Some(gap) = known.iter().find(|gap| gap.from <= from && from < gap.to) {
+        from = gap.to;
+    }
+    from
 }
 
 /// The first part of a hole that no known one explains.
 fn unknown(hole: LsnRange, known: &[LsnRange]) -> Option<LsnRange> {
-    let mut from = hole.from;
-    while let Some(gap) = known.iter().find(|gap| gap.from <= from && from < gap.to) {
-        from = gap.to;
-    }
+    let from = explained(hole.from, known);
     let next = known.iter().map(|gap| gap.from).filter(|next| *next > from);
     let to = next.min().map_or(hole.to, |next| next.min(hole.to));
     (from < to).then_some(LsnRange { from, to })
@@ -253,6 +263,8 @@ mod tests {
         assert_eq!(resumed(&stored, None, &[]), Some((50, Some(200))));
         assert_eq!(resumed(&stored, None, &[(50, 200)]), Some((210, None)));
         assert_eq!(resumed(&[(10, 50)], Some(90), &[(50, 90)]), Some((90, None)));
+        // Without a slot what is gone from the server at the archive's end is passed too, and not asked for for ever.
+        assert_eq!(resumed(&[(10, 50)], None, &[(50, 90)]), Some((90, None)));
         // The oldest first; a record that explains a part leaves the rest.
         let stored = [(10, 50), (80, 90), (200, 210)];
         assert_eq!(resumed(&stored, Some(205), &[]), Some((50, Some(80))));

@@ -42,18 +42,23 @@ impl TailWriter {
     /// Makes bytes durable. They must follow the ones before; the first may begin anywhere in the segment. As far as
     /// others have stored the same stretch of this segment, the bytes are compared with theirs before this returns.
     pub async fn put(&mut self, from: Lsn, bytes: &[u8], facts: RecordFacts) -> Result<Lsn> {
+        self.put_parts(from, &[bytes], facts).await
+    }
+
+    /// The same for bytes that lie in several pieces.
+    pub async fn put_parts<B: AsRef<[u8]>>(&mut self, from: Lsn, parts: &[B], facts: RecordFacts) -> Result<Lsn> {
         let start = self.archive.start_of(self.segment)?;
         let end = start.add(self.archive.segment_size().bytes());
-        let to = from.add(bytes.len() as u64);
+        let length: usize = parts.iter().map(|part| part.as_ref().len()).sum();
+        let to = from.add(length as u64);
         let follows = self.durable().is_none_or(|durable| durable == from);
-        if bytes.is_empty() || !follows || from < start || to > end {
+        if length == 0 || !follows || from < start || to > end {
             return Err(Error::new(
                 code::engine::NOT_CONTIGUOUS,
                 format!(
-                    "the tails of segment {} go on at {}, and {} bytes came for {from}",
+                    "the tails of segment {} go on at {}, and {length} bytes came for {from}",
                     self.segment,
                     self.durable().unwrap_or(start),
-                    bytes.len()
                 ),
             ));
         }
@@ -63,7 +68,9 @@ impl TailWriter {
             streamer: self.streamer,
         };
         let mut writer = self.object(span)?;
-        writer.append(bytes).await?;
+        for part in parts {
+            writer.append(part.as_ref()).await?;
+        }
         self.commit(span, writer, facts).await?;
         self.live.push(span);
         if self.others_end.is_none_or(|end| from < end) {

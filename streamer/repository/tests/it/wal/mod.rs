@@ -2,6 +2,7 @@
 
 mod coverage;
 mod fetch;
+mod frontier;
 mod moments;
 mod segments;
 mod small;
