@@ -31,12 +31,13 @@ demo-kubernetes: ## The tutorial for Kubernetes as it is written, on a node of i
 	cargo build -p pg_hardstorage -p pg_hardstorage_operator
 	@scripts/demo-kubernetes $(DEBUG)/pg_hardstorage $(SOURCE)
 
-test: ## Everything: unit, property, conformance and snapshot tests, PostgreSQL 15 to 18, real object stores
+test: ## Everything but the node: unit, property, conformance and snapshot tests, PostgreSQL 15 to 18, real object stores, a real API server
 	@scripts/check-prerequisites --install test
 	@scripts/fetch-postgres
 	@scripts/fetch-servers
 	@scripts/fetch-reader
 	@scripts/fetch-tools helm promtool
+	@e2e/kubernetes/build
 	cargo build -p pg_hardstorage
 	CI=true cargo test --workspace --no-fail-fast -- --test-threads=2
 
