@@ -110,6 +110,31 @@ where
     }
 }
 
+/// Whether an object of that name is there, of a kind that may be created and not read: a creation that the API server only
+/// tries. Nothing when it does not tell.
+pub async fn is_there<K>(context: &Context, object: &K) -> Result<Option<bool>>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Serialize + DeserializeOwned + Clone + Debug,
+{
+    let namespace = object
+        .meta()
+        .namespace
+        .as_deref()
+        .ok_or(Error::Incomplete("namespace"))?;
+    let api: Api<K> = Api::namespaced(context.client.clone(), namespace);
+    let params = PostParams {
+        dry_run: true,
+        field_manager: Some(MANAGER.to_owned()),
+    };
+    match api.create(&params, object).await {
+        Ok(_) => Ok(Some(false)),
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(Some(true)),
+        // Rights, quotas and policies of others.
+        Err(kube::Error::Api(status)) if (400..500).contains(&status.code) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Deletes this very object, with its pods; that it is gone already is fine.
 pub async fn delete<K>(context: &Context, object: &K) -> Result<()>
 where

@@ -10,7 +10,7 @@ use kube::api::{Api, ListParams};
 use kube::core::DeserializeGuard;
 
 use super::access::admits;
-use super::build::check_name;
+use super::build::{check_name, kek_name};
 use super::outcome::{Check, Init, Probe, Runs, Sync};
 use super::resolve::{ClaimFacts, claim};
 use super::share::Consumers;
@@ -44,6 +44,8 @@ pub struct Fetched {
     pub check: Runs<Check>,
     /// The CronJob of its checks.
     pub cron: Option<CronJob>,
+    /// Whether the Secret with its key, which was there, is not there any more.
+    pub key_gone: bool,
     /// Who uses it.
     pub users: Users,
 }
@@ -79,8 +81,21 @@ pub async fn fetch(context: &Context, repository: &Repository) -> Result<Fetched
         claim: claim(context, repository).await?,
         cron: cron.clone(),
         home: NamespaceFacts::look(context, &namespace).await?,
+        key_gone: key_gone(context, repository).await?,
         users: users(context, repository).await?,
     })
+}
+
+/// We may not read it. What was never seen is a matter of a look at the store.
+async fn key_gone(context: &Context, repository: &Repository) -> Result<bool> {
+    let has_key = repository
+        .status
+        .as_ref()
+        .is_some_and(|status| status.kek_fingerprint.is_some());
+    match kek_name(repository).filter(|_| has_key) {
+        Some(secret) => Ok(apply::is_there(context, &secret).await? == Some(false)),
+        None => Ok(false),
+    }
 }
 
 async fn jobs(context: &Context, namespace: &str, name: &str) -> Result<Vec<Job>> {

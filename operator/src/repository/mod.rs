@@ -39,7 +39,7 @@ use decide::{Facts, Step, decide};
 use share::Signers;
 use status::{Seen, status};
 use steps::Steps;
-use verdict::judge;
+use verdict::{judge, without_secret};
 
 pub use access::{Intent, Refusal};
 pub use resolve::{Resolved, resolve};
@@ -105,7 +105,10 @@ async fn reconcile(repository: Arc<Repository>, context: Arc<Context>, signers: 
     }
     let found = fetch::fetch(&context, &repository).await?;
     let before = repository.status.clone().unwrap_or_default();
-    let verdict = judge(&repository.spec, &before, &found.claim, &found.probe, &found.init);
+    let mut verdict = judge(&repository.spec, &before, &found.claim, &found.probe, &found.init);
+    if found.key_gone {
+        verdict = without_secret(verdict);
+    }
     let maintenance = repository.spec.maintenance.clone().unwrap_or_default();
     let seed = format!(
         "{}/{}",

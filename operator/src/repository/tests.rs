@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 const JOBS: &str = "/apis/batch/v1/namespaces/team/jobs";
 const SECRETS: &str = "/api/v1/namespaces/team/secrets";
 const OBJECT: &str = "/apis/hardstorage.dev/v1alpha1/namespaces/team/hsrepositories/main";
+const TRIED: &str = "/api/v1/namespaces/team/secrets?&dryRun=All";
 const STATUS: &str = "/apis/hardstorage.dev/v1alpha1/namespaces/team/hsrepositories/main/status";
 const CRON: &str = "/apis/batch/v1/namespaces/team/cronjobs/main-check";
 const EVENTS: &str = "/apis/events.k8s.io/v1/namespaces/team/events";
@@ -70,6 +71,17 @@ fn looks(jobs: &[Value]) -> Vec<Exchange> {
         list(json!([])),
     ));
     script
+}
+
+/// The same of one whose key was seen: whether its Secret is still there is found by a creation that is only tried.
+fn looks_for_key(jobs: &[Value], secret: Exchange) -> Vec<Exchange> {
+    let mut script = looks(jobs);
+    script.insert(script.len() - 1, secret);
+    script
+}
+
+fn key_is_there() -> Exchange {
+    refused(Method::POST, TRIED, 409, "AlreadyExists")
 }
 
 /// The status is written; the answer is the whole object.
@@ -235,7 +247,7 @@ async fn synced(catalog: ServedCatalog, rest: Vec<Exchange>) -> (Asked, Vec<Stri
     ]);
     answers.catalogs.insert("sync".into(), catalog);
     let heard = answers.heard.clone();
-    let mut script = looks(&jobs);
+    let mut script = looks_for_key(&jobs, key_is_there());
     script.push(pods("sync"));
     script.extend(rest);
     let (outcome, asked) = run(ready(), answers, script).await;
@@ -268,13 +280,13 @@ async fn a_catalogue_is_shown_then_stored_and_only_then_heard() {
     rest.extend(checks());
     let (asked, heard) = synced(catalog(ID), rest).await;
     assert_eq!(heard, ["probe-1", "sync-1"]);
-    let mirror = &asked[8].2;
+    let mirror = &asked[9].2;
     assert_eq!(
         mirror["spec"]["recorded"]["backupID"],
         "team.orders.full.20260101T000000Z.00aa"
     );
     assert_eq!(mirror["metadata"]["ownerReferences"][0]["uid"], "u-1");
-    let status = &asked[10].2["status"];
+    let status = &asked[11].2["status"];
     assert_eq!((&status["backups"], &status["size"]), (&json!(1), &json!("2Ki")));
     assert_eq!(status["names"][0]["name"], "team.orders");
     assert_eq!(status["lastSyncTime"], at(20).to_string());
@@ -291,12 +303,12 @@ async fn a_catalogue_of_another_repository_is_not_shown() {
     rest.extend(checks());
     let (asked, heard) = synced(catalog("ff"), rest).await;
     assert_eq!(heard, ["probe-1"]);
-    assert_eq!(asked[7].2["status"].get("lastSyncTime"), None);
+    assert_eq!(asked[8].2["status"].get("lastSyncTime"), None);
 }
 
 #[tokio::test]
 async fn one_that_vanished_rests_its_checks_and_keeps_everything() {
-    let mut script = looks(&[job("probe", json!({}))]);
+    let mut script = looks_for_key(&[job("probe", json!({}))], key_is_there());
     script.extend([
         writes(),
         event(),
@@ -308,7 +320,35 @@ async fn one_that_vanished_rests_its_checks_and_keeps_everything() {
     outcome.unwrap();
     assert!(asked.iter().all(|(method, ..)| method != Method::DELETE));
     assert_eq!(asked.last().unwrap().2["spec"]["suspend"], true);
-    assert_eq!(asked[5].2["status"]["repositoryID"], ID);
+    assert_eq!(asked[6].2["status"]["repositoryID"], ID);
+}
+
+/// The last look at the store had the key, and so would the next one on the same node.
+#[tokio::test]
+async fn a_key_whose_secret_was_deleted_is_missed_at_once() {
+    let gone = ok(Method::POST, TRIED, Value::Null);
+    let mut script = looks_for_key(&[job("probe", json!({}))], gone);
+    script.extend([
+        writes(),
+        event(),
+        event(),
+        pods("probe"),
+        ok(Method::PATCH, CRON, Value::Null),
+    ]);
+    let (outcome, asked) = run(ready(), answers(vec![report("probe", present())]), script).await;
+    outcome.unwrap();
+    let conditions = asked[6].2["status"]["conditions"].as_array().unwrap();
+    let key = conditions.iter().find(|one| one["type"] == "KeyAvailable").unwrap();
+    assert_eq!(
+        (&key["status"], &key["reason"]),
+        (&json!("False"), &json!("KeyMissing"))
+    );
+    let tried = asked.iter().filter(|(method, ..)| method == Method::POST);
+    let secrets: Vec<_> = tried.filter(|(_, uri, _)| uri.contains("secrets")).collect();
+    assert!(
+        secrets.iter().all(|(_, uri, _)| uri.contains("dryRun=All")),
+        "{secrets:?}"
+    );
 }
 
 #[tokio::test]

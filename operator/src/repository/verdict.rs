@@ -121,6 +121,15 @@ pub fn judge(
     }
 }
 
+/// The same where the Secret with the key is gone. A pod on a node that runs another one with that Secret still gets the key,
+/// because kubelets keep immutable Secrets: so no look at the store would tell before it is too late.
+pub fn without_secret(verdict: Verdict) -> Verdict {
+    match verdict {
+        Verdict::Good => Verdict::KeyMissing(None),
+        other => other,
+    }
+}
+
 fn absent(spec: &RepositorySpec, status: &RepositoryStatus, seen: &Probe, probe: &str, init: &Runs<Init>) -> Verdict {
     if status.repository_id.is_some() {
         return Verdict::Vanished;

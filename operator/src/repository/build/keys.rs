@@ -46,6 +46,19 @@ pub fn signing(repository: &Repository, namespace: &str, entropy: Entropy) -> Se
     secret(repository, namespace, &name, SIGNING_KEY, entropy)
 }
 
+/// A Secret of the name that the key has, and empty: to see whether the name is taken.
+pub fn kek_name(repository: &Repository) -> Option<Secret> {
+    let key = access::kek(&repository.spec, &repository.name_any())?;
+    Some(Secret {
+        metadata: ObjectMeta {
+            namespace: repository.namespace(),
+            name: Some(key.secret),
+            ..ObjectMeta::default()
+        },
+        ..Secret::default()
+    })
+}
+
 fn secret(repository: &Repository, namespace: &str, name: &str, key: &str, entropy: Entropy) -> Secret {
     Secret {
         metadata: ObjectMeta {

@@ -19,7 +19,7 @@ use crate::pod::{DefaultResources, EnginePod, Image, Life, Surroundings};
 
 pub use check::{check, check_name};
 pub use jobs::job;
-pub use keys::{Entropy, kek, signing};
+pub use keys::{Entropy, kek, kek_name, signing};
 pub use network_policy::{network_policy, network_policy_name};
 
 /// What all of them are built from.
