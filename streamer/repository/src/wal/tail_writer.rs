@@ -11,6 +11,7 @@ use hardstorage_storage::{Created, Key};
 
 use super::facts::RecordFacts;
 use super::format::WalKind;
+use super::object_reader::WalObject;
 use super::object_stream::{WalCursor, WalStream};
 use super::object_writer::ObjectWriter;
 use super::tails::TailSpan;
@@ -111,6 +112,26 @@ impl TailWriter {
         }
     }
 
+    /// One of our tails; `None` when it is gone.
+    async fn own(&self, span: TailSpan) -> Result<Option<WalObject>> {
+        match self.archive.tail(self.segment, span).await {
+            Ok(tail) => tail.open(&self.archive).await,
+            Err(error) if error.is(code::storage::OBJECT) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A tail of ours is gone: whoever finished the segment removes all of its tails, after it has compared each of them
+    /// with it. So the segment must be there, and what this writer says is durable then lies in it.
+    async fn replaced_by_the_segment(&self, span: TailSpan) -> Result<()> {
+        if !self.archive.has_segment(self.segment).await? {
+            let message = format!("tail {} is gone", self.key(span));
+            return Err(Error::new(code::storage::OBJECT, message));
+        }
+        let key = self.archive.segment_key(self.segment);
+        self.archive.deployment().store().confirm(&[key]).await
+    }
+
     /// Compares own tails with those of other streamers and with the finished segment, if it is there. How far those
     /// reach.
     async fn compare_with_others(&self, spans: &[TailSpan]) -> Result<Lsn> {
@@ -122,13 +143,8 @@ impl TailWriter {
             reached = start.add(self.archive.segment_size().bytes());
         }
         for span in spans.iter().filter(|span| span.from < reached) {
-            let Some(object) = self
-                .archive
-                .tail(self.segment, *span)
-                .await?
-                .open(&self.archive)
-                .await?
-            else {
+            let Some(object) = self.own(*span).await? else {
+                self.replaced_by_the_segment(*span).await?;
                 continue;
             };
             let mut own = WalCursor::new(object);
@@ -169,11 +185,10 @@ impl TailWriter {
         let mut writer = self.object(span)?;
         let mut facts = RecordFacts::default();
         for part in self.live.iter().skip(first) {
-            let tail = self.archive.tail(self.segment, *part).await?;
-            let object = tail
-                .open(&self.archive)
-                .await?
-                .ok_or_else(|| Error::new(code::storage::OBJECT, format!("tail {} is gone", tail.key)))?;
+            let Some(object) = self.own(*part).await? else {
+                self.replaced_by_the_segment(*part).await?;
+                return Ok(false);
+            };
             let mut said = object.metadata.facts.clone();
             said.restore_points.clone_from(&object.directory.restore_points);
             facts.join(&said);
@@ -216,5 +231,53 @@ impl WalArchive {
             replaced: Vec::new(),
             others_end: None,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "test code")]
+    use std::sync::Arc;
+
+    use hardstorage_report::{SegmentSize, SystemId, Timeline};
+    use hardstorage_storage::MemoryStore;
+
+    use super::*;
+    use crate::{Deployment, Lineage};
+
+    const MIB: usize = 1 << 20;
+
+    #[tokio::test]
+    async fn a_tail_that_the_finished_segment_replaced_is_no_loss_and_another_is() {
+        let deployment = Deployment::for_tests(Arc::new(MemoryStore::new()), "db1");
+        let lineage = Lineage {
+            system_id: SystemId(1),
+            incarnation: 1,
+        };
+        let size = SegmentSize::new(MIB as u64).unwrap();
+        let archive = WalArchive::new(deployment.clone(), lineage, size);
+        let segment = SegmentName::containing(Timeline(1), Lsn(0), size);
+        let raw = vec![7; MIB];
+        let mut ours = archive.tail_writer(segment, WriterId::new([1; 16])).unwrap();
+        ours.put(Lsn(0), &raw[..MIB / 2], RecordFacts::default()).await.unwrap();
+        // Somebody else has a tail too, so that there is something to compare with.
+        let mut other = archive.tail_writer(segment, WriterId::new([2; 16])).unwrap();
+        other
+            .put(Lsn(0), &raw[..MIB / 2], RecordFacts::default())
+            .await
+            .unwrap();
+        let spans = ours.live.clone();
+
+        let key = ours.key(spans[0]);
+        deployment.store().delete(&key).await.unwrap();
+        let lost = ours.compare_with_others(&spans).await.unwrap_err();
+        assert!(lost.is(code::storage::OBJECT), "{lost}");
+
+        archive
+            .put_segment(segment, &raw, RecordFacts::default())
+            .await
+            .unwrap();
+        let reached = ours.compare_with_others(&spans).await.unwrap();
+        assert_eq!(reached, Lsn(MIB as u64));
     }
 }
