@@ -25,17 +25,25 @@ pub enum Made<K> {
     Exists,
 }
 
-/// Applies a child. What we do not say stays as others want it.
-pub async fn apply<K>(context: &Context, object: &K) -> Result<K>
+/// The API of the namespace that an object lies in.
+fn home<K>(context: &Context, object: &K) -> Result<Api<K>>
 where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Serialize + DeserializeOwned + Clone + Debug,
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
 {
     let namespace = object
         .meta()
         .namespace
         .as_deref()
         .ok_or(Error::Incomplete("namespace"))?;
-    let api: Api<K> = Api::namespaced(context.client.clone(), namespace);
+    Ok(Api::namespaced(context.client.clone(), namespace))
+}
+
+/// Applies a child. What we do not say stays as others want it.
+pub async fn apply<K>(context: &Context, object: &K) -> Result<K>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Serialize + DeserializeOwned + Clone + Debug,
+{
+    let api = home(context, object)?;
     let mut value = serde_json::to_value(object)?;
     value["apiVersion"] = json!(K::api_version(&()));
     value["kind"] = json!(K::kind(&()));
@@ -93,12 +101,7 @@ pub async fn create_once<K>(context: &Context, object: &K) -> Result<Made<K>>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Serialize + DeserializeOwned + Clone + Debug,
 {
-    let namespace = object
-        .meta()
-        .namespace
-        .as_deref()
-        .ok_or(Error::Incomplete("namespace"))?;
-    let api: Api<K> = Api::namespaced(context.client.clone(), namespace);
+    let api = home(context, object)?;
     let params = PostParams {
         field_manager: Some(MANAGER.to_owned()),
         ..PostParams::default()
@@ -116,12 +119,7 @@ pub async fn is_there<K>(context: &Context, object: &K) -> Result<Option<bool>>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Serialize + DeserializeOwned + Clone + Debug,
 {
-    let namespace = object
-        .meta()
-        .namespace
-        .as_deref()
-        .ok_or(Error::Incomplete("namespace"))?;
-    let api: Api<K> = Api::namespaced(context.client.clone(), namespace);
+    let api = home(context, object)?;
     let params = PostParams {
         dry_run: true,
         field_manager: Some(MANAGER.to_owned()),
@@ -140,12 +138,7 @@ pub async fn delete<K>(context: &Context, object: &K) -> Result<()>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + DeserializeOwned + Clone + Debug,
 {
-    let namespace = object
-        .meta()
-        .namespace
-        .as_deref()
-        .ok_or(Error::Incomplete("namespace"))?;
-    let api: Api<K> = Api::namespaced(context.client.clone(), namespace);
+    let api = home(context, object)?;
     let params = DeleteParams {
         preconditions: Some(Preconditions {
             uid: object.uid(),
@@ -211,16 +204,11 @@ async fn put_status<K>(
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + DeserializeOwned + Clone + Debug,
 {
-    let namespace = object
-        .meta()
-        .namespace
-        .as_deref()
-        .ok_or(Error::Incomplete("namespace"))?;
-    let api: Api<K> = Api::namespaced(context.client.clone(), namespace);
+    let api = home(context, object)?;
     let mut body = json!({
         "apiVersion": K::api_version(&()),
         "kind": K::kind(&()),
-        "metadata": {"name": object.name_any(), "namespace": namespace, "uid": object.uid()},
+        "metadata": {"name": object.name_any(), "namespace": object.namespace(), "uid": object.uid()},
         "status": status,
     });
     if let Some(version) = version {
@@ -246,12 +234,7 @@ where
     if has == wanted {
         return Ok(false);
     }
-    let namespace = object
-        .meta()
-        .namespace
-        .as_deref()
-        .ok_or(Error::Incomplete("namespace"))?;
-    let api: Api<K> = Api::namespaced(context.client.clone(), namespace);
+    let api = home(context, object)?;
     let mut list: Vec<&str> = object
         .finalizers()
         .iter()

@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use super::cron::Plan;
 use crate::condition::{Conditions, Is, reason_of};
+use crate::deployment::retention::RESULT;
 use crate::names::annotation;
 use crate::repository::Refusal;
 
@@ -155,13 +156,10 @@ pub struct Retained {
 }
 
 impl Retained {
-    /// The annotation with it.
-    const RESULT: &str = "hardstorage.dev/result";
-
     /// That of the newest Job that has one.
     pub fn newest(jobs: &[Job]) -> Option<Retained> {
         let told = jobs.iter().filter_map(|job| {
-            let text = job.annotations().get(Retained::RESULT)?;
+            let text = job.annotations().get(RESULT)?;
             let made = job.metadata.creation_timestamp.as_ref().map(|time| time.0);
             Some((made, job.name_any(), serde_json::from_str(text).ok()?))
         });

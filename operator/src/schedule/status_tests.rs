@@ -180,7 +180,7 @@ fn a_failing_retention_is_no_failing_backup() {
     let (schedule, plan) = (schedule(json!({})), plan("30 4 * * *"));
     let rotation = |name: &str, second: u32, result: &str| {
         let mut job = schedule_job(name, second);
-        job.annotations_mut().insert(Retained::RESULT.into(), result.into());
+        job.annotations_mut().insert(RESULT.into(), result.into());
         job
     };
     let good = backup("a", 1, json!({"phase": "Completed"}));

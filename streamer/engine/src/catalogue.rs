@@ -89,29 +89,30 @@ impl CatalogWatch {
     /// The catalogue, when anything has changed since the last look that came to its end.
     pub async fn changed(&mut self) -> Result<Option<Catalog>> {
         let name = self.deployment.name();
-        let mut names = self.names(layout::manifests_folder(name)).await?;
-        names.extend(self.names(layout::damage_folder(name)).await?);
-        if self.seen.as_ref() == Some(&names) {
+        let mut found = names(&self.deployment, layout::manifests_folder(name)).await?;
+        found.extend(names(&self.deployment, layout::damage_folder(name)).await?);
+        if self.seen.as_ref() == Some(&found) {
             return Ok(None);
         }
         let backups = records(&self.deployment).await?;
-        self.seen = Some(names);
+        self.seen = Some(found);
         Ok(Some(Catalog {
             repository_id: self.repository_id.clone(),
             deployments: [(name.clone(), backups)].into(),
         }))
     }
+}
 
-    async fn names(&self, folder: String) -> Result<Vec<String>> {
-        let mut request = ListRequest::under(folder);
-        let mut names = Vec::new();
-        loop {
-            let page = self.deployment.store().list(&request).await?;
-            names.extend(page.objects.into_iter().map(|object| object.key.to_string()));
-            match page.next {
-                Some(next) => request = request.after(next),
-                None => return Ok(names),
-            }
+/// The keys of every object in a folder.
+pub(crate) async fn names(deployment: &Deployment, folder: String) -> Result<Vec<String>> {
+    let mut request = ListRequest::under(folder);
+    let mut names = Vec::new();
+    loop {
+        let page = deployment.store().list(&request).await?;
+        names.extend(page.objects.into_iter().map(|object| object.key.to_string()));
+        match page.next {
+            Some(next) => request = request.after(next),
+            None => return Ok(names),
         }
     }
 }

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use hardstorage_report::Result;
 use hardstorage_repository::{Deployment, Lineage, layout};
-use hardstorage_storage::ListRequest;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::monitor::Monitor;
+use crate::catalogue::names;
 use crate::window::recoverable_window;
 
 /// A hole that was filled shows in no name of a backup.
@@ -56,7 +56,7 @@ async fn look(
     last: &Mutex<Option<(Basis, Instant)>>,
 ) -> Result<()> {
     let basis = Basis {
-        names: names(deployment).await?,
+        names: names(deployment, layout::manifests_folder(deployment.name())).await?,
         gaps: monitor.subscribe().borrow().gaps,
     };
     let known = last.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -73,17 +73,4 @@ async fn look(
     let found = window_found.then(|| (basis, Instant::now()));
     *last.lock().unwrap_or_else(PoisonError::into_inner) = found;
     Ok(())
-}
-
-async fn names(deployment: &Deployment) -> Result<Vec<String>> {
-    let mut request = ListRequest::under(layout::manifests_folder(deployment.name()));
-    let mut names = Vec::new();
-    loop {
-        let page = deployment.store().list(&request).await?;
-        names.extend(page.objects.into_iter().map(|object| object.key.to_string()));
-        match page.next {
-            Some(next) => request = request.after(next),
-            None => return Ok(names),
-        }
-    }
 }
