@@ -132,8 +132,19 @@ fn all_within_one_second_is_told_apart() {
     let mut scene = Scene::new(runs(vec![first()]));
     scene.init = runs(vec![init]);
     assert_eq!(scene.at(0), probe(0, Some("i")));
-    scene.probe = runs(vec![second, first()]);
+    scene.probe = runs(vec![second.clone(), first()]);
     assert_eq!(scene.at(0), sync(0, None));
+
+    // So is the look after a change of the spec: it answers nobody.
+    let changed = (
+        job("p3", 0, Some(0), json!({"hardstorage.dev/generation": "2"})),
+        went_well(absent(), None),
+    );
+    scene.generation = Some(2);
+    scene.probe = runs(vec![changed, second, first()]);
+    scene.status = json!({"repositoryID": ID});
+    assert_eq!(scene.probe.last.as_ref().map(Run::uid), Some("p3"));
+    assert!(waits(&scene.at(0)).is_some());
 }
 
 #[test]

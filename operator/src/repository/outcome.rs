@@ -163,8 +163,9 @@ impl<T: DeserializeOwned> Runs<T> {
     /// Sorts what was observed of the Jobs of one role.
     pub fn of(observed: Vec<(Job, Observed)>, now: Timestamp) -> Runs<T> {
         let mut observed = observed;
-        // Of the same second, the one that answers the other is the newer.
-        observed.sort_by_key(|(job, _)| (made(job, now), follows(job).is_some()));
+        // The API server keeps whole seconds. Of the same one, what was made for a later spec is the newer, and then what
+        // answers another.
+        observed.sort_by_key(|(job, _)| (made(job, now), generation(job), follows(job).is_some()));
         let mut runs = Runs::default();
         for (job, state) in observed {
             match Run::of(job, state, now) {
