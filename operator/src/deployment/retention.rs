@@ -74,6 +74,23 @@ impl Outcome {
     pub fn on(job: &Job) -> Option<Outcome> {
         serde_json::from_str(job.annotations().get(RESULT)?).ok()
     }
+
+    /// What it came to over all names, by the Jobs of all of them: a failure of one is a failure, and counts are told when
+    /// none of them still runs.
+    pub fn over(jobs: &[Job]) -> Option<Outcome> {
+        let each: Vec<Option<Outcome>> = jobs.iter().map(Outcome::on).collect();
+        let failed = each.iter().flatten().find(|outcome| outcome.code.is_some());
+        if let Some(failed) = failed {
+            return Some(failed.clone());
+        }
+        let all: Vec<Outcome> = each.into_iter().collect::<Option<_>>()?;
+        (!all.is_empty()).then(|| Outcome {
+            kept: all.iter().map(|outcome| outcome.kept).sum(),
+            tombstoned: all.iter().map(|outcome| outcome.tombstoned).sum(),
+            code: None,
+            message: None,
+        })
+    }
 }
 
 /// The seed of the Job: another one is another Job.
@@ -218,6 +235,28 @@ mod tests {
             ..Retention::default()
         };
         assert_eq!(decide(Some("b9"), &suspended, &done, 0), Step::Rest);
+    }
+
+    #[test]
+    fn the_names_of_a_deployment_count_together() {
+        let (one, other) = (job("1", Some(outcome(None))), job("2", Some(outcome(None))));
+        assert_eq!(Outcome::over(&[]), None);
+        let both = Outcome::over(&[one.clone(), other]).unwrap();
+        assert_eq!((both.kept, both.tombstoned, both.code), (6, 2, None));
+        assert_eq!(
+            Outcome::over(&[one.clone(), job("2", None)]),
+            None,
+            "the other still runs"
+        );
+        let failed = job("2", Some(outcome(Some("unreachable.store"))));
+        for jobs in [
+            [failed.clone(), one.clone()],
+            [one, failed.clone()],
+            [failed, job("3", None)],
+        ] {
+            let code = Outcome::over(&jobs).and_then(|outcome| outcome.code);
+            assert_eq!(code.as_deref(), Some("unreachable.store"));
+        }
     }
 
     #[test]

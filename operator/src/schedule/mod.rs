@@ -33,6 +33,7 @@ use crate::apply;
 use crate::condition::Conditions;
 use crate::context::Context;
 use crate::controllers::{api, drive, ours};
+use crate::deployment::retention::Outcome;
 use crate::error::{Error, Result};
 use crate::names::{annotation, label};
 use crate::settings::Settings;
@@ -40,7 +41,7 @@ use build::Ground;
 use cron::Plan;
 use due::{Facts, due};
 use fetch::Fetched;
-use status::{Retained, Seen, is_running, rests, status};
+use status::{Seen, is_running, rests, status};
 
 /// What it depends on does not always wake us: the source, the repository.
 const LOOK: Duration = Duration::from_mins(1);
@@ -86,7 +87,7 @@ async fn reconcile(schedule: Arc<BackupSchedule>, context: Arc<Context>) -> Resu
     for job in history::past(&spec.history.clone().unwrap_or_default(), &found.jobs) {
         apply::delete(&context, job).await?;
     }
-    let retained = Retained::newest(&found.rotations);
+    let retained = Outcome::over(&found.rotations);
     let (after, conditions) = status(&Seen {
         schedule: &schedule,
         plan: plan.as_ref().map_err(String::as_str),

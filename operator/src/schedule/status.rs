@@ -6,11 +6,10 @@ use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt as _;
-use serde::Deserialize;
 
 use super::cron::Plan;
 use crate::condition::{Conditions, Is, reason_of};
-use crate::deployment::retention::RESULT;
+use crate::deployment::retention::Outcome;
 use crate::names::annotation;
 use crate::repository::Refusal;
 
@@ -28,7 +27,7 @@ pub struct Seen<'a> {
     /// The Backup objects of its runs.
     pub backups: &'a [Backup],
     /// The last retention of its Deployment.
-    pub retention: Option<&'a Retained>,
+    pub retention: Option<&'a Outcome>,
     /// The time.
     pub now: Timestamp,
 }
@@ -146,30 +145,8 @@ fn last_run(backup: &Backup, conditions: &mut Conditions) -> LastRun {
     }
 }
 
-/// What the retention of the Deployment leaves on its Job.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Retained {
-    kept: i64,
-    tombstoned: i64,
-    code: Option<String>,
-    message: Option<String>,
-}
-
-impl Retained {
-    /// That of the newest Job that has one.
-    pub fn newest(jobs: &[Job]) -> Option<Retained> {
-        let told = jobs.iter().filter_map(|job| {
-            let text = job.annotations().get(RESULT)?;
-            let made = job.metadata.creation_timestamp.as_ref().map(|time| time.0);
-            Some((made, job.name_any(), serde_json::from_str(text).ok()?))
-        });
-        told.max_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)))
-            .map(|(.., retained)| retained)
-    }
-}
-
 /// A failing retention never turns a backup red: it has a condition of its own.
-fn retention(retained: Option<&Retained>, status: &mut BackupScheduleStatus, conditions: &mut Conditions) {
+fn retention(retained: Option<&Outcome>, status: &mut BackupScheduleStatus, conditions: &mut Conditions) {
     let Some(retained) = retained else {
         conditions.keep(RETENTION_SUCCEEDED);
         return;
@@ -179,8 +156,8 @@ fn retention(retained: Option<&Retained>, status: &mut BackupScheduleStatus, con
         conditions.set(RETENTION_SUCCEEDED, Is::False, &reason_of(code), message);
         return;
     }
-    status.kept = Some(retained.kept);
-    status.tombstoned = Some(retained.tombstoned);
+    status.kept = i64::try_from(retained.kept).ok();
+    status.tombstoned = i64::try_from(retained.tombstoned).ok();
     conditions.set(RETENTION_SUCCEEDED, Is::True, "Applied", "");
 }
 

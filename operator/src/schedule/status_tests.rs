@@ -8,6 +8,7 @@
 
 use super::super::samples::{schedule, schedule_job};
 use super::*;
+use crate::deployment::retention::RESULT;
 use hardstorage_crds::Schedule;
 use hardstorage_crds::condition::{READY, STALLED};
 use serde_json::{Value, json};
@@ -191,10 +192,9 @@ fn a_failing_retention_is_no_failing_backup() {
             r#"{"kept": 0, "tombstoned": 0, "code": "unreachable.store", "message": "no answer"}"#,
         ),
         rotation("r1", 1, r#"{"kept": 7, "tombstoned": 2}"#),
-        schedule_job("r3", 3),
     ];
     let say = |jobs: &[Job]| {
-        let retained = Retained::newest(jobs);
+        let retained = Outcome::over(jobs);
         status(&Seen {
             backups: std::slice::from_ref(&good),
             retention: retained.as_ref(),
