@@ -46,6 +46,11 @@ impl Bytes {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// How many bytes a quantity is; none for what does not read as one.
+    pub fn read(quantity: &str) -> Option<u64> {
+        read(quantity)
+    }
 }
 
 impl Rate {

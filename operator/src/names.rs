@@ -28,6 +28,8 @@ pub mod label {
     pub const SCHEDULE: &str = "hardstorage.dev/schedule";
     /// The Backup that a Job was made for.
     pub const BACKUP: &str = "hardstorage.dev/backup";
+    /// The Restore that made something; that it may be deleted is no reason to delete this.
+    pub const RESTORE: &str = "hardstorage.dev/restore";
     /// Who made it.
     pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
     /// The application.
@@ -50,6 +52,8 @@ pub mod annotation {
     pub const DELETE_DATA: &str = "hardstorage.dev/delete-data";
     /// On a Job: its result is stored, and how it ended. Such a Job is never looked at again.
     pub const STORED: &str = "hardstorage.dev/stored";
+    /// On what a Restore made and nobody of ours owns: the UID of that Restore.
+    pub const RESTORE_UID: &str = "hardstorage.dev/restore-uid";
     /// On a child: a hash of what it was built from, for those that cannot be changed in place.
     pub const BUILT_FROM: &str = "hardstorage.dev/built-from";
     /// On a Job: the generation of the object that it was made for.
