@@ -40,7 +40,8 @@ pub fn mounts(of: &NewCluster<'_>) -> Result<Vec<Mount>, Refusal> {
         path: match volume.role {
             Role::Data => DATA.to_owned(),
             Role::Wal => WAL.to_owned(),
-            Role::Tablespace(name) => format!("{TABLESPACES}/{name}"),
+            // As CloudNativePG makes it: identifiers may have what names of objects may not.
+        Role::Tablespace(name) => format!("{TABLESPACES}/{name}"),
         },
     };
     Ok(of.volumes()?.iter().map(mount).collect())
@@ -50,8 +51,8 @@ fn claim_name(cluster: &str, role: Role<'_>) -> String {
     match role {
         Role::Data => format!("{cluster}-1"),
         Role::Wal => format!("{cluster}-1-wal"),
-        // Tablespaces may have underscores, and names of objects none.
-        Role::Tablespace(name) => format!("{cluster}-1-tbs-{}", name.replace('_', "-").to_lowercase()),
+        // As CloudNativePG makes it: identifiers may have what names of objects may not.
+        Role::Tablespace(name) => format!("{cluster}-1-tbs-{}", name.replace(['$', '_'], "-").to_lowercase()),
     }
 }
 

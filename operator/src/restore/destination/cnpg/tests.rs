@@ -65,7 +65,7 @@ fn a_recorded_cluster_comes_back_on_its_own_feet() {
 #[test]
 fn its_claims_are_those_that_cloud_native_pg_looks_for() {
     let mut snapshot = snapshot();
-    snapshot["cluster"]["spec"]["tablespaces"] = json!([{"name": "cold_data", "storage": {"size": "4Gi"}}]);
+    snapshot["cluster"]["spec"]["tablespaces"] = json!([{"name": "Cold_data", "storage": {"size": "4Gi"}}]);
     let of = new(Some(&snapshot), None, 1 << 40);
     let claims: Vec<Value> = claims(&of)
         .unwrap()
@@ -80,7 +80,7 @@ fn its_claims_are_those_that_cloud_native_pg_looks_for() {
         [
             "/var/lib/postgresql/data",
             "/var/lib/postgresql/wal",
-            "/var/lib/postgresql/tablespaces/cold_data"
+            "/var/lib/postgresql/tablespaces/Cold_data"
         ]
     );
     for (claim, role) in claims.iter().zip(["PG_DATA", "PG_WAL", "PG_TABLESPACE"]) {
@@ -94,7 +94,7 @@ fn its_claims_are_those_that_cloud_native_pg_looks_for() {
         assert_eq!(claim["spec"]["accessModes"], json!(["ReadWriteOnce"]));
         assert!(claim["spec"].get("volumeName").is_none());
     }
-    assert_eq!(claims[2]["metadata"]["labels"]["cnpg.io/tablespaceName"], "cold_data");
+    assert_eq!(claims[2]["metadata"]["labels"]["cnpg.io/tablespaceName"], "Cold_data");
     assert_eq!(claims[0]["spec"]["storageClassName"], "fast");
     assert_eq!(claims[1]["spec"]["resources"]["requests"]["storage"], "512Mi");
 }
