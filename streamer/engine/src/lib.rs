@@ -6,9 +6,11 @@ pub mod backup;
 pub mod catalogue;
 pub mod enrol;
 pub mod fetch;
+mod postgres;
 pub mod preflight;
 mod progress;
 pub mod records;
+
 pub mod restore;
 pub mod retention;
 pub mod source;

@@ -1,8 +1,6 @@
 //! Proving a backup: its structure, its signature, every frame, every file, and the WAL from its start to now.
 
-mod client;
 mod postgres_manifest;
-mod programs;
 mod scratch;
 mod server;
 mod wal_objects;
@@ -23,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::progress::ProgressMeter;
 use crate::window::newest_timeline;
 
-pub use programs::{Programs, verifybackup};
+pub use crate::postgres::{Programs, verifybackup};
 pub use scratch::{RestoreProof, ScratchPlan, prove_by_restore};
 pub use wal_objects::{DamagedSegment, WalDepth, damaged_segments};
 

@@ -17,9 +17,9 @@ use serde::Serialize;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::programs::{Programs, verifybackup};
-use super::server::{Place, ask};
+use super::server::ask;
 use crate::fetch::{Answer, fetch_file};
+use crate::postgres::{LONGEST, Place, Programs, failed, off_thread, verifybackup};
 use crate::restore::{
     Owner, RecoveryTarget, RestoreOptions, RestoreRequest, TargetAction, TargetTimeline, plan_restore, quote_shell,
     run_restore,
@@ -57,14 +57,6 @@ pub struct RestoreProof {
     pub restore_ms: u64,
     /// Milliseconds until the server had recovered and answered.
     pub recovery_ms: u64,
-}
-
-/// The longest path that leaves room for the name of a Unix socket.
-const LONGEST: usize = 85;
-
-pub(super) fn failed(doing: &str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
-    let message = format!("{doing} {}", path.display());
-    move |error| Error::new(code::cli::IO, message).source(error)
 }
 
 /// Removes the scratch directory, whatever happens.
@@ -150,7 +142,8 @@ pub async fn prove_by_restore(
     let place = Place {
         programs,
         data,
-        scratch: scratch.0.clone(),
+        private: scratch.0.clone(),
+        environment: Vec::new(),
     };
     let answer = ask(place, &plan.database, &plan.query, &cancel).await?;
     Ok(RestoreProof {
@@ -164,12 +157,6 @@ pub async fn prove_by_restore(
 
 pub(super) fn interrupted() -> Error {
     Error::new(code::cli::INTERRUPTED, "the verification was interrupted")
-}
-
-/// Runs what waits for another program where nothing else waits.
-pub(super) async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| Error::new(code::cli::INTERNAL, "wait for PostgreSQL's programs").source(error))?
 }
 
 /// The server's and the client's programs: looked for before anything is restored.

@@ -55,7 +55,7 @@ impl Programs {
     }
 
     /// Whether a program is there.
-    pub(super) fn have(&self, program: &str) -> bool {
+    pub(crate) fn have(&self, program: &str) -> bool {
         self.directory.join(program).is_file()
     }
 
