@@ -37,6 +37,7 @@ test: ## Everything but the node: unit, property, conformance and snapshot tests
 	@scripts/fetch-servers
 	@scripts/fetch-reader
 	@scripts/fetch-tools helm promtool
+	@scripts/fetch-definitions
 	@e2e/kubernetes/build
 	cargo build -p pg_hardstorage
 	CI=true cargo test --workspace --no-fail-fast -- --test-threads=2

@@ -62,6 +62,8 @@ pub mod annotation {
     pub const ATTEMPT: &str = "hardstorage.dev/attempt";
     /// On a Job: the UID of the Job whose outcome it answers.
     pub const AFTER: &str = "hardstorage.dev/after";
+    /// On a Job that reads a catalogue: a hash of the backups that others had told of when it was made.
+    pub const NEWS: &str = "hardstorage.dev/news";
 }
 
 /// What a child is for.

@@ -7,6 +7,7 @@ mod argocd;
 mod chart;
 mod image;
 mod kustomize;
+mod monitoring;
 mod rights;
 mod server;
 

@@ -10,6 +10,7 @@ mod contiguous;
 mod damage;
 mod failover;
 mod idle;
+mod late;
 mod moment;
 mod proof;
 mod refusals;

@@ -223,6 +223,11 @@ pub struct Stream {
 }
 
 impl Stream {
+    /// Where it answers.
+    pub fn address(&self) -> SocketAddrV4 {
+        self.report
+    }
+
     /// Its `/status`, once it answers.
     pub fn status(&self) -> Option<Value> {
         let (code, body) = get(self.report, "/status").ok()?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use hardstorage_crds::{Catalog, RepositorySpec, RepositoryStatus};
 use jiff::Timestamp;
 
-use super::outcome::{Init, Probe, Run, Runs, Sync, asked, attempt, follows, generation};
+use super::outcome::{Init, Probe, Run, Runs, Sync, asked, attempt, follows, generation, news};
 use super::verdict::Verdict;
 use crate::settings::Settings;
 
@@ -14,6 +14,8 @@ use crate::settings::Settings;
 const FIRST_WAIT: Duration = Duration::from_secs(15);
 /// The longest. Nothing tells us that a Secret has come, because we may not read any, so it is looked at again.
 const LONGEST_WAIT: Duration = Duration::from_mins(5);
+/// However often something new comes, the catalogue rests so long between two readings, or as long as a reading takes.
+const REST: Duration = Duration::from_mins(1);
 
 /// What is known when deciding.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +30,8 @@ pub struct Facts<'a> {
     pub verdict: &'a Verdict,
     /// The value of `sync-now`.
     pub sync_now: Option<&'a str>,
+    /// What others tell of new backups, in a word.
+    pub news: &'a str,
     /// Looks at the URL.
     pub probe: &'a Runs<Probe>,
     /// Creations.
@@ -61,6 +65,8 @@ pub enum Step {
         attempt: u32,
         /// The value of `sync-now` that it answers.
         asked: Option<String>,
+        /// What others tell of new backups.
+        news: String,
     },
     /// Nothing; look again after this long.
     Wait(Duration),
@@ -162,6 +168,7 @@ fn sync(facts: &Facts<'_>) -> Next {
         Next::Now(Step::Sync {
             attempt,
             asked: facts.sync_now.map(str::to_owned),
+            news: facts.news.to_owned(),
         })
     };
     let Some(last) = &facts.sync.last else {
@@ -177,7 +184,12 @@ fn sync(facts: &Facts<'_>) -> Next {
     }
     let catalog = facts.spec.catalog.clone().unwrap_or_default();
     let interval = catalog.sync_interval.get().or(Catalog::default().sync_interval.get());
-    let due = due(last.ended, interval.unwrap_or(LONGEST_WAIT), facts.now);
+    let mut wait = interval.unwrap_or(LONGEST_WAIT);
+    if news(&last.job).is_some_and(|known| known != facts.news) {
+        let took: Duration = last.ended.duration_since(last.made).try_into().unwrap_or_default();
+        wait = wait.min(REST.max(took));
+    }
+    let due = due(last.ended, wait, facts.now);
     if due.is_zero() && last.over {
         return begin(0);
     }

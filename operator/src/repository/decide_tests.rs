@@ -23,6 +23,7 @@ struct Scene {
     init: Runs<Init>,
     sync: Runs<Sync>,
     sync_now: Option<&'static str>,
+    news: Option<&'static str>,
     generation: Option<i64>,
 }
 
@@ -55,6 +56,7 @@ impl Scene {
             status: &status,
             verdict: &verdict,
             sync_now: self.sync_now,
+            news: self.news.unwrap_or("n"),
             probe: &self.probe,
             init: &self.init,
             sync: &self.sync,
@@ -74,6 +76,7 @@ fn sync(attempt: u32, asked: Option<&str>) -> Step {
     Step::Sync {
         attempt,
         asked: asked.map(str::to_owned),
+        news: "n".to_owned(),
     }
 }
 
@@ -261,6 +264,46 @@ fn the_catalogue_is_read_when_it_is_due_or_asked_for() {
         ..Scene::at_rest()
     };
     assert_eq!(waits(&answered.at(21)), Some(3599));
+}
+
+#[test]
+fn something_new_is_read_soon_and_never_more_often_than_once_a_minute() {
+    let told = |word: &str, made: i64, ended: i64| {
+        let job = job("s", made, Some(ended), json!({"hardstorage.dev/news": word}));
+        runs(vec![(job, went_well(json!({}), None))])
+    };
+    let mut scene = Scene {
+        sync: told("n", 15, 20),
+        ..Scene::at_rest()
+    };
+    assert_eq!(waits(&scene.at(21)), Some(3599), "it is known already");
+    scene.news = Some("m");
+    assert_eq!(waits(&scene.at(21)), Some(59));
+    let read = Step::Sync {
+        attempt: 0,
+        asked: None,
+        news: "m".into(),
+    };
+    assert_eq!(scene.at(80), read);
+    // A reading that takes long leaves as much time to the others.
+    scene.sync = told("n", 15, 315);
+    assert_eq!(waits(&scene.at(316)), Some(299));
+    // One that was made before news were counted is due when it is.
+    scene.sync = Scene::at_rest().sync;
+    assert_eq!(waits(&scene.at(80)), Some(3540));
+    // And a store that fails is not asked more often for it.
+    let failed = job(
+        "s",
+        15,
+        Some(20),
+        json!({"hardstorage.dev/news": "n", "hardstorage.dev/attempt": "9"}),
+    );
+    scene.sync = runs(vec![(failed, went_wrong("unreachable.store"))]);
+    scene.probe = runs(vec![(
+        job("p2", 21, Some(22), json!({"hardstorage.dev/after": "s"})),
+        went_well(present(), None),
+    )]);
+    assert_eq!(waits(&scene.at(80)), Some(240));
 }
 
 #[test]

@@ -11,10 +11,12 @@ use kube::core::DeserializeGuard;
 
 use super::access::admits;
 use super::build::{check_name, kek_name};
+use super::news::News;
 use super::outcome::{Check, Init, Probe, Runs, Sync};
 use super::resolve::{ClaimFacts, claim};
 use super::share::Consumers;
 use crate::apply;
+use crate::backup::mirror;
 use crate::context::Context;
 use crate::controllers;
 use crate::error::Result;
@@ -59,6 +61,8 @@ pub struct Users {
     pub shown_here: BTreeSet<String>,
     /// Names that a Deployment shows in another one.
     pub shown_elsewhere: BTreeSet<String>,
+    /// What they tell of new backups.
+    pub news: News,
 }
 
 /// Looks at everything.
@@ -133,19 +137,25 @@ async fn users(context: &Context, repository: &Repository) -> Result<Users> {
         let Some(namespace) = guard.namespace() else { continue };
         match guard.0 {
             Ok(deployment) if refers_to(&deployment, repository) => {
+                let names = names_of(&deployment);
+                users.news.deployment(&namespace, &deployment, &names);
                 let shown = if namespace == home {
                     &mut users.shown_here
                 } else {
                     users.consumers.namespaces.insert(namespace);
                     &mut users.shown_elsewhere
                 };
-                shown.extend(names_of(&deployment));
+                shown.extend(names);
             }
             Ok(_) => {}
             Err(_) => {
                 users.consumers.unclear.insert(namespace);
             }
         }
+    }
+    for namespace in users.news.silent() {
+        let backups = mirror::objects(context, &namespace).await?;
+        users.news.runs(&namespace, &backups);
     }
     let allowed = repository.spec.allowed_namespaces.as_ref();
     let by_label = allowed.is_some_and(|allowed| allowed.from == NamespacesFrom::Selector);

@@ -8,6 +8,7 @@ mod build;
 mod copies;
 mod decide;
 mod fetch;
+mod news;
 mod outcome;
 mod resolve;
 #[cfg(test)]
@@ -29,6 +30,7 @@ use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
 use tokio_util::sync::CancellationToken;
 
+use crate::backup::turn::is_over;
 use crate::context::Context;
 use crate::controllers::{api, drive, ours};
 use crate::error::Result;
@@ -46,7 +48,7 @@ pub use resolve::{Resolved, resolve};
 
 /// Runs the controller.
 pub async fn run(context: Arc<Context>, stop: CancellationToken) {
-    let (signers, seen) = (Arc::new(Signers::default()), Generations::default());
+    let (signers, seen) = (Arc::new(Signers::default()), Seens::default());
     let controller = Controller::new(
         api::<DeserializeGuard<Repository>>(&context),
         watcher::Config::default(),
@@ -64,33 +66,42 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken) {
     .await;
 }
 
-/// The Repository that a Job works for, when it is one of its own.
+/// The Repository that a Job works for: one of its own, or a backup that is over.
 fn of_job(job: &Job) -> Option<ObjectRef<DeserializeGuard<Repository>>> {
     let roles = [Role::Probe, Role::Init, Role::Sync, Role::Check].map(Role::as_str);
     let labels = job.labels();
-    let role = labels.get(label::ROLE)?;
+    let role = labels.get(label::ROLE)?.as_str();
     let name = labels.get(label::REPOSITORY)?;
-    let namespace = job.namespace()?;
-    roles
-        .contains(&role.as_str())
-        .then(|| ObjectRef::new(name).within(&namespace))
+    let namespace = if roles.contains(&role) {
+        job.namespace()?
+    } else if role == Role::Backup.as_str() && is_over(job) {
+        labels.get(label::REPOSITORY_NAMESPACE)?.clone()
+    } else {
+        return None;
+    };
+    Some(ObjectRef::new(name).within(&namespace))
 }
 
-/// The generations of Deployments that were seen, by UID.
-type Generations = Mutex<HashMap<String, Option<i64>>>;
+/// What was seen of Deployments, by UID: the generation, and the newest backup.
+type Seens = Mutex<HashMap<String, (Option<i64>, Option<String>)>>;
 
-/// The Repository that a Deployment uses, when its spec has changed or it is being deleted: what its status says, and that
-/// is every minute something else, is no news to the Repository.
+/// The Repository that a Deployment uses, when its spec has changed, it has a new backup, or it is being deleted: what else
+/// its status says, and that is every minute something else, is no news to the Repository.
 fn of_deployment(
     guard: &DeserializeGuard<ProtectedDeployment>,
-    seen: &Generations,
+    seen: &Seens,
 ) -> Option<ObjectRef<DeserializeGuard<Repository>>> {
     let deployment = guard.0.as_ref().ok()?;
-    let (uid, generation) = (deployment.uid()?, deployment.metadata.generation);
+    let last = deployment
+        .status
+        .as_ref()
+        .and_then(|status| status.last_backup.as_ref());
+    let is = (deployment.metadata.generation, last.and_then(|last| last.id.clone()));
+    let uid = deployment.uid()?;
     let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
     if deployment.metadata.deletion_timestamp.is_some() {
         seen.remove(&uid);
-    } else if seen.insert(uid, generation) == Some(generation) {
+    } else if seen.insert(uid, is.clone()) == Some(is) {
         return None;
     }
     let reference = &deployment.spec.repository_ref;
@@ -148,6 +159,7 @@ async fn reconcile(repository: Arc<Repository>, context: Arc<Context>, signers: 
             .annotations()
             .get(crate::names::annotation::SYNC_NOW)
             .map(String::as_str),
+        news: &found.users.news.word(),
         probe: &found.probe,
         init: &found.init,
         sync: &found.sync,

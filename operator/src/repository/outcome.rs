@@ -254,6 +254,11 @@ pub fn attempt(job: &Job) -> u32 {
 
 /// The value of `sync-now` that it answers.
 pub fn asked(job: &Job) -> Option<&str> {
+/// What others had told of when it was made.
+pub fn news(job: &Job) -> Option<&str> {
+    job.annotations().get(annotation::NEWS).map(String::as_str)
+}
+
     job.annotations().get(annotation::SYNC_NOW).map(String::as_str)
 }
 

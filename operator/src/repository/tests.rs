@@ -289,7 +289,7 @@ async fn a_catalogue_is_shown_then_stored_and_only_then_heard() {
     let status = &asked[11].2["status"];
     assert_eq!((&status["backups"], &status["size"]), (&json!(1), &json!("2Ki")));
     assert_eq!(status["names"][0]["name"], "team.orders");
-    assert_eq!(status["lastSyncTime"], at(20).to_string());
+    assert_eq!(status["lastSyncTime"], at(0).to_string());
     let cron = asked
         .iter()
         .find(|(method, uri, _)| method == Method::PATCH && uri.starts_with(CRON))
@@ -392,7 +392,7 @@ fn a_deployment_wakes_its_repository_when_its_spec_changes() {
                 "repositoryRef": {"name": "main", "namespace": namespace}}}))
         .unwrap()))
     };
-    let seen = Generations::default();
+    let seen = Seens::default();
     let woken = of_deployment(&deployment(1, json!("team")), &seen).unwrap();
     assert_eq!(
         (woken.name.as_str(), woken.namespace.as_deref()),
@@ -401,4 +401,30 @@ fn a_deployment_wakes_its_repository_when_its_spec_changes() {
     assert_eq!(of_deployment(&deployment(1, json!("team")), &seen), None);
     let own = of_deployment(&deployment(2, Value::Null), &seen).unwrap();
     assert_eq!(own.namespace.as_deref(), Some("qa"));
+    let mut with_backup = deployment(2, Value::Null);
+    let status = |id: &str| serde_json::from_value(json!({"phase": "Streaming", "lastBackup": {"id": id}})).unwrap();
+    for id in ["b1", "b2"] {
+        with_backup.0.as_mut().unwrap().status = status(id);
+        assert!(of_deployment(&with_backup, &seen).is_some(), "{id}");
+        assert_eq!(of_deployment(&with_backup, &seen), None, "{id}");
+    }
+}
+
+#[test]
+fn a_backup_that_is_over_wakes_its_repository() {
+    let backup = |status: Value| -> Job {
+        serde_json::from_value(
+            json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "b",
+            "namespace": "qa", "labels": {"hardstorage.dev/role": "backup", "hardstorage.dev/repository": "main",
+                "hardstorage.dev/repository-namespace": "team"}}, "status": status}),
+        )
+        .unwrap()
+    };
+    assert_eq!(of_job(&backup(Value::Null)), None);
+    let over = backup(json!({"conditions": [{"type": "Complete", "status": "True"}]}));
+    let woken = of_job(&over).unwrap();
+    assert_eq!(
+        (woken.name.as_str(), woken.namespace.as_deref()),
+        ("main", Some("team"))
+    );
 }

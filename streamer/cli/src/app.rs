@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hardstorage_engine::source::Source;
-use hardstorage_replication::{ConnInfo, Environment, Secret};
+use hardstorage_replication::{ConnInfo, Environment};
 use hardstorage_report::{DeploymentName, Error, Event, EventSink, Result, Severity, code};
 use hardstorage_repository::{Access, Deployment, KeyFiles, Keyring, Mode, Repository};
 use hardstorage_storage::{Credentials, DynStore, OpenOptions};
@@ -187,17 +187,13 @@ impl App {
                 self.config_file.display()
             ))
         })?;
-        let mut conninfo = ConnInfo::parse(&text)?;
-        if let Some(dir) = &self.credentials_dir {
-            if let Some(user) = read_credential(dir, "username")? {
-                conninfo = conninfo.with("user", &user)?;
-            }
-            if let Some(password) = read_credential(dir, "password")? {
-                conninfo = conninfo.with_password(Secret::new(password));
-            }
-        }
+        let conninfo = ConnInfo::parse(&text)?;
+        let environment = Environment::of_process();
         let slot = hardstorage_engine::source::slot_name(deployment);
-        Source::new(conninfo, Environment::of_process(), &slot)
+        match &self.credentials_dir {
+            Some(dir) => Source::with_credentials(conninfo, environment, &slot, dir.clone()),
+            None => Source::new(conninfo, environment, &slot),
+        }
     }
 
     /// The slot of a deployment: the flag, else the configuration, else the name's own.
@@ -220,15 +216,5 @@ impl App {
     /// Tells something.
     pub(crate) fn tell(&self, severity: Severity, name: &str, body: serde_json::Value) {
         self.printer.emit(Event::new(severity, name).body(body));
-    }
-}
-
-fn read_credential(dir: &Path, name: &str) -> Result<Option<String>> {
-    let path = dir.join(name);
-    match std::fs::read_to_string(&path) {
-        // Editors and `echo` leave a line feed that no password has.
-        Ok(text) => Ok(Some(text.trim_end_matches(['\n', '\r']).to_owned())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Error::new(code::cli::IO, format!("read {}", path.display())).source(error)),
     }
 }

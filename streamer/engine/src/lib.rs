@@ -4,6 +4,7 @@
 
 pub mod backup;
 pub mod catalogue;
+mod credentials;
 pub mod enrol;
 pub mod fetch;
 mod postgres;

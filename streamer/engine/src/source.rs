@@ -3,10 +3,13 @@
 //! Everything goes over the replication protocol, so that the introduction's role and its single `pg_hba.conf` line
 //! are enough.
 
+use std::path::PathBuf;
+
 use hardstorage_replication::{ConnInfo, ConnectMode, Connection, Environment, SystemIdentity};
 use hardstorage_report::{ByteSize, DeploymentName, Error, Lsn, Result, SegmentSize, SystemId, Timeline, code};
 use serde::Serialize;
 
+use crate::credentials::Credentials;
 use crate::preflight::{SETTINGS, ServerFacts, Setting};
 
 /// How to reach a server.
@@ -14,6 +17,7 @@ use crate::preflight::{SETTINGS, ServerFacts, Setting};
 pub struct Source {
     conninfo: ConnInfo,
     environment: Environment,
+    credentials: Option<Credentials>,
     local: bool,
 }
 
@@ -49,16 +53,40 @@ impl Source {
             Some(_) => conninfo,
             None => conninfo.with("application_name", application_name)?,
         };
-        let local = conninfo
-            .settings(&environment)?
-            .hosts()
-            .iter()
-            .all(hardstorage_replication::Host::is_local);
+        let settings = conninfo.settings(&environment)?;
+        let local = settings.hosts().iter().all(hardstorage_replication::Host::is_local);
         Ok(Source {
             conninfo,
             environment,
+            credentials: None,
             local,
         })
+    }
+
+    /// The same with user and password from the files `username` and `password` of a directory, read again for each
+    /// connection. They need not be there yet.
+    pub fn with_credentials(
+        conninfo: ConnInfo,
+        environment: Environment,
+        application_name: &str,
+        directory: PathBuf,
+    ) -> Result<Source> {
+        // Everything else is checked now; the name is not known before the file is there.
+        let placeholder = environment.clone().with_os_user("postgres");
+        let source = Source::new(conninfo, placeholder, application_name)?;
+        Ok(Source {
+            environment,
+            credentials: Some(Credentials::new(directory)),
+            ..source
+        })
+    }
+
+    /// The connection string as it is now.
+    fn conninfo(&self) -> Result<ConnInfo> {
+        match &self.credentials {
+            Some(credentials) => credentials.applied(&self.conninfo, &self.environment),
+            None => Ok(self.conninfo.clone()),
+        }
     }
 
     /// The same server under another application name.
@@ -67,6 +95,7 @@ impl Source {
         Ok(Source {
             conninfo,
             environment: self.environment.clone(),
+            credentials: self.credentials.clone(),
             local: self.local,
         })
     }
@@ -83,10 +112,10 @@ impl Source {
 
     /// The user, where it can be known.
     pub fn user(&self) -> Option<String> {
-        self.conninfo
-            .settings(&self.environment)
-            .ok()
-            .map(|settings| settings.user().to_owned())
+        let settings = self
+            .conninfo()
+            .and_then(|conninfo| conninfo.settings(&self.environment));
+        settings.ok().map(|settings| settings.user().to_owned())
     }
 
     /// The application name that the server sees.
@@ -97,7 +126,7 @@ impl Source {
     /// Opens a walsender connection.
     pub async fn connect(&self) -> Result<Connection> {
         let connected =
-            hardstorage_replication::connect(&self.conninfo, ConnectMode::Physical, &self.environment).await?;
+            hardstorage_replication::connect(&self.conninfo()?, ConnectMode::Physical, &self.environment).await?;
         for warning in &connected.warnings {
             tracing::warn!("{warning}");
         }
@@ -111,13 +140,13 @@ const USUAL_DATABASE: &str = "postgres";
 impl Source {
     /// The database that SQL is asked in.
     pub fn sql_database(&self) -> Result<String> {
-        let settings = self.conninfo.settings(&self.environment)?;
+        let settings = self.conninfo()?.settings(&self.environment)?;
         Ok(settings.dbname().unwrap_or(USUAL_DATABASE).to_owned())
     }
 
     /// Opens a connection that answers SQL, with the same host, password and TLS. `pg_hba.conf` must allow the database.
     pub async fn connect_sql(&self) -> Result<Connection> {
-        let conninfo = self.conninfo.clone().with("dbname", &self.sql_database()?)?;
+        let conninfo = self.conninfo()?.with("dbname", &self.sql_database()?)?;
         let connected = hardstorage_replication::connect(&conninfo, ConnectMode::Database, &self.environment).await?;
         Connection::from_wire(connected.wire)
     }

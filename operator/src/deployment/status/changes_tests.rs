@@ -118,14 +118,17 @@ fn version_and_uid_are_those_of_the_cluster_that_was_agreed_to() {
     // In the middle of an upgrade: the version is new, the system identifier not known yet.
     world.source.version = Some("18".into());
     world.source.system_identifier = None;
-    world.heard = Heard::Silent { seconds: 10 };
-    let during = world.status();
-    assert_eq!(
-        during.source.as_ref().unwrap().postgres_version.as_deref(),
-        Some("15.19")
-    );
+    // The stream looks for its server, and remembers the one of before.
+    let lost = json!({"phase": "reconnecting", "last_error": error("unreachable.postgres")});
+    for said in [heard(&lost), Heard::Silent { seconds: 10 }] {
+        world.heard = said;
+        let during = world.status();
+        let source = during.source.as_ref().unwrap();
+        assert_eq!(source.postgres_version.as_deref(), Some("15.19"));
+        assert_eq!(source.system_identifier.as_deref(), Some("7"));
+        world.deployment.status = Some(during);
+    }
     // Known, and another: nothing is taken over before it has a lineage.
-    world.deployment.status = Some(during);
     world.source.system_identifier = Some("8".into());
     assert_eq!(
         world.status().source.unwrap().postgres_version.as_deref(),

@@ -7,7 +7,7 @@ mod streaming;
 use hardstorage_crds::{
     DeploymentStatus, LastBackup, Lineage, ProtectedDeployment, Recoverable, SourceStatus, StreamStatus,
 };
-use hardstorage_report::{BackupRecord, RunReport, StreamStatus as Streamed};
+use hardstorage_report::{BackupRecord, RunReport, StreamPhase, StreamStatus as Streamed};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -114,8 +114,10 @@ pub fn status(findings: &Findings<'_>) -> (DeploymentStatus, Conditions) {
 fn source(findings: &Findings<'_>, before: Option<&SourceStatus>, lineage: Option<&Lineage>) -> SourceStatus {
     let facts = findings.source;
     let known = lineage.map(|lineage| lineage.system_identifier.as_str());
+    // One that is not connected tells of the cluster of before, whatever has become of that since.
     let streamed = findings
         .streamed()
+        .filter(|stream| matches!(stream.phase, StreamPhase::Streaming | StreamPhase::CatchingUp))
         .and_then(|stream| stream.system_id)
         .map(|id| id.to_string());
     let seen = facts.system_identifier.clone().or(streamed);

@@ -163,6 +163,20 @@ fn what_stands_against_it_and_who_has_to_act() {
             Phase::Failed,
         ),
         (
+            "the Secret with the key comes later",
+            |world| {
+                world.heard = heard(
+                    &json!({"phase": "reconnecting", "system_id": null, "timeline": null, "slot_health": "unknown",
+                    "received_lsn": null, "durable_lsn": null, "server_lsn": null, "connections": 0, "heard_at": null,
+                    "last_error": error("auth.key_missing")}),
+                );
+            },
+            "False/AuthKeyMissing",
+            "True",
+            "False/AuthKeyMissing",
+            Phase::Failed,
+        ),
+        (
             "the server is away",
             |world| world.heard = heard(&json!({"phase": "reconnecting", "last_error": error("unreachable.postgres")})),
             "False/UnreachablePostgres",

@@ -59,11 +59,11 @@ pub fn job(ground: &Ground<'_>, step: &Step, now: Timestamp) -> Option<Job> {
 }
 
 fn notes(generation: i64, step: &Step) -> BTreeMap<String, String> {
-    let (attempt, after, asked) = match step {
-        Step::Probe { attempt, after } => (*attempt, after.clone(), None),
-        Step::Create { attempt, after } => (*attempt, Some(after.clone()), None),
-        Step::Sync { attempt, asked } => (*attempt, None, asked.clone()),
-        Step::Wait(_) => (0, None, None),
+    let (attempt, after, asked, news) = match step {
+        Step::Probe { attempt, after } => (*attempt, after.clone(), None, None),
+        Step::Create { attempt, after } => (*attempt, Some(after.clone()), None, None),
+        Step::Sync { attempt, asked, news } => (*attempt, None, asked.clone(), Some(news.clone())),
+        Step::Wait(_) => (0, None, None, None),
     };
     let notes = [
         (annotation::GENERATION, Some(generation.to_string())),
@@ -76,3 +76,4 @@ fn notes(generation: i64, step: &Step) -> BTreeMap<String, String> {
         .filter_map(|(name, value)| Some((name.to_owned(), value?)))
         .collect()
 }
+        (annotation::NEWS, news),

@@ -41,6 +41,7 @@ fn steps() -> Vec<Step> {
         Step::Sync {
             attempt: 0,
             asked: Some("today".into()),
+            news: "b1".into(),
         },
     ]
 }
@@ -189,6 +190,7 @@ fn a_job_tells_which_run_it_is_and_the_same_step_has_the_same_name() {
 }
 
 #[test]
+    assert_eq!(notes(2)["hardstorage.dev/news"], "b1");
 fn a_check_starts_late_rather_than_never() {
     let cron = children(&repository(json!({"maintenance": {"timeZone": "Europe/Berlin"}})))[3].clone();
     assert_eq!(cron["metadata"]["name"], "main-check");

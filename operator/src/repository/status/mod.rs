@@ -139,7 +139,8 @@ fn catalogued(seen: &Seen<'_>, catalog: &ServedCatalog, after: &mut RepositorySt
         after.size = sync.total_bytes.map(Bytes::of);
         after.reclaimable = sync.reclaimable_at_most.map(Bytes::of);
     }
-    after.last_sync_time = Some(Time(seen.now));
+    // By the clock that made the Job, which the next one is compared with: two clocks need not agree.
+    after.last_sync_time = seen.sync.last.as_ref().map(|run| Time(run.made));
 }
 
 fn problems(check: &Check) -> String {
@@ -275,8 +276,8 @@ fn key_exported(seen: &Seen<'_>, after: &RepositoryStatus, conditions: &mut Cond
         Is::False,
         reason,
         format!(
-            "{begin}without this key no backup can be read: copy it out of this cluster with `kubectl -n {namespace} get \
-             secret {secret} -o jsonpath='{{.data.kek}}' | base64 -d > {secret}.key`, then set \
+            "{begin}without this key no backup can be read: copy it out of this cluster with `(umask 077 && kubectl -n \
+             {namespace} get secret {secret} -o jsonpath='{{.data.kek}}' | base64 -d > {secret}.key)`, then set \
              spec.encryption.managed.exportedFingerprint to {fingerprint}"
         ),
     );

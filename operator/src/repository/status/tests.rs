@@ -96,7 +96,7 @@ fn a_key_that_is_not_exported_says_exactly_what_to_do() {
     assert_eq!(says(&status, RECOVERY_KEY_EXPORTED), "False/NotExported");
     let text = message(&status, RECOVERY_KEY_EXPORTED);
     for part in [
-        "kubectl -n team get secret main-kek -o jsonpath='{.data.kek}' | base64 -d > main-kek.key",
+        "`(umask 077 && kubectl -n team get secret main-kek -o jsonpath='{.data.kek}' | base64 -d > main-kek.key)`",
         "spec.encryption.managed.exportedFingerprint",
         KEY,
     ] {
@@ -197,7 +197,11 @@ fn a_catalogue_is_counted_and_what_is_deleted_is_not() {
     assert_eq!(names, [("qa.users", 1), ("team.empty", 0), ("team.orders", 1)]);
     assert_eq!(status.names[2].recoverable_to, Some(Time(at(2))));
     assert_eq!(status.size.unwrap().as_str(), "3Gi");
-    assert_eq!(status.last_sync_time, Some(Time(at(100))));
+    assert_eq!(
+        status.last_sync_time,
+        Some(Time(at(90))),
+        "a catalogue is as of when it was asked for"
+    );
     // Without a catalogue nothing is said to be read.
     let unheard = Scene { catalog: None, ..scene };
     assert_eq!(unheard.status().last_sync_time, None);

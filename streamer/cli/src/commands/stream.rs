@@ -7,7 +7,8 @@ use hardstorage_engine::catalogue::CatalogWatch;
 use hardstorage_engine::enrol::{Silence, enrol};
 use hardstorage_engine::wal::{Monitor, StopSignal, StreamPlan, StreamResult, run_stream};
 use hardstorage_report::StreamStatus;
-use hardstorage_repository::Mode;
+use hardstorage_repository::{Mode, Surroundings};
+use hardstorage_storage::Location;
 use tokio::time::MissedTickBehavior;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -39,13 +40,14 @@ pub(crate) async fn run(app: &App, args: StreamArgs) -> u8 {
     let given = args.clone();
     let work = |running: Running| async move {
         let args = given;
+        // What is wrong with the command line itself ends it here, before anything is waited for.
         let source = app.source(&args.source, &args.deployment)?;
         let url = app.repo_url(&args.source.repo, Some(&args.deployment))?;
-        let repository = app.repository(&url, Mode::Write).await?;
-        let deployment = enrol(&repository, &args.deployment, &source, Silence::Waits).await?;
+        Location::parse(&url)?;
         let stop = App::stop()?;
         let plan = StreamPlan {
-            source,
+            deployment: args.deployment.clone(),
+            source: source.clone(),
             slot: if args.no_slot {
                 None
             } else {
@@ -56,24 +58,34 @@ pub(crate) async fn run(app: &App, args: StreamArgs) -> u8 {
             receive_timeout: args.receive_timeout,
             max_backoff: args.max_reconnect_backoff,
             reconnect: !args.no_reconnect,
+            persistent: run_args.report_listen.is_some() && !args.no_reconnect,
             preflight: !args.skip_preflight,
             allow_standby: args.allow_standby_source,
             wait: args.wait,
             accept_new_system: args.accept_new_system,
+            surroundings: Surroundings::default(),
         };
-        let now = deployment.surroundings().now();
+        // Shown from the first moment: whoever asks reads also what is waited for.
+        let now = plan.surroundings.now();
         let monitor = Arc::new(Monitor::new(StreamStatus::new(args.deployment.clone(), now)));
         running.live.follow(monitor.subscribe());
-        let id = hex::encode(repository.descriptor().repository_id);
-        let watch = CatalogWatch::new(deployment.clone(), id);
-        let shown = run_args
-            .report_listen
-            .map(|_| AbortOnDropHandle::new(tokio::spawn(show_catalog(watch, running.live.clone()))));
+        let mut shown = None;
+        let open = async || {
+            let repository = app.repository(&url, Mode::Write).await?;
+            let deployment = enrol(&repository, &args.deployment, &source, Silence::Waits).await?;
+            if run_args.report_listen.is_some() {
+                let id = hex::encode(repository.descriptor().repository_id);
+                let watch = CatalogWatch::new(deployment.clone(), id);
+                let task = tokio::spawn(show_catalog(watch, running.live.clone()));
+                shown = Some(AbortOnDropHandle::new(task));
+            }
+            Ok(deployment)
+        };
         let stop = StopSignal {
             drain: stop.drain,
             kill: stop.kill,
         };
-        let ended = run_stream(&deployment, &plan, &stop, running.sink, monitor).await;
+        let ended = run_stream(&plan, open, &stop, Arc::clone(&running.sink), monitor).await;
         drop(shown);
         ended
     };

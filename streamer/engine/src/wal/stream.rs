@@ -7,11 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hardstorage_report::{
-    DeploymentName, Error, Event, EventSink, Kind, Lsn, Result, Severity, SlotHealth, StreamPhase, SystemId, Timeline,
-    code,
+    DeploymentName, Error, Event, EventSink, Lsn, Result, Severity, SlotHealth, StreamPhase, SystemId, Timeline, code,
 };
 use hardstorage_repository::wal::LsnRange;
-use hardstorage_repository::{Deployment, Lineage};
+use hardstorage_repository::{Deployment, Lineage, Surroundings};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::json;
@@ -19,13 +18,17 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::monitor::Monitor;
+use super::opening::opened;
 use super::own_tails::OwnTails;
+use super::patience::{Backoff, needs_a_person, never_heals};
 use super::window_watch::WindowWatch;
 use crate::source::Source;
 
 /// How a stream is run.
 #[derive(Debug, Clone)]
 pub struct StreamPlan {
+    /// The deployment.
+    pub deployment: DeploymentName,
     /// The server.
     pub source: Source,
     /// The slot; none to stream without.
@@ -40,6 +43,9 @@ pub struct StreamPlan {
     pub max_backoff: Duration,
     /// Whether to connect again after a break.
     pub reconnect: bool,
+    /// Whether also a first attempt waits for what only a person can cure, as one after a break does: a scheduler starts
+    /// the stream, and would only start it again.
+    pub persistent: bool,
     /// Whether to look at the server's settings.
     pub preflight: bool,
     /// Whether a standby will do.
@@ -48,6 +54,8 @@ pub struct StreamPlan {
     pub wait: bool,
     /// Whether a new cluster is taken.
     pub accept_new_system: bool,
+    /// The clock.
+    pub surroundings: Surroundings,
 }
 
 /// How a stream is told to end.
@@ -104,55 +112,38 @@ pub(super) enum Ended {
 
 /// How long a first attempt waits for a slot whose holder may just have died.
 const SLOT_GRACE: Duration = Duration::from_secs(5);
+/// A busy slot is looked at so often.
+const SLOT_BUSY: Duration = Duration::from_secs(1);
 /// So long a store may take to keep what was received when the stream was told twice to end.
 const LAST_FLUSH: Duration = Duration::from_secs(5);
 /// A connection that lived for so long was a good one: the backoff begins anew.
 const HEALTHY: Duration = Duration::from_secs(5);
 
-/// Streams until it is told to end, or until an error that no retry can cure.
+/// Streams until it is told to end, or until an error that no retry can cure. `open` opens the deployment; it is called
+/// again when it fails and the plan is persistent.
 pub async fn run_stream(
-    deployment: &Deployment,
     plan: &StreamPlan,
+    open: impl AsyncFnMut() -> Result<Deployment>,
     stop: &StopSignal,
     sink: Arc<dyn EventSink>,
     monitor: Arc<Monitor>,
 ) -> Result<StreamResult> {
-    let surroundings = deployment.surroundings().clone();
-    let mut streamer = Streamer {
-        deployment: deployment.clone(),
-        plan: plan.clone(),
-        sink,
-        monitor,
-        own: OwnTails::default(),
-        asked: Vec::new(),
-        window: WindowWatch::default(),
-        attempt: 0,
-        lineage: None,
-        started: false,
-        flowed: false,
-        slot_wanted_since: None,
-    };
-    streamer.monitor.update(|status| {
+    monitor.update(|status| {
         status.slot.clone_from(&plan.slot);
         if plan.slot.is_none() {
             status.slot_health = SlotHealth::None;
         }
     });
-    if plan.slot.is_none() {
-        streamer.emit(
-            Severity::Warning,
-            "wal.slot.disabled",
-            json!({
-                "message": "streaming without a slot: the server may remove WAL before it was streamed",
-            }),
-        );
-    }
-    let ended = streamer.go(stop).await;
-    let status = streamer.monitor.subscribe().borrow().clone();
-    streamer.monitor.update(|status| status.phase = StreamPhase::Stopped);
+    let ended = match opened(plan, open, stop, &sink, &monitor).await {
+        Ok(Some(deployment)) => stream(deployment, plan, stop, &sink, &monitor).await,
+        Ok(None) => Ok(()),
+        Err(error) => Err(error),
+    };
+    let status = monitor.subscribe().borrow().clone();
+    monitor.update(|status| status.phase = StreamPhase::Stopped);
     ended?;
     let result = StreamResult {
-        deployment: deployment.name().clone(),
+        deployment: plan.deployment.clone(),
         slot: plan.slot.clone(),
         system_id: status.system_id,
         timeline: status.timeline,
@@ -162,15 +153,48 @@ pub async fn run_stream(
         segments: status.segments,
         attempts: status.connections,
         started_at: status.started_at,
-        stopped_at: surroundings.now(),
+        stopped_at: plan.surroundings.now(),
         clean_stop: status.received_lsn <= status.durable_lsn,
     };
-    streamer.emit(
-        Severity::Notice,
-        "wal.stream.stopped",
-        serde_json::to_value(&result).unwrap_or_default(),
-    );
+    let mut stopped = Event::new(Severity::Notice, "wal.stream.stopped")
+        .deployment(&plan.deployment)
+        .body(serde_json::to_value(&result).unwrap_or_default());
+    stopped.subject.timeline = result.timeline;
+    sink.emit(stopped);
     Ok(result)
+}
+
+async fn stream(
+    deployment: Deployment,
+    plan: &StreamPlan,
+    stop: &StopSignal,
+    sink: &Arc<dyn EventSink>,
+    monitor: &Arc<Monitor>,
+) -> Result<()> {
+    let mut streamer = Streamer {
+        deployment,
+        plan: plan.clone(),
+        sink: Arc::clone(sink),
+        monitor: Arc::clone(monitor),
+        own: OwnTails::default(),
+        asked: Vec::new(),
+        window: WindowWatch::default(),
+        attempt: 0,
+        lineage: None,
+        started: false,
+        flowed: false,
+        slot_wanted_since: None,
+    };
+    if plan.slot.is_none() {
+        streamer.emit(
+            Severity::Warning,
+            "wal.slot.disabled",
+            json!({
+                "message": "streaming without a slot: the server may remove WAL before it was streamed",
+            }),
+        );
+    }
+    streamer.go(stop).await
 }
 
 pub(super) struct Streamer {
@@ -204,7 +228,7 @@ impl Streamer {
     }
 
     async fn go(&mut self, stop: &StopSignal) -> Result<()> {
-        let mut backoff = Duration::from_secs(1);
+        let mut backoff = Backoff::new(self.plan.max_backoff);
         loop {
             self.attempt += 1;
             let began = Instant::now();
@@ -233,17 +257,13 @@ impl Streamer {
                 };
             }
             if began.elapsed() >= HEALTHY {
-                backoff = Duration::from_secs(1);
+                backoff.reset();
             }
             let slot_busy = error
                 .as_ref()
                 .is_some_and(|error| error.is(code::replication::SLOT_IN_USE));
             // A busy slot is looked at every second: its holder may be a dead connection of our own.
-            let wait = if slot_busy {
-                Duration::from_secs(1)
-            } else {
-                backoff.min(self.plan.max_backoff)
-            };
+            let wait = if slot_busy { SLOT_BUSY } else { backoff.wait() };
             self.monitor.update(|status| status.phase = StreamPhase::Reconnecting);
             let durable = self.monitor.subscribe().borrow().durable_lsn;
             self.emit(
@@ -262,12 +282,12 @@ impl Streamer {
                 () = stop.drain.cancelled() => return Ok(()),
                 () = tokio::time::sleep(wait) => {}
             }
-            backoff = (backoff * 2).min(self.plan.max_backoff);
         }
     }
 
     /// Whether trying again makes no sense. What only an administrator can change ends a stream that never flowed: the
-    /// person who starts it should see why. One that did flow goes on trying, because passwords and settings come back.
+    /// person who starts it should see why. One that did flow goes on trying, because passwords and settings come back,
+    /// and so does one that a scheduler has started. Whether a slot is waited for has a word of its own.
     fn is_final(&self, error: &Error) -> bool {
         if error.is(code::replication::SLOT_IN_USE) {
             let grace_over = self
@@ -275,19 +295,7 @@ impl Streamer {
                 .is_some_and(|since| since.elapsed() >= SLOT_GRACE);
             return !self.started && !self.plan.wait && grace_over;
         }
-        let for_ever = [
-            code::repository::SYSTEM_MISMATCH,
-            code::repository::SPLIT_BRAIN,
-            code::repository::KEY_WRONG,
-        ];
-        if for_ever.iter().any(|code| error.is(*code)) || error.kind() == Kind::Usage {
-            return true;
-        }
-        let needs_a_person = matches!(
-            error.kind(),
-            Kind::Auth | Kind::Preflight | Kind::Conflict | Kind::Verify
-        );
-        !self.started && needs_a_person
+        never_heals(error) || (!self.started && !self.plan.persistent && needs_a_person(error))
     }
 }
 

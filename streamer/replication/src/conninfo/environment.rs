@@ -66,6 +66,11 @@ impl Environment {
         self
     }
 
+    /// Whether it names a user for a connection string that names none.
+    pub fn has_user(&self) -> bool {
+        self.os_user.is_some() || self.variable("PGUSER").is_some_and(|user| !user.is_empty())
+    }
+
     pub(crate) fn variable(&self, name: &str) -> Option<&Secret> {
         self.variables.get(name)
     }
