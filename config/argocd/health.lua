@@ -32,6 +32,11 @@ if obj.kind == "Backup" and (status.phase == "Completed" or status.phase == "Tom
   return answer("Healthy", status.phase)
 end
 
+-- A plan that waits for a person is neither done nor on its way.
+if obj.kind == "Restore" and status.phase == "Planned" then
+  return answer("Suspended", words(conditions.Ready))
+end
+
 local streaming = conditions.Streaming
 if streaming ~= nil and (streaming.reason == "Paused" or streaming.reason == "SourceHibernated") then
   return answer("Suspended", words(streaming))

@@ -50,6 +50,12 @@ pub mod schedule {
     pub const RETENTION_SUCCEEDED: &str = "RetentionSucceeded";
 }
 
+/// The conditions of a Restore beside [`READY`] and [`STALLED`].
+pub mod restore {
+    /// The moment can be reached with what is in the repository.
+    pub const TARGET_REACHABLE: &str = "TargetReachable";
+}
+
 /// The schema of a list of conditions, with the types that this kind has.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Types(pub(crate) &'static [&'static str]);

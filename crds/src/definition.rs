@@ -9,7 +9,7 @@ use serde::ser::Error as _;
 use serde_json::{Map, Value, json};
 use serde_saphyr::SerializeError;
 
-use crate::{Backup, BackupSchedule, ProtectedDeployment, Repository};
+use crate::{Backup, BackupSchedule, ProtectedDeployment, Repository, Restore};
 
 /// One CustomResourceDefinition.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,6 +29,7 @@ pub fn definitions() -> Result<Vec<Definition>, SerializeError> {
         definition::<ProtectedDeployment>()?,
         definition::<BackupSchedule>()?,
         definition::<Backup>()?,
+        definition::<Restore>()?,
     ])
 }
 
@@ -137,6 +138,7 @@ mod tests {
             "hardstorage.dev_hsdeployments.yaml",
             "hardstorage.dev_hsbackupschedules.yaml",
             "hardstorage.dev_hsbackups.yaml",
+            "hardstorage.dev_hsrestores.yaml",
         ];
         assert_eq!(files, expected);
     }

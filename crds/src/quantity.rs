@@ -24,6 +24,28 @@ pub struct Bytes(String);
 #[serde(transparent)]
 pub struct Rate(String);
 
+/// The size of a volume in a spec.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Size(String);
+
+impl Size {
+    /// Takes the text as it is.
+    pub fn new(text: impl Into<String>) -> Size {
+        Size(text.into())
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Bytes; nothing when the text is no size.
+    pub fn get(&self) -> Option<u64> {
+        read(&self.0)
+    }
+}
+
 impl Bytes {
     /// For people: one decimal on the 1024 base.
     pub fn of(bytes: u64) -> Bytes {
@@ -109,6 +131,24 @@ impl JsonSchema for Bytes {
     }
 }
 
+impl JsonSchema for Size {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Size".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "maxLength": MAX_LENGTH,
+            "pattern": "^[0-9]+([.][0-9]+)?(k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$",
+        })
+    }
+}
+
 impl JsonSchema for Rate {
     fn inline_schema() -> bool {
         true
@@ -148,6 +188,18 @@ mod tests {
             assert_eq!(Bytes::of(bytes).as_str(), text);
         }
         assert_eq!(Bytes::of(u64::MAX).as_str(), "16Ei");
+    }
+
+    #[test]
+    fn sizes_of_volumes_are_read() {
+        for (text, bytes) in [
+            ("10Gi", Some(10 << 30)),
+            ("1.5Ki", Some(1536)),
+            ("5G", Some(5_000_000_000)),
+            ("big", None),
+        ] {
+            assert_eq!(Size::new(text).get(), bytes, "{text}");
+        }
     }
 
     #[test]

@@ -147,6 +147,7 @@ fn names_do_not_take_those_of_others() {
         ("Deployment", "hsdeployments", "hsdeployment", "hsdep"),
         ("BackupSchedule", "hsbackupschedules", "hsbackupschedule", "hssched"),
         ("Backup", "hsbackups", "hsbackup", "hsbk"),
+        ("Restore", "hsrestores", "hsrestore", "hsrs"),
     ];
     for (definition, (kind, plural, singular, short)) in all().iter().zip(kinds) {
         let spec = &definition.object["spec"];

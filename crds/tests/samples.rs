@@ -6,7 +6,7 @@ mod sample;
 
 use std::collections::BTreeSet;
 
-use hardstorage_crds::{Backup, BackupSchedule, Definition, ProtectedDeployment, Repository, definitions};
+use hardstorage_crds::{Backup, BackupSchedule, Definition, ProtectedDeployment, Repository, Restore, definitions};
 use kube::core::{DeserializeGuard, ObjectList};
 use sample::samples;
 use serde::Serialize;
@@ -25,6 +25,7 @@ fn typed(value: &Value) -> Value {
         "Deployment" => through::<ProtectedDeployment>(value),
         "BackupSchedule" => through::<BackupSchedule>(value),
         "Backup" => through::<Backup>(value),
+        "Restore" => through::<Restore>(value),
         other => panic!("no type for {other}"),
     }
 }

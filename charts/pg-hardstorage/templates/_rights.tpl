@@ -4,16 +4,16 @@ These hold in every namespace that is looked after.
 */}}
 {{- define "hardstorage.rights" -}}
 - apiGroups: [hardstorage.dev]
-  resources: [hsrepositories, hsdeployments, hsbackupschedules, hsbackups]
+  resources: [hsrepositories, hsdeployments, hsbackupschedules, hsbackups, hsrestores]
   verbs: [get, list, watch, patch]
 - apiGroups: [hardstorage.dev]
   resources: [hsbackups]
   verbs: [create, delete]
 - apiGroups: [hardstorage.dev]
-  resources: [hsrepositories/status, hsdeployments/status, hsbackupschedules/status, hsbackups/status]
+  resources: [hsrepositories/status, hsdeployments/status, hsbackupschedules/status, hsbackups/status, hsrestores/status]
   verbs: [patch]
 - apiGroups: [hardstorage.dev]
-  resources: [hsrepositories/finalizers, hsdeployments/finalizers, hsbackupschedules/finalizers, hsbackups/finalizers]
+  resources: [hsrepositories/finalizers, hsdeployments/finalizers, hsbackupschedules/finalizers, hsbackups/finalizers, hsrestores/finalizers]
   verbs: [update]
 - apiGroups: [apps]
   resources: [deployments]
@@ -35,7 +35,7 @@ These hold in every namespace that is looked after.
   verbs: [get, list, watch, delete]
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
-  verbs: [get]
+  verbs: [get, list, create, delete]
 - apiGroups: [""]
   resources: [secrets]
   verbs: [create]
@@ -44,7 +44,7 @@ These hold in every namespace that is looked after.
   verbs: [create, patch]
 - apiGroups: [postgresql.cnpg.io]
   resources: [clusters]
-  verbs: [get, list]
+  verbs: [get, list, create]
 {{- if .Values.patroni.patchConfig }}
 - apiGroups: [""]
   resources: [endpoints]
@@ -61,6 +61,7 @@ These hold in every namespace that is looked after.
   - hsdeployments.hardstorage.dev
   - hsbackupschedules.hardstorage.dev
   - hsbackups.hardstorage.dev
+  - hsrestores.hardstorage.dev
   - clusters.postgresql.cnpg.io
   verbs: [get]
 {{- if not .Values.watchNamespaces }}

@@ -102,4 +102,18 @@ fn the_server_warns_of_nothing_and_writes_no_more_than_the_defaults_that_are_sai
         ),
         json!({"deploymentRef": {"name": "d"}})
     );
+    assert_eq!(
+        stored(
+            "hsrs",
+            &format!(
+                "{}spec: {{source: {{deploymentRef: {{name: d}}}}, destination: {{persistentVolumeClaim: {{name: c}}}}}}\n",
+                head("Restore")
+            )
+        ),
+        json!({
+            "source": {"deploymentRef": {"name": "d"}}, "backup": "latest", "onUnreachable": "Refuse", "dryRun": false,
+            "destination": {"persistentVolumeClaim": {"name": "c", "path": "pgdata", "uid": 26, "gid": 26}},
+            "subscriptions": "Disable", "backoffLimit": 2, "activeDeadline": "24h",
+        })
+    );
 }

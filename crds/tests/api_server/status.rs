@@ -53,6 +53,7 @@ fn every_status_is_kept_whole_and_shown() {
         ("backup", "hsbk"),
         ("deployment", "hsdep"),
         ("repository", "hsrepo"),
+        ("restore", "hsrs"),
         ("schedule", "hssched"),
     ];
     for (sample, (name, kind)) in samples("status").iter().zip(kinds) {
@@ -68,7 +69,7 @@ fn every_status_is_kept_whole_and_shown() {
             .ok();
     }
     let columns = kinds.map(|(_, kind)| table(&server, kind));
-    let [backup, deployment, repository, schedule] = columns.each_ref().map(|columns| without_ages(columns));
+    let [backup, deployment, repository, restore, schedule] = columns.each_ref().map(|columns| without_ages(columns));
     assert_eq!(
         backup,
         [
@@ -106,6 +107,18 @@ fn every_status_is_kept_whole_and_shown() {
             ("SIZE", "1.3Gi"),
             ("ID", "0194f3a2"),
             ("KEY-EXPORTED", "False"),
+        ]
+    );
+    assert_eq!(
+        restore,
+        [
+            ("NAME", "x"),
+            ("SOURCE", "orders"),
+            ("TARGET", "2026-11-22T08:15:00Z"),
+            ("PHASE", "Completed"),
+            ("DONE%", "100"),
+            ("RECOVERED-TO", "2026-11-22T08:14:59Z"),
+            ("DESTINATION", "orders-0815"),
         ]
     );
     assert_eq!(

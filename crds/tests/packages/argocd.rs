@@ -127,6 +127,12 @@ fn every_state_of_every_kind() {
             "Degraded",
             "OOMKilled: see",
         ),
+        (object("Restore", &[not_yet, calm]), "Progressing", "Waiting: see"),
+        (
+            object("Restore", &[not_yet, ("Stalled", "True", "DestinationUsed")]),
+            "Degraded",
+            "DestinationUsed: see",
+        ),
     ];
     for (object, status, message) in cases {
         assert_eq!(health(&object), (status.to_owned(), message.to_owned()), "{object:#}");
@@ -149,6 +155,11 @@ fn what_nobody_has_looked_at_is_not_healthy() {
     let mut done = object("Backup", &[("Ready", "True", "Completed")]);
     done["status"]["phase"] = json!("Tombstoned");
     assert_eq!(health(&done).0, "Healthy");
+    let mut planned = object("Restore", &[("Ready", "True", "Planned")]);
+    planned["status"]["phase"] = json!("Planned");
+    assert_eq!(health(&planned), ("Suspended".to_owned(), "Planned: see".to_owned()));
+    planned["status"]["phase"] = json!("Completed");
+    assert_eq!(health(&planned).0, "Healthy");
     let mut suspended = object("BackupSchedule", &[("Ready", "True", "Good")]);
     suspended["spec"]["suspend"] = json!(true);
     assert_eq!(health(&suspended).0, "Suspended");

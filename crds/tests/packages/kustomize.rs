@@ -44,7 +44,7 @@ fn the_namespace_is_restricted_and_holds_everything() {
             count("Deployment"),
             count("ClusterRole")
         ),
-        (4, 1, 3)
+        (5, 1, 3)
     );
     for object in &all {
         let namespace = &object["metadata"]["namespace"];

@@ -74,8 +74,9 @@ fn rights(server: &ApiServer, user: &str) {
         ("patch", "", "secrets"),
         ("delete", "", "secrets"),
         ("create", "", "pods/exec"),
-        ("delete", "", "persistentvolumeclaims"),
+        ("patch", "", "persistentvolumeclaims"),
         ("patch", "postgresql.cnpg.io", "clusters"),
+        ("delete", "postgresql.cnpg.io", "clusters"),
         ("patch", "", "endpoints"),
         ("create", "rbac.authorization.k8s.io", "roles"),
     ] {
@@ -150,7 +151,7 @@ fn helm_installs_upgrades_and_removes_it() {
     server.established();
     let left = get(&["hsdep", "orders"]);
     assert_eq!(left["metadata"]["deletionTimestamp"], Value::Null, "objects stay");
-    assert_eq!(get(&["crd"])["items"].as_array().unwrap().len(), 4);
+    assert_eq!(get(&["crd"])["items"].as_array().unwrap().len(), 5);
     let gone = server.kubectl([
         "get",
         "clusterrole,clusterrolebinding,role,deployment.apps",
