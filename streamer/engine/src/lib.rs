@@ -11,7 +11,7 @@ mod postgres;
 pub mod preflight;
 mod progress;
 pub mod records;
-
+pub mod recover;
 pub mod restore;
 pub mod retention;
 pub mod source;

@@ -22,6 +22,7 @@ pub(crate) struct ProgressMeter {
     sink: Arc<dyn EventSink>,
     total: Option<u64>,
     reuse: Option<Reuse>,
+    stage: Option<&'static str>,
     began: Instant,
     done: AtomicU64,
     last: Mutex<Option<Instant>>,
@@ -35,6 +36,7 @@ impl ProgressMeter {
             sink,
             total,
             reuse: None,
+            stage: None,
             began: Instant::now(),
             done: AtomicU64::new(0),
             last: Mutex::new(None),
@@ -45,6 +47,13 @@ impl ProgressMeter {
     #[must_use]
     pub(crate) fn with_reuse(mut self, reuse: impl Fn() -> Option<f64> + Send + Sync + 'static) -> ProgressMeter {
         self.reuse = Some(Box::new(reuse));
+        self
+    }
+
+    /// Adds `stage` to each event: which of several parts of the work this is.
+    #[must_use]
+    pub(crate) fn in_stage(mut self, stage: &'static str) -> ProgressMeter {
+        self.stage = Some(stage);
         self
     }
 
@@ -66,12 +75,15 @@ impl ProgressMeter {
         if let (Some(reuse), Value::Object(body)) = (&self.reuse, &mut body) {
             body.insert("reuse".to_owned(), json!(reuse()));
         }
+        if let (Some(stage), Value::Object(body)) = (self.stage, &mut body) {
+            body.insert("stage".to_owned(), json!(stage));
+        }
         self.sink.emit(Event::new(Severity::Info, self.name).body(body));
     }
 }
 
 /// What can be said after so many bytes and so much time.
-fn facts(done: u64, total: Option<u64>, elapsed: Duration) -> Value {
+pub(crate) fn facts(done: u64, total: Option<u64>, elapsed: Duration) -> Value {
     let seconds = elapsed.as_secs_f64();
     let rate = if seconds > 0.0 {
         (done as f64 / seconds) as u64

@@ -1,6 +1,6 @@
 //! `restore` and `verify`: bringing a backup back, and proving that it can be brought back.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use hardstorage_engine::restore::TargetTimeline;
@@ -60,11 +60,51 @@ pub(crate) struct RestoreArgs {
     /// Threads that decode and write [default: one for each processor, at most 8]
     #[arg(short = 'j', long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) jobs: Option<u16>,
-    /// Directory of PostgreSQL's programs
+    /// Directory of PostgreSQL's programs, or `auto`: where packages put them, or PATH
     #[arg(long, value_name = "DIR")]
     pub(crate) pg_bin: Option<PathBuf>,
+    /// Put pg_wal into this directory; empty or not there yet
+    #[arg(long, value_name = "DIR")]
+    pub(crate) wal_dir: Option<PathBuf>,
+    /// Recover and promote here, with the PostgreSQL of this machine, and stop: what is left starts without us
+    #[arg(long)]
+    pub(crate) recover: bool,
+    /// For whom the recovered directory is made ready
+    #[arg(long, value_enum, default_value_t = HandOverArg::Plain, value_name = "WHOM", requires = "recover")]
+    pub(crate) hand_over: HandOverArg,
+    /// What becomes of subscriptions in the recovered copy
+    #[arg(long, value_enum, default_value_t = SubscriptionsArg::Disable, value_name = "WHAT", requires = "recover")]
+    pub(crate) subscriptions: SubscriptionsArg,
+    /// Lay all WAL that recovery needs into the target, so that it starts without us and without the repository
+    #[arg(long, conflicts_with = "recover")]
+    pub(crate) wal_in_target: bool,
     #[command(flatten)]
     pub(crate) run: RunArgs,
+}
+
+impl RestoreArgs {
+    /// The directory of PostgreSQL's programs, when one was named.
+    pub(crate) fn programs(&self) -> Option<&Path> {
+        self.pg_bin.as_deref().filter(|named| *named != Path::new("auto"))
+    }
+}
+
+/// For whom a recovered directory is made ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum HandOverArg {
+    /// It starts with pg_ctl.
+    Plain,
+    /// CloudNativePG adopts it.
+    Cnpg,
+}
+
+/// What becomes of subscriptions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SubscriptionsArg {
+    /// They are disabled: this is a copy.
+    Disable,
+    /// They stay: this takes the origin's place.
+    Keep,
 }
 
 /// What the server does when it has arrived.

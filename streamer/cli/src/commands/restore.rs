@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use hardstorage_engine::recover::{DisabledSubscription, HandOver, Recovered, Recovery, RecoveryResult, Subscriptions};
 use hardstorage_engine::restore::{
     RecoveryTarget, RestoreOptions, RestorePlan, RestoreRequest, RestoreResult, StopAt, TargetAction, both_zones,
     parse_owner, parse_time, plan_restore, restore_command, run_restore,
@@ -16,7 +17,7 @@ use serde_json::json;
 use super::backup_take::default_jobs;
 use super::run::{Running, reported};
 use crate::app::App;
-use crate::args::{ActionArg, BackupChoice, RestoreArgs};
+use crate::args::{ActionArg, BackupChoice, HandOverArg, RestoreArgs, SubscriptionsArg, VerifyMode};
 use crate::printer::Report;
 
 /// A plan or what became of it.
@@ -124,20 +125,26 @@ fn restored(result: &RestoreResult) -> String {
          Target:           {}\n\
          Files:            {} ({} equal to PostgreSQL's own manifest)\n\
          Bytes written:    {}\n\
-         Duration:         {:.1} s\n\
-         Will reach:       {}\n\
-         On reaching it:   {}\n\
-         Neutralised:      {}\n",
+         Duration:         {:.1} s\n",
         result.backup_id,
         result.target_dir.display(),
         result.file_count,
         result.files_checked,
         ByteSize(result.bytes_written),
         result.duration_ms as f64 / 1000.0,
-        result.reaches,
-        result.action.as_str(),
-        result.neutralised.join(", "),
     );
+    match &result.recovery {
+        Some(done) => out.push_str(&recovered(done)),
+        None => out.push_str(&format!(
+            "Will reach:       {}\n\
+             On reaching it:   {}\n",
+            result.reaches,
+            result.action.as_str(),
+        )),
+    }
+    if !result.neutralised.is_empty() {
+        out.push_str(&format!("Neutralised:      {}\n", result.neutralised.join(", ")));
+    }
     if let Some(verdict) = &result.verifybackup {
         out.push_str(&format!("pg_verifybackup:  {verdict}\n"));
     }
@@ -148,6 +155,26 @@ fn restored(result: &RestoreResult) -> String {
         "\nStart it:  pg_ctl -D {} start\n",
         result.target_dir.display()
     ));
+    out
+}
+
+fn recovered(done: &RecoveryResult) -> String {
+    let Recovered { lsn, time, timeline } = done.recovered;
+    let time = time.map_or_else(String::new, |time| format!(", the last transaction of {time}"));
+    let mut out = format!("Recovered to:     {lsn}{time}\nNew timeline:     {timeline}\n");
+    for DisabledSubscription { database, name } in &done.disabled_subscriptions {
+        out.push_str(&format!("Disabled:         subscription {name} of {database}\n"));
+    }
+    for change in &done.collation_changes {
+        let version = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+        out.push_str(&format!(
+            "! The collation of {} was of version {}, here it is {}: REINDEX its indexes on text, then \
+             ALTER DATABASE ... REFRESH COLLATION VERSION\n",
+            change.database,
+            version(&change.recorded),
+            version(&change.actual),
+        ));
+    }
     out
 }
 
@@ -186,6 +213,36 @@ fn goal(app: &App, args: &RestoreArgs) -> Result<RecoveryTarget> {
     )
 }
 
+fn action(args: &RestoreArgs) -> Result<Option<TargetAction>> {
+    match args.to_action {
+        Some(ActionArg::Pause | ActionArg::Shutdown) if args.recover => Err(Error::new(
+            code::usage::INVALID,
+            "--recover promotes: no other --to-action goes with it",
+        )),
+        _ if args.recover => Ok(Some(TargetAction::Promote)),
+        Some(ActionArg::Pause) => Ok(Some(TargetAction::Pause)),
+        Some(ActionArg::Promote) => Ok(Some(TargetAction::Promote)),
+        Some(ActionArg::Shutdown) => Ok(Some(TargetAction::Shutdown)),
+        None => Ok(None),
+    }
+}
+
+fn recovery(args: &RestoreArgs, plan: &RestorePlan) -> Result<Option<Recovery>> {
+    if !args.recover {
+        return Ok(None);
+    }
+    let hand_over = match args.hand_over {
+        HandOverArg::Plain => HandOver::Plain,
+        HandOverArg::Cnpg => HandOver::Cnpg,
+    };
+    let subscriptions = match args.subscriptions {
+        SubscriptionsArg::Disable => Subscriptions::Disable,
+        SubscriptionsArg::Keep => Subscriptions::Keep,
+    };
+    let (named, verify) = (args.programs().map(Path::to_owned), args.verify != VerifyMode::Skip);
+    Recovery::prepare(&plan.pg_version, named, hand_over, subscriptions, verify).map(Some)
+}
+
 async fn restore(app: &App, args: &RestoreArgs, running: Running) -> Result<Outcome> {
     let goal = goal(app, args)?;
     let url = app.repo_url(&args.repo, Some(&args.deployment))?;
@@ -204,16 +261,14 @@ async fn restore(app: &App, args: &RestoreArgs, running: Running) -> Result<Outc
         target: args.target.clone(),
         goal,
         inclusive: !args.to_exclusive,
-        action: args.to_action.map(|action| match action {
-            ActionArg::Pause => TargetAction::Pause,
-            ActionArg::Promote => TargetAction::Promote,
-            ActionArg::Shutdown => TargetAction::Shutdown,
-        }),
+        action: action(args)?,
         timeline: args.to_timeline,
         tablespace_mapping: args.tablespace_mapping.clone(),
         owner: owner.transpose()?,
         running_as_root: rustix::process::geteuid().is_root(),
         repository_path: repository_path(&url),
+        wal_dir: args.wal_dir.clone(),
+        wal_in_target: args.wal_in_target,
     };
     // Sessions are written by readers too: a collector must see them.
     let repository = app.repository(&url, Mode::Read).await?;
@@ -235,6 +290,7 @@ async fn restore(app: &App, args: &RestoreArgs, running: Running) -> Result<Outc
             "the S3 credentials come from this environment: PostgreSQL needs them too when it fetches WAL".to_owned(),
         );
     }
+    let recovery = recovery(args, &plan)?;
     if args.preview {
         let preview = Preview {
             preflight_ok: plan.problems.is_empty(),
@@ -247,11 +303,15 @@ async fn restore(app: &App, args: &RestoreArgs, running: Running) -> Result<Outc
         jobs: args.jobs.map_or_else(default_jobs, usize::from),
         restore_command: fetch_command(app, &args.deployment, &url, &plan)?,
         run_id: args.run.run_id.clone(),
+        recovery,
     };
-    super::verify::verifybackup_is_ready(args.verify, args.pg_bin.as_deref(), &plan.pg_version)?;
+    super::verify::verifybackup_is_ready(args.verify, args.programs(), &plan.pg_version)?;
     let stop = App::stop()?;
     let mut result = run_restore(&deployment, &plan, &options, running.sink, stop.drain).await?;
-    result.verifybackup = super::verify::verifybackup(args.verify, args.pg_bin.as_deref(), &result.target_dir).await?;
+    // A recovered copy is no longer what PostgreSQL sent: it was looked at before.
+    if result.recovery.is_none() {
+        result.verifybackup = super::verify::verifybackup(args.verify, args.programs(), &result.target_dir).await?;
+    }
     Ok(Outcome::Restored(Box::new(result)))
 }
 
@@ -320,6 +380,8 @@ mod tests {
             owner: None,
             running_as_root: false,
             repository_path: None,
+            wal_dir: None,
+            wal_in_target: false,
         };
         let plan = plan_restore(&samples::deployment().await, &request).await.unwrap();
         let outcome = Outcome::Preview(Box::new(Preview {

@@ -35,6 +35,11 @@ impl Control {
         Ok(Control(String::from_utf8_lossy(&output.stdout).into_owned()))
     }
 
+    #[cfg(test)]
+    pub(crate) fn of(text: &str) -> Control {
+        Control(text.to_owned())
+    }
+
     fn value(&self, wanted: &str) -> Option<&str> {
         let mut facts = self.0.lines().filter_map(|line| line.split_once(':'));
         let (_, value) = facts.find(|(name, _)| name.trim() == wanted)?;

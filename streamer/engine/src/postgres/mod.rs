@@ -14,6 +14,7 @@ use hardstorage_report::{Error, Result, code};
 
 pub(crate) use client::{Asker, Session};
 pub(crate) use control::Control;
+pub(crate) use programs::major_of;
 pub use programs::{Programs, verifybackup};
 pub(crate) use server::{Place, Server, State};
 pub(crate) use superuser::USUAL_USER;

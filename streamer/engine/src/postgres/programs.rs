@@ -8,6 +8,8 @@ use std::process::Command;
 
 use hardstorage_report::{Error, Result, code};
 
+use crate::restore::BESIDE;
+
 /// A directory with programs.
 #[derive(Debug, Clone)]
 pub struct Programs {
@@ -110,6 +112,8 @@ pub fn verifybackup(named: Option<&Path>, data: &Path) -> Result<Option<String>>
     let output = programs
         .command("pg_verifybackup", Some(data))?
         .arg("-n")
+        // What a restore keeps beside PostgreSQL's own files.
+        .args(BESIDE.iter().flat_map(|name| ["-i", name]))
         .arg(data)
         .output();
     let output = output.map_err(|error| Error::new(code::engine::PROGRAMS, "run pg_verifybackup").source(error))?;

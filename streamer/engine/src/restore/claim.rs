@@ -23,7 +23,7 @@ pub(super) const MARKER: &str = ".pg_hardstorage.restore";
 /// `EXT4_SUPER_MAGIC`, `XFS_SUPER_MAGIC`, `BTRFS_SUPER_MAGIC`, `TMPFS_MAGIC`.
 const TELLING: [u64; 4] = [0xEF53, 0x5846_5342, 0x9123_683E, 0x0102_1994];
 
-/// The data directory and every tablespace outside of it, as long as the restore runs.
+/// The data directory and every place outside of it, as long as the restore runs.
 #[derive(Debug)]
 pub(super) struct Claim {
     data: PathBuf,
@@ -45,8 +45,8 @@ impl Claim {
             data: layout.data.clone(),
             roots: Vec::new(),
         };
-        for path in std::iter::once(&layout.data).chain(layout.tablespaces.values()) {
-            // A tablespace inside the data directory is claimed with it.
+        for path in layout.places() {
+            // A place inside the data directory is claimed with it.
             let inside = path != &layout.data && path.starts_with(&layout.data);
             let taken = if inside {
                 make(layout, path).map(|_| None)
@@ -236,6 +236,7 @@ mod tests {
         Layout {
             data: data.to_owned(),
             tablespaces: BTreeMap::from([(7, space.to_owned()), (8, data.join("pg_tblspc/8"))]),
+            wal: None,
             owner: None,
         }
     }

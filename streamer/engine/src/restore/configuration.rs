@@ -7,11 +7,14 @@ use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 
 use hardstorage_report::{Result, Severity};
-use hardstorage_repository::{ATTACHMENTS, BackupReader, EntryKey, Manifest};
+use hardstorage_repository::{ATTACHMENTS, BackupReader, EntryKey, ExternalFile, Manifest};
 use serde_json::json;
 
 use super::directory::failed;
 use super::run::Run;
+
+/// The name of the main configuration file among the attachments.
+const MAIN: &str = "external/config_file";
 
 /// The directory beside a data directory: `/srv/db1.configuration`.
 fn beside(target: &Path) -> PathBuf {
@@ -24,6 +27,14 @@ fn beside(target: &Path) -> PathBuf {
 pub(super) fn place(manifest: &Manifest, target: &Path) -> Option<PathBuf> {
     let kept = manifest.external_files.iter().any(|file| file.attachment.is_some());
     kept.then(|| beside(target))
+}
+
+/// Where the main configuration file goes, and the root that it lies below, when it lay outside and is in the backup.
+pub(super) fn restored(manifest: &Manifest, target: &Path) -> Option<(PathBuf, PathBuf)> {
+    let main = |file: &&ExternalFile| file.attachment.as_deref() == Some(MAIN);
+    let file = manifest.external_files.iter().find(main)?;
+    let root = place(manifest, target)?;
+    Some((below(&root, &file.path), root))
 }
 
 /// A path of the server below a directory; whatever would lead out of it is left away.

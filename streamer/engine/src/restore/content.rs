@@ -5,8 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use hardstorage_report::{Error, Result, code};
 use hardstorage_repository::{
-    ATTACHMENTS, BackupReader, ContentReport, Entry, EntryKey, FileInfo, FileSink, Progress, ReadOptions, Selection,
+    ATTACHMENTS, BackupReader, ContentReport, Deployment, Entry, EntryKey, FileInfo, FileSink, Manifest, Progress,
+    ReadOptions, Selection,
 };
+use serde_json::Value;
 
 use super::directory::DirectorySink;
 use super::run::Run;
@@ -20,23 +22,45 @@ const MANIFEST_FILE: &[u8] = b"backup_manifest";
 /// Signals of the source's own recovery, when it was a standby.
 const SIGNALS: [&[u8]; 2] = [b"standby.signal", b"recovery.signal"];
 
+/// Reads one small file of a backup into memory.
+async fn small_file(reader: &BackupReader, key: &EntryKey, options: ReadOptions) -> Result<Vec<u8>> {
+    let wanted = key.clone();
+    let select: Selection = Arc::new(move |entry: &Entry| entry.key == wanted);
+    let memory = Arc::new(MemorySink::default());
+    let options = ReadOptions { jobs: 1, ..options };
+    let report = reader.restore(memory.clone(), Some(select), &options).await?;
+    if let Some(error) = report.failure() {
+        return Err(error);
+    }
+    let bytes = std::mem::take(&mut *memory.0.lock().unwrap_or_else(PoisonError::into_inner));
+    Ok(bytes)
+}
+
+/// The definition of its source that was put beside a backup; `null` when there was none.
+pub(super) async fn source_snapshot(deployment: &Deployment, manifest: &Manifest) -> Result<Value> {
+    let Some(name) = &manifest.source_snapshot else {
+        return Ok(Value::Null);
+    };
+    let key = EntryKey {
+        tablespace: ATTACHMENTS,
+        path: name.as_bytes().to_vec(),
+    };
+    let reader = BackupReader::open(deployment, &manifest.file_table, &manifest.pack_list).await?;
+    let bytes = small_file(&reader, &key, ReadOptions::for_store(deployment.store())).await?;
+    serde_json::from_slice(&bytes).map_err(|error| {
+        let what = format!("the definition of the source beside {} is not JSON", manifest.backup_id);
+        Error::new(code::repository::OBJECT_CORRUPT, what).source(error)
+    })
+}
+
 impl Run<'_> {
     /// Reads one file of the backup into memory.
     pub(super) async fn read_small(&self, reader: &BackupReader, key: &EntryKey) -> Result<Vec<u8>> {
-        let wanted = key.clone();
-        let select: Selection = Arc::new(move |entry: &Entry| entry.key == wanted);
-        let memory = Arc::new(MemorySink::default());
         let options = ReadOptions {
-            jobs: 1,
             cancel: self.cancel.clone(),
             ..ReadOptions::for_store(self.deployment.store())
         };
-        let report = reader.restore(memory.clone(), Some(select), &options).await?;
-        if let Some(error) = report.failure() {
-            return Err(error);
-        }
-        let bytes = std::mem::take(&mut *memory.0.lock().unwrap_or_else(PoisonError::into_inner));
-        Ok(bytes)
+        small_file(reader, key, options).await
     }
 
     /// Restores PostgreSQL's manifest, then reads it where it lies: it may be large.
@@ -74,9 +98,14 @@ impl Run<'_> {
         Ok(checksums)
     }
 
-    pub(super) async fn content(&self, reader: &BackupReader, sink: &Arc<DirectorySink>) -> Result<ContentReport> {
+    pub(super) async fn content(
+        &self,
+        reader: &BackupReader,
+        sink: &Arc<DirectorySink>,
+        meter: &Arc<ProgressMeter>,
+    ) -> Result<ContentReport> {
         let select: Selection = Arc::new(|entry: &Entry| !is_special(&entry.key));
-        let meter = ProgressMeter::new("restore.progress", self.sink.clone(), Some(self.plan.total_bytes));
+        let meter = meter.clone();
         let progress: Progress = Arc::new(move |bytes| meter.add(bytes));
         let options = ReadOptions {
             jobs: self.options.jobs,

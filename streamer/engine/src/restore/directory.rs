@@ -27,11 +27,19 @@ pub struct Layout {
     pub data: PathBuf,
     /// Each tablespace's directory, by oid.
     pub tablespaces: BTreeMap<u32, PathBuf>,
+    /// The directory that `pg_wal` leads to, when that lies elsewhere.
+    pub wal: Option<PathBuf>,
     /// Who shall own everything.
     pub owner: Option<Owner>,
 }
 
 impl Layout {
+    /// Every directory that is written to, the data directory first.
+    pub(super) fn places(&self) -> impl Iterator<Item = &PathBuf> {
+        let others = self.tablespaces.values().chain(&self.wal);
+        std::iter::once(&self.data).chain(others)
+    }
+
     /// Where an entry goes. The path was checked when the backup was taken; it is checked again, because this is the
     /// one place where a name from a repository becomes a path of this machine.
     pub fn path(&self, key: &EntryKey) -> Result<PathBuf> {
@@ -221,6 +229,7 @@ mod tests {
         Layout {
             data: data.to_owned(),
             tablespaces: BTreeMap::from([(7, data.join("ts"))]),
+            wal: None,
             owner: None,
         }
     }

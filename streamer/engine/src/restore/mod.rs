@@ -1,5 +1,6 @@
 //! Restoring a backup to a moment.
 
+mod arm;
 mod choose;
 mod claim;
 mod configuration;
@@ -10,16 +11,23 @@ mod plan;
 mod record;
 mod run;
 mod settings;
+mod stage;
 mod stop;
 mod tablespaces;
 mod target;
 mod when;
 
+/// What a restore may have put into a data directory that is no file of PostgreSQL.
+pub(crate) const BESIDE: [&str; 2] = [claim::MARKER, stage::FOLDER];
+
 pub use directory::{DirectorySink, Layout};
 pub use place::{Owner, Place, check as check_places, control_system_id, owner, parse_owner, resolve};
 pub use plan::{RestorePlan, RestoreRequest, plan_restore};
+pub(crate) use record::meets;
 pub use run::{RestoreOptions, RestoreResult, run_restore};
 pub use settings::{RecoverySettings, auto_conf, neutralised, quote_shell, restore_command};
+pub(crate) use settings::{line, recovered_auto_conf, recovery_lines, without_block};
+pub(crate) use stage::{Staging, segments_of_backup};
 pub use tablespaces::map_tablespaces;
 pub use target::{RecoveryTarget, StopAt, TargetAction, TargetTimeline};
 pub use when::{both_zones, parse_time};

@@ -101,7 +101,7 @@ pub fn check(data: &Place, tablespaces: &[Place], repository: Option<&Path>, clu
                     code::usage::INVALID,
                     format!("{} lies inside {}", place.path.display(), other.path.display()),
                 )
-                .hint("map each tablespace to a directory of its own with --tablespace-mapping OLD=NEW"),
+                .hint("give each a directory of its own with --tablespace-mapping OLD=NEW, and pg_wal with --wal-dir"),
             );
         }
     }

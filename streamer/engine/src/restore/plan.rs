@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use hardstorage_report::{
-    BackupId, DeploymentName, Error, ErrorReport, Lsn, Result, SegmentSize, SystemId, Timeline, code,
+    BackupId, DeploymentName, Error, ErrorReport, Lsn, Result, SegmentName, SegmentSize, SystemId, Timeline, code,
 };
 use hardstorage_repository::wal::{ServerTime, WalArchive};
 use hardstorage_repository::{Deployment, Lineage, Manifest, VerifiedManifest};
@@ -14,7 +14,9 @@ use serde::Serialize;
 
 use super::choose::choose_backup;
 use super::configuration;
+use super::content::source_snapshot;
 use super::place::{Owner, Place, check, owner, resolve};
+use super::stage::segments_until;
 use super::stop::{Reach, Stop, branch};
 use super::tablespaces::map_tablespaces;
 use super::target::{RecoveryTarget, StopAt, TargetAction, TargetTimeline};
@@ -42,6 +44,10 @@ pub struct RestoreRequest {
     pub running_as_root: bool,
     /// The repository's directory, when it is one on this machine.
     pub repository_path: Option<PathBuf>,
+    /// Where `pg_wal` shall lie, when not in the data directory.
+    pub wal_dir: Option<PathBuf>,
+    /// Whether everything that recovery needs shall lie in the target.
+    pub wal_in_target: bool,
 }
 
 /// What will be done.
@@ -91,6 +97,11 @@ pub struct RestorePlan {
     pub wal_bytes: u64,
     /// Where each tablespace goes, by oid.
     pub tablespaces: BTreeMap<u32, PathBuf>,
+    /// Where `pg_wal` goes, when not into the data directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wal_dir: Option<PathBuf>,
+    /// The definition of the source as it was when the backup was taken; null when none was given.
+    pub source_snapshot: serde_json::Value,
     /// Who will own the files.
     #[serde(skip)]
     pub owner: Option<Owner>,
@@ -103,6 +114,9 @@ pub struct RestorePlan {
     hole_behind: bool,
     #[serde(skip)]
     blockers: Vec<std::sync::Arc<Error>>,
+    /// The segments that go into the target.
+    #[serde(skip)]
+    pub(super) staged: Option<Vec<SegmentName>>,
     #[serde(skip)]
     pub(super) manifest: Box<Manifest>,
 }
@@ -178,6 +192,16 @@ pub async fn plan_restore(deployment: &Deployment, request: &RestoreRequest) -> 
             Stop::at(StopAt::Immediate, "-".to_owned())
         }
     };
+    let staged = if request.wal_in_target && problems.is_empty() {
+        let (from, consistent) = (manifest.wal.start_lsn, manifest.wal.stop_lsn);
+        Some(segments_until(&archive, &coverage, from, consistent, &stop).await?)
+    } else {
+        None
+    };
+    let wal_bytes = match &staged {
+        Some(segments) => segments.len() as u64 * manifest.server.wal_segment_size.bytes(),
+        None => wal_bytes(manifest, &stop.at, end),
+    };
     let action = request.action.unwrap_or(match request.goal {
         RecoveryTarget::Immediate | RecoveryTarget::Latest => TargetAction::Promote,
         _ => TargetAction::Pause,
@@ -190,7 +214,7 @@ pub async fn plan_restore(deployment: &Deployment, request: &RestoreRequest) -> 
     let in_tablespaces: u64 = manifest.tablespaces.iter().map(|space| space.size).sum();
     let data = Place {
         path: target.clone(),
-        bytes: manifest.totals.logical_bytes.saturating_sub(in_tablespaces),
+        bytes: manifest.totals.logical_bytes.saturating_sub(in_tablespaces) + staged.as_ref().map_or(0, |_| wal_bytes),
     };
     let mut places = Vec::new();
     for space in &manifest.tablespaces {
@@ -205,6 +229,11 @@ pub async fn plan_restore(deployment: &Deployment, request: &RestoreRequest) -> 
     places.retain(|place| {
         !place.path.starts_with(&target) || request.tablespace_mapping.iter().any(|(_, new)| *new == place.path)
     });
+    let wal_dir = request.wal_dir.as_deref().map(resolve).transpose().map_err(io)?;
+    places.extend(wal_dir.iter().map(|path| Place {
+        path: path.clone(),
+        bytes: 0,
+    }));
     let configuration = configuration::place(manifest, &target);
     places.extend(configuration.iter().map(|path| Place {
         path: path.clone(),
@@ -237,6 +266,14 @@ pub async fn plan_restore(deployment: &Deployment, request: &RestoreRequest) -> 
                 .map(|(id, error)| format!("backup {id} may be newer than this one, and cannot be read: {error}")),
         );
     }
+    // It tells nothing of the data, so that a restore does without it.
+    let source_snapshot = match source_snapshot(deployment, manifest).await {
+        Ok(found) => found,
+        Err(error) => {
+            notes.push(format!("the definition of the source cannot be read: {error}"));
+            serde_json::Value::Null
+        }
+    };
     Ok(RestorePlan {
         backup_id: manifest.backup_id.clone(),
         deployment: manifest.deployment.clone(),
@@ -248,7 +285,10 @@ pub async fn plan_restore(deployment: &Deployment, request: &RestoreRequest) -> 
         timeline: manifest.wal.timeline,
         stopped_at: manifest.times.stopped_at,
         goal: request.goal.clone(),
-        wal_bytes: wal_bytes(manifest, &stop.at, end),
+        wal_bytes,
+        wal_dir,
+        source_snapshot,
+        staged,
         stop_at: stop.at,
         inclusive: stop.inclusive,
         action,

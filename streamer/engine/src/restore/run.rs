@@ -16,8 +16,10 @@ use super::claim::Claim;
 use super::content::{CONTROL_FILE, SETTINGS_FILE, expected};
 use super::directory::{DirectorySink, Layout};
 use super::plan::RestorePlan;
-use super::settings::{RecoverySettings, auto_conf, neutralised};
-use super::target::{StopAt, TargetTimeline};
+use super::settings::neutralised;
+use super::target::StopAt;
+use crate::progress::ProgressMeter;
+use crate::recover::{HandOver, Recovery, RecoveryResult};
 
 /// How a plan is run.
 #[derive(Debug, Clone)]
@@ -28,6 +30,8 @@ pub struct RestoreOptions {
     pub restore_command: String,
     /// The scheduler's id.
     pub run_id: Option<String>,
+    /// Recovers the copy and hands it over, instead of leaving that to the first start.
+    pub recovery: Option<Recovery>,
 }
 
 /// What was restored.
@@ -64,6 +68,9 @@ pub struct RestoreResult {
     /// What PostgreSQL's own verifier said, when it was asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verifybackup: Option<String>,
+    /// What the copy was recovered to, when it was.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub recovery: Option<RecoveryResult>,
 }
 
 /// Runs the plan. On an error everything that was written is removed again, so that a second try finds an empty target.
@@ -98,6 +105,7 @@ pub async fn run_restore(
     let layout = Layout {
         data: plan.target_dir.clone(),
         tablespaces: plan.tablespaces.clone(),
+        wal: plan.wal_dir.clone(),
         owner: plan.owner,
     };
     let run = Run {
@@ -184,14 +192,19 @@ impl Run<'_> {
         }
         let (total, expected) = (checksums.len(), expected(&checksums));
         let sink = Arc::new(DirectorySink::new(self.layout.clone(), checksums, sync_each));
-        let report = self.content(&reader, &sink).await?;
+        let wal = self.plan.staged.as_ref().map_or(0, |_| self.plan.wal_bytes);
+        let meter = ProgressMeter::new("restore.progress", self.sink.clone(), Some(self.plan.total_bytes + wal));
+        let meter = Arc::new(meter.in_stage("copying"));
+        let report = self.content(&reader, &sink, &meter).await?;
         let checked = sink.checked() as usize;
         if checked < expected {
             return Err(missing(&format!(
                 "PostgreSQL's manifest has {total} files; of {expected} to be compared only {checked} are in the backup"
             )));
         }
-        self.write_settings(source_settings.as_deref().unwrap_or_default())?;
+        self.stage_wal(&meter).await?;
+        let source_settings = source_settings.unwrap_or_default();
+        self.write_settings(&source_settings)?;
         claim.sync()?;
         // From here on the directory can be started.
         let last = self.restore_only(&reader, &sink, CONTROL_FILE).await?;
@@ -212,6 +225,15 @@ impl Run<'_> {
                 "restore_command": "wired",
             }),
         );
+        let (verifybackup, recovery) = match &self.options.recovery {
+            Some(recovery) => {
+                let (verdict, done) = self.recover(recovery, &source_settings).await?;
+                claim.sync()?;
+                (verdict, Some(done))
+            }
+            None => (None, None),
+        };
+        let hand_over = self.options.recovery.as_ref().map(Recovery::hand_over);
         Ok(RestoreResult {
             backup_id: self.plan.backup_id.clone(),
             deployment: self.plan.deployment.clone(),
@@ -225,14 +247,19 @@ impl Run<'_> {
             timeline: self.plan.target_timeline,
             reaches: self.plan.reaches.clone(),
             stop_lsn: self.plan.stop_lsn,
-            neutralised: neutralised().collect(),
+            // CloudNativePG writes these settings itself.
+            neutralised: neutralised().filter(|_| hand_over != Some(HandOver::Cnpg)).collect(),
             notes: self.plan.notes.clone(),
-            verifybackup: None,
+            verifybackup,
+            recovery,
         })
     }
 
     /// Makes every directory and link; gives the source's `postgresql.auto.conf`.
     async fn make_directories(&self, reader: &BackupReader) -> Result<Option<String>> {
+        if let Some(wal) = &self.layout.wal {
+            self.layout.make_link(&self.layout.data.join("pg_wal"), wal)?;
+        }
         let mut settings = None;
         let mut entries = reader.entries();
         while let Some(Entry { key, mode, kind, .. }) = entries.next().await? {
@@ -264,22 +291,5 @@ impl Run<'_> {
             }
             None => Ok(None),
         }
-    }
-
-    fn write_settings(&self, source: &str) -> Result<()> {
-        let settings = RecoverySettings {
-            stop: self.plan.stop_at.clone(),
-            inclusive: self.plan.inclusive,
-            action: self.plan.action,
-            timeline: TargetTimeline::Number(self.plan.target_timeline),
-            restore_command: self.options.restore_command.clone(),
-            read_ahead: !self.plan.reads_to_target_only(),
-        };
-        let data = &self.layout.data;
-        self.layout.write_small(
-            &data.join("postgresql.auto.conf"),
-            auto_conf(source, &settings).as_bytes(),
-        )?;
-        self.layout.write_small(&data.join("recovery.signal"), b"")
     }
 }

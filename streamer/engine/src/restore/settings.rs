@@ -32,17 +32,22 @@ pub struct RecoverySettings {
     pub timeline: TargetTimeline,
     /// The command, already quoted for the shell.
     pub restore_command: String,
+    /// What is run when recovery has ended.
+    pub end_command: String,
     /// Whether PostgreSQL may read WAL behind its target before it is there.
     pub read_ahead: bool,
 }
+
+/// Removes the segments that `wal fetch` had fetched ahead.
+pub(crate) const DROP_SPOOL: &str = "rm -rf pg_wal/.pg_hardstorage";
 
 /// The names of the settings that the block neutralises.
 pub fn neutralised() -> impl Iterator<Item = &'static str> {
     NEUTRALISED.iter().map(|(name, _)| *name)
 }
 
-/// The restored file: what the source had, without an older block of ours, and the new block behind it.
-pub fn auto_conf(source: &str, settings: &RecoverySettings) -> String {
+/// What a file says without a block of ours.
+pub(crate) fn without_block(source: &str) -> String {
     let mut out = String::new();
     let mut inside = false;
     for line in source.lines() {
@@ -56,16 +61,45 @@ pub fn auto_conf(source: &str, settings: &RecoverySettings) -> String {
             }
         }
     }
+    out
+}
+
+/// The restored file: what the source had, without an older block of ours, and the new block behind it.
+pub fn auto_conf(source: &str, settings: &RecoverySettings) -> String {
+    let mut out = without_block(source);
     out.push_str(BEGIN);
     out.push_str("\n# Remove this block when the restored server is to archive or replicate again.\n");
-    let mut put = |name: &str, value: &str| out.push_str(&format!("{name} = {}\n", quote_conf(value)));
-    put("restore_command", &settings.restore_command);
-    // Segments that were fetched ahead and are not needed any more; the command runs in the data directory.
-    put("recovery_end_command", "rm -rf pg_wal/.pg_hardstorage");
+    out.push_str(&recovery_lines(settings));
+    out.push_str(&neutral_lines());
+    out.push_str(END);
+    out.push('\n');
+    out
+}
+
+/// The file of a copy that has recovered already: what the source had, and only what keeps the copy to itself.
+pub(crate) fn recovered_auto_conf(source: &str) -> String {
+    let note = "# Remove this block when the restored server is to archive or replicate again.";
+    format!("{}{BEGIN}\n{note}\n{}{END}\n", without_block(source), neutral_lines())
+}
+
+/// One setting as a line of a configuration file.
+pub(crate) fn line(name: &str, value: &str) -> String {
+    format!("{name} = {}\n", quote_conf(value))
+}
+
+fn neutral_lines() -> String {
+    NEUTRALISED.iter().map(|(name, value)| line(name, value)).collect()
+}
+
+/// Everything that recovery is told.
+pub(crate) fn recovery_lines(settings: &RecoverySettings) -> String {
+    let mut out = line("restore_command", &settings.restore_command);
+    // What was fetched ahead and is not needed any more; the command runs in the data directory.
+    out.push_str(&line("recovery_end_command", &settings.end_command));
     if !settings.read_ahead {
-        put("recovery_prefetch", "off");
+        out.push_str(&line("recovery_prefetch", "off"));
     }
-    put("recovery_target_timeline", &settings.timeline.to_string());
+    out.push_str(&line("recovery_target_timeline", &settings.timeline.to_string()));
     // Targets of an earlier recovery would be a second target, which PostgreSQL refuses.
     let own = settings.stop.settings(settings.inclusive, settings.action);
     for name in [
@@ -76,17 +110,12 @@ pub fn auto_conf(source: &str, settings: &RecoverySettings) -> String {
         "recovery_target_xid",
     ] {
         if own.iter().all(|(key, _)| *key != name) {
-            put(name, "");
+            out.push_str(&line(name, ""));
         }
     }
     for (name, value) in &own {
-        put(name, value);
+        out.push_str(&line(name, value));
     }
-    for (name, value) in NEUTRALISED {
-        put(name, value);
-    }
-    out.push_str(END);
-    out.push('\n');
     out
 }
 
@@ -130,6 +159,7 @@ mod tests {
             action: TargetAction::Promote,
             timeline: TargetTimeline::Latest,
             restore_command: command.to_owned(),
+            end_command: DROP_SPOOL.to_owned(),
             read_ahead: false,
         }
     }
@@ -143,6 +173,21 @@ mod tests {
         assert!(twice.starts_with(source) && twice.contains("restore_command = 'b'") && !twice.contains("'a'"));
         let last = twice.lines().rfind(|line| line.starts_with("primary_conninfo"));
         assert_eq!(last, Some("primary_conninfo = ''"));
+    }
+
+    #[test]
+    fn a_recovered_copy_is_told_nothing_of_recovery() {
+        let source = "work_mem = '4MB'\n";
+        let done = recovered_auto_conf(&auto_conf(source, &settings("a")));
+        assert!(
+            done.starts_with(source) && done.contains("archive_mode = 'off'"),
+            "{done}"
+        );
+        assert!(
+            !done.contains("restore_command") && !done.contains("recovery_"),
+            "{done}"
+        );
+        assert_eq!(without_block(&done), source);
     }
 
     #[test]

@@ -58,6 +58,9 @@ pub(super) struct Stop {
     pub(super) inclusive: bool,
     /// In words.
     pub(super) reaches: String,
+    /// Where the record begins at which PostgreSQL sees, at the latest, that it has arrived; for targets that do not
+    /// say so themselves.
+    pub(super) seen_at: Option<Lsn>,
 }
 
 impl Stop {
@@ -67,6 +70,7 @@ impl Stop {
             at,
             inclusive: true,
             reaches,
+            seen_at: None,
         }
     }
 }
@@ -118,10 +122,12 @@ impl Reach<'_> {
                 // PostgreSQL gives up when that is before the data is consistent.
                 let start_lsn = self.manifest.wal.start_lsn;
                 match self.archive.find_restore_point(self.timeline, start_lsn, name).await? {
-                    Some(point) if point.lsn >= stop_lsn => Ok(Stop::at(
-                        StopAt::Name(name.clone()),
-                        format!("the restore point {name:?} at {} ({})", point.time, point.lsn),
-                    )),
+                    Some(point) if point.lsn >= stop_lsn => Ok(Stop {
+                        at: StopAt::Name(name.clone()),
+                        inclusive,
+                        reaches: format!("the restore point {name:?} at {} ({})", point.time, point.lsn),
+                        seen_at: Some(point.lsn),
+                    }),
                     Some(point) => Err(self.unreachable(format!(
                         "a restore point {name:?} lies at {}, before the end of the backup ({stop_lsn})",
                         point.lsn
@@ -139,6 +145,7 @@ impl Reach<'_> {
                 at: StopAt::Xid(*xid),
                 inclusive,
                 reaches: format!("transaction {xid}"),
+                seen_at: None,
             }),
         }
     }
@@ -187,6 +194,7 @@ impl Reach<'_> {
                 at: StopAt::Lsn(lsn),
                 inclusive,
                 reaches: lsn.to_string(),
+                seen_at: Some(lsn),
             });
         }
         match self.end {
@@ -217,10 +225,11 @@ impl Reach<'_> {
             ServerTime(moment.0.saturating_sub(1))
         };
         match self.archive.time_covered_in(self.coverage, stop_lsn, wanted).await? {
-            TimeAnswer::Reached { .. } => Ok(Stop {
+            TimeAnswer::Reached { by, .. } => Ok(Stop {
                 at: StopAt::Time(time),
                 inclusive,
                 reaches: time.to_string(),
+                seen_at: Some(by.lsn),
             }),
             TimeAnswer::CoveredToEnd { last: Some(commit), .. } => Ok(Stop::at(
                 StopAt::Lsn(commit.lsn),

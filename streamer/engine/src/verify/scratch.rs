@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use hardstorage_report::{BackupId, Error, Event, EventSink, Lsn, Result, SegmentName, Severity, Timeline, code};
+use hardstorage_report::{BackupId, Error, Event, EventSink, Result, Severity, code};
 use hardstorage_repository::wal::WalArchive;
 use hardstorage_repository::{Deployment, Manifest};
 use serde::Serialize;
@@ -18,11 +18,10 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::server::ask;
-use crate::fetch::{Answer, fetch_file};
 use crate::postgres::{LONGEST, Place, Programs, failed, off_thread, verifybackup};
 use crate::restore::{
-    Owner, RecoveryTarget, RestoreOptions, RestoreRequest, TargetAction, TargetTimeline, plan_restore, quote_shell,
-    run_restore,
+    Owner, RecoveryTarget, RestoreOptions, RestoreRequest, Staging, TargetAction, TargetTimeline, plan_restore,
+    quote_shell, run_restore, segments_of_backup,
 };
 
 /// How the proof is made.
@@ -125,13 +124,18 @@ pub async fn prove_by_restore(
             quote_shell(&wal.to_string_lossy()).replace('%', "%%")
         ),
         run_id: None,
+        recovery: None,
     };
     let restored = run_restore(deployment, &restore, &options, sink, cancel.clone()).await?;
-    tokio::select! {
-        biased;
-        () = cancel.cancelled() => return Err(interrupted()),
-        staged = stage_wal(deployment, &manifest, &wal) => staged?,
-    }
+    let archive = WalArchive::new(deployment.clone(), manifest.lineage, manifest.server.wal_segment_size);
+    let staging = Staging {
+        archive: &archive,
+        follow: manifest.wal.timeline,
+        folder: &wal,
+        owner: plan.owner,
+        cancel: &cancel,
+    };
+    staging.fetch(&segments_of_backup(&manifest), &|_| {}).await?;
     let named = plan.pg_bin.clone();
     let verdict = off_thread({
         let data = data.clone();
@@ -199,41 +203,7 @@ fn request(plan: &ScratchPlan, manifest: &Manifest, scratch: &Path) -> RestoreRe
         owner: plan.owner,
         running_as_root: rustix::process::geteuid().is_root(),
         repository_path: None,
+        wal_dir: None,
+        wal_in_target: false,
     }
-}
-
-/// Fetches everything that recovery to the end of the backup asks for.
-async fn stage_wal(deployment: &Deployment, manifest: &Manifest, folder: &Path) -> Result<()> {
-    let size = manifest.server.wal_segment_size;
-    let timeline = manifest.wal.timeline;
-    let archive = WalArchive::new(deployment.clone(), manifest.lineage, size);
-    let mut names = Vec::new();
-    if timeline != Timeline(1) {
-        names.push(timeline.history_name());
-    }
-    for range in &manifest.wal.needed {
-        let last = SegmentName::containing(range.timeline, Lsn(range.to.0.saturating_sub(1)), size);
-        let mut segment = SegmentName::containing(range.timeline, range.from, size);
-        while segment <= last {
-            names.push(segment.to_string());
-            segment = segment.next(size);
-        }
-    }
-    for name in names {
-        let destination = folder.join(&name);
-        if let Answer::Absent(proof) = fetch_file(&archive, &name, Some(timeline), &destination).await? {
-            return Err(Error::new(
-                code::repository::WAL_GAP,
-                format!(
-                    "recovery of {} needs {}, which is not in the archive",
-                    manifest.backup_id,
-                    proof.name()
-                ),
-            ));
-        }
-        // The folder is private; in it the owner may be another than ours.
-        fs::set_permissions(&destination, fs::Permissions::from_mode(0o644))
-            .map_err(failed("set the mode of", &destination))?;
-    }
-    Ok(())
 }

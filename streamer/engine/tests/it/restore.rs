@@ -48,6 +48,8 @@ async fn plan(bench: &Bench, target: &Path, goal: RecoveryTarget, inclusive: boo
         owner: None,
         running_as_root: false,
         repository_path: None,
+        wal_dir: None,
+        wal_in_target: false,
     };
     plan_restore(&bench.deployment, &request).await.unwrap()
 }
@@ -165,6 +167,7 @@ async fn a_file_that_the_backup_lacks_is_missed_before_anything_can_start() {
             jobs: 1,
             restore_command: "false".to_owned(),
             run_id: None,
+            recovery: None,
         };
         let sink = Arc::new(Names::default());
         let done = run_restore(

@@ -18,5 +18,7 @@ super::codes! {
     BEFORE_BACKUP = "notfound.backup_before_target", 6, "No backup ends before the recovery target.", "`pg_hardstorage list` shows the earliest backup";
     FILE_CORRUPT = "verify.file_corrupt", 9, "A restored file does not match PostgreSQL's own manifest.", "restore from another backup, and run `pg_hardstorage verify`";
     RESTORE_TEST = "verify.restore_failed", 9, "The restored copy did not start or did not answer.", "the message holds PostgreSQL's own words";
+    RECOVERY = "restore.recovery_failed", 1, "PostgreSQL could not recover the restored copy.", "the message holds PostgreSQL's own words; a library that it lacks comes with the image of the origin";
+    TARGET_NOT_REACHED = "conflict.target_not_reached", 7, "Recovery ended before its target.", "choose an earlier target; `pg_hardstorage wal audit` tells whether the archive has a hole";
     PROGRAMS = "notfound.postgres_programs", 6, "PostgreSQL's own programs were not found.", "name their directory with --pg-bin";
 }

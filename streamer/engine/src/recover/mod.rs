@@ -1,0 +1,145 @@
+//! Recovers a restored copy with the PostgreSQL of this machine and hands it over: promoted, stopped, asking nothing of us.
+//!
+//! The promotion happens here and not where the copy is used, because until then the copy has its origin's timeline, and
+//! whoever takes it over (an operator that clones standbys from it) needs a primary that is one already. The server is
+//! kept as quiet as a server can be: what it reads is written here, outside of the data directory, nobody can connect
+//! but through a socket in a private directory, and no background worker runs. Whatever is left of this when it
+//! fails is removed with the copy.
+
+mod check;
+mod configuration;
+mod environment;
+mod hand_over;
+mod orphan;
+mod preload;
+mod progress;
+mod promote;
+mod session;
+mod tell;
+
+use std::path::PathBuf;
+
+use hardstorage_report::{Error, Lsn, Result, Timeline, code};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::postgres::Programs;
+
+pub(crate) use orphan::end_orphan;
+pub(crate) use promote::{Job, recover};
+
+/// For whom the copy is made ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HandOver {
+    /// Anybody: it starts with `pg_ctl`, and archives nowhere until somebody says so.
+    Plain,
+    /// CloudNativePG: it writes its own settings, and reads one file that it does not make.
+    Cnpg,
+}
+
+/// What becomes of subscriptions in a copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subscriptions {
+    /// They are disabled: the copy would take the slot of the true subscriber.
+    Disable,
+    /// They stay as they are: the copy takes the origin's place.
+    Keep,
+}
+
+/// How a copy is recovered.
+#[derive(Debug, Clone)]
+pub struct Recovery {
+    hand_over: HandOver,
+    subscriptions: Subscriptions,
+    programs: Programs,
+    /// Whether `pg_verifybackup` looks at the files before they change.
+    verify: bool,
+    named: Option<PathBuf>,
+}
+
+impl Recovery {
+    /// Finds the programs of a backup's major version, so that a machine without them is told before anything is
+    /// written. `pg_bin` names their directory.
+    pub fn prepare(
+        version: &str,
+        pg_bin: Option<PathBuf>,
+        hand_over: HandOver,
+        subscriptions: Subscriptions,
+        verify: bool,
+    ) -> Result<Recovery> {
+        let major = version.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
+        let missing = |program: &str| {
+            Error::new(
+                code::engine::PROGRAMS,
+                format!("{program} of PostgreSQL {major}, of which the backup is, was not found on this machine"),
+            )
+            .hint(format!(
+                "recover where PostgreSQL {major} is installed, or name the directory of its programs with --pg-bin"
+            ))
+        };
+        let programs = Programs::find(pg_bin.as_deref(), major, "postgres")?.ok_or_else(|| missing("postgres"))?;
+        for program in ["psql", "pg_controldata"] {
+            if !programs.have(program) {
+                return Err(missing(program));
+            }
+        }
+        Ok(Recovery {
+            hand_over,
+            subscriptions,
+            programs,
+            verify,
+            named: pg_bin,
+        })
+    }
+
+    /// For whom.
+    pub fn hand_over(&self) -> HandOver {
+        self.hand_over
+    }
+}
+
+/// Where recovery ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recovered {
+    /// The end of the last record that was replayed: the first byte of the new timeline.
+    pub lsn: Lsn,
+    /// When the last transaction that is in the copy ended, by the origin's clock; none when none was replayed.
+    pub time: Option<Timestamp>,
+    /// The timeline that the copy begins.
+    pub timeline: Timeline,
+}
+
+/// A subscription that was disabled.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DisabledSubscription {
+    /// Its database.
+    pub database: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// A database whose collation is of another version here: its indexes on text may be in another order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CollationChange {
+    /// The database.
+    pub database: String,
+    /// The version that its indexes were made with.
+    pub recorded: Option<String>,
+    /// The version that this machine has.
+    pub actual: Option<String>,
+}
+
+/// What became of the copy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RecoveryResult {
+    /// Where recovery ended.
+    pub recovered: Recovered,
+    /// Subscriptions that were disabled.
+    pub disabled_subscriptions: Vec<DisabledSubscription>,
+    /// Databases whose collation is of another version here.
+    pub collation_changes: Vec<CollationChange>,
+}
+
+fn interrupted() -> Error {
+    Error::new(code::cli::INTERRUPTED, "the recovery was interrupted")
+}

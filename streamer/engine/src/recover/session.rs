@@ -1,0 +1,108 @@
+//! What is asked of a copy once it is promoted, by one of its superusers: its subscriptions and its collations.
+
+use hardstorage_report::{Error, Result, code};
+use serde::de::DeserializeOwned;
+
+use super::promote::Job;
+use super::{CollationChange, DisabledSubscription, interrupted};
+use crate::postgres::{Asker, Place, Server, Session, USUAL_USER, off_thread};
+
+/// Databases that a cluster has; the second may have been dropped.
+const DATABASES: [&str; 2] = ["template1", "postgres"];
+
+/// Subscriptions lie in a catalogue that all databases share. `ALTER SUBSCRIPTION` would need a connection to the
+/// database of each, and one that allows none today would subscribe as soon as it is opened.
+const DISABLE: &str = "WITH off AS (UPDATE pg_catalog.pg_subscription SET subenabled = false WHERE subenabled \
+     RETURNING subdbid, subname) \
+     SELECT coalesce(json_agg(json_build_object('database', d.datname, 'name', off.subname) \
+     ORDER BY d.datname, off.subname), '[]') FROM off JOIN pg_catalog.pg_database d ON d.oid = off.subdbid";
+
+const COLLATIONS: &str = "SELECT coalesce(json_agg(json_build_object('database', datname, 'recorded', datcollversion, \
+     'actual', pg_catalog.pg_database_collation_actual_version(oid)) ORDER BY datname), '[]') \
+     FROM pg_catalog.pg_database WHERE datcollversion IS NOT NULL \
+     AND datcollversion IS DISTINCT FROM pg_catalog.pg_database_collation_actual_version(oid)";
+
+const IS_SUPERUSER: &str = "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user";
+
+/// A superuser's way into a running copy.
+pub(super) struct Asked<'a> {
+    asker: Asker<'a>,
+    session: Session,
+}
+
+impl<'a> Asked<'a> {
+    /// Finds it; for that the server may be stopped and started again.
+    pub(super) async fn open(
+        job: &'a Job<'_>,
+        place: &'a Place,
+        settings: &[String],
+        server: Server,
+    ) -> Result<(Asked<'a>, Server)> {
+        let asker = Asker {
+            place,
+            cancel: &job.cancel,
+            interrupted,
+        };
+        if let Ok(session) = superuser(&asker, USUAL_USER).await? {
+            return Ok((Asked { asker, session }, server));
+        }
+        server.stop().await?;
+        let user = off_thread({
+            let (place, settings) = (place.clone(), settings.to_vec());
+            move || place.superuser(&settings)
+        });
+        let user = user.await?;
+        let mut server = place.start(settings)?;
+        job.until_ready(&mut server).await?;
+        match superuser(&asker, &user).await? {
+            Ok(session) => Ok((Asked { asker, session }, server)),
+            Err(words) => Err(server.refused(
+                code::engine::RECOVERY,
+                &format!("the superuser {user:?} is not let in: {words}"),
+            )),
+        }
+    }
+
+    async fn list<T: DeserializeOwned>(&self, query: &str) -> Result<Vec<T>> {
+        let answer = self.run(query).await?;
+        serde_json::from_str(&answer)
+            .map_err(|error| Error::new(code::engine::RECOVERY, format!("read {answer:?}")).source(error))
+    }
+
+    async fn run(&self, query: &str) -> Result<String> {
+        let answer = self.asker.ask(&self.session, query).await?;
+        answer.map_err(|words| Error::new(code::engine::RECOVERY, format!("the copy refused {query:?}: {words}")))
+    }
+
+    /// Disables every subscription.
+    pub(super) async fn disable_subscriptions(&self) -> Result<Vec<DisabledSubscription>> {
+        self.list(DISABLE).await
+    }
+
+    /// Databases whose collation is of another version here.
+    pub(super) async fn collation_changes(&self) -> Result<Vec<CollationChange>> {
+        self.list(COLLATIONS).await
+    }
+
+    /// Brings everything to disk while it can still be told what for.
+    pub(super) async fn checkpoint(&self) -> Result<()> {
+        self.run("CHECKPOINT").await.map(drop)
+    }
+}
+
+/// Whether a role gets in as a superuser, and where; else the client's words.
+async fn superuser(asker: &Asker<'_>, user: &str) -> Result<Result<Session, String>> {
+    let mut words = String::new();
+    for database in DATABASES {
+        let session = Session {
+            user: user.to_owned(),
+            database: database.to_owned(),
+        };
+        match asker.ask(&session, IS_SUPERUSER).await? {
+            Ok(answer) if answer == "t" => return Ok(Ok(session)),
+            Ok(_) => "it is no superuser".clone_into(&mut words),
+            Err(said) => words = said,
+        }
+    }
+    Ok(Err(words))
+}
