@@ -224,6 +224,16 @@ where
     Ok(())
 }
 
+/// When we wrote the status last: the API server keeps it for each field manager.
+pub fn status_written<K: Resource>(object: &K) -> Option<jiff::Timestamp> {
+    let managers = object.meta().managed_fields.as_ref()?;
+    managers
+        .iter()
+        .filter(|entry| entry.manager.as_deref() == Some(MANAGER) && entry.subresource.as_deref() == Some("status"))
+        .filter_map(|entry| entry.time.as_ref().map(|time| time.0))
+        .max()
+}
+
 /// Adds or removes our finalizer; whether the object was changed. The resourceVersion is a precondition, because the list
 /// is replaced whole.
 pub async fn set_finalizer<K>(context: &Context, object: &K, finalizer: &str, wanted: bool) -> Result<bool>

@@ -87,6 +87,10 @@ pub enum Role {
     SlotDrop,
     /// Marks a backup as deleted.
     Tombstone,
+    /// Plans a restore.
+    Plan,
+    /// Restores.
+    Restore,
 }
 
 impl Role {
@@ -102,6 +106,8 @@ impl Role {
             Role::Rotate => "rotate",
             Role::SlotDrop => "slot-drop",
             Role::Tombstone => "tombstone",
+            Role::Plan => "plan",
+            Role::Restore => "restore",
         }
     }
 }
@@ -179,7 +185,7 @@ mod tests {
     #[test]
     fn names_fit_what_they_name() {
         let longest = "a".repeat(45);
-        for role in [Role::Stream, Role::SlotDrop, Role::Tombstone, Role::Backup] {
+        for role in [Role::Stream, Role::SlotDrop, Role::Tombstone, Role::Backup, Role::Restore] {
             assert!(job(&longest, role, "x").len() <= 63, "{role:?}");
         }
         assert_ne!(job("a", Role::Probe, "1"), job("a", Role::Probe, "2"));

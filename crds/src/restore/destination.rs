@@ -83,7 +83,8 @@ pub struct ClusterDestination {
     /// Name of the Cluster; neither it nor a claim of it may be there.
     #[schemars(transform = cluster_name)]
     pub cluster: String,
-    /// The Cluster's spec; default: the one that was recorded with the backup. What bootstraps or archives is left out.
+    /// The Cluster as it shall be: its spec, and labels and annotations in its metadata; default: the spec that was recorded
+    /// with the backup. What bootstraps or archives is left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(transform = template)]
     pub template: Option<Value>,

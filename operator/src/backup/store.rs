@@ -2,7 +2,7 @@
 //! away. Broken off in between, the rest is done at the next look.
 
 use hardstorage_crds::condition::{READY, STALLED};
-use hardstorage_crds::{Backup, BackupPhase, BackupStatus};
+use hardstorage_crds::{BackupPhase, BackupStatus};
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use kube::api::{Api, Patch, PatchParams};
@@ -16,7 +16,7 @@ use super::status::Written;
 use crate::apply;
 use crate::error::{Error, Result};
 use crate::job;
-use crate::names::{MANAGER, annotation, label};
+use crate::names::{annotation, label};
 use crate::settings::Settings;
 
 impl Run<'_> {
@@ -73,7 +73,7 @@ impl Run<'_> {
             serde_json::to_value(still(before)).ok() == serde_json::to_value(still(&status)).ok()
         });
         let recently =
-            written(self.backup).is_some_and(|at| elapsed(at, self.context.now()) < Settings::FIGURES_PERIOD);
+            apply::status_written(self.backup).is_some_and(|at| elapsed(at, self.context.now()) < Settings::FIGURES_PERIOD);
         if only_figures && recently {
             return Ok(Action::requeue(Settings::JOB_PERIOD));
         }
@@ -99,14 +99,4 @@ pub(super) fn ended(job: &Job) -> Option<Timestamp> {
         .as_ref()
         .or(job.metadata.creation_timestamp.as_ref());
     Some(time.map_or(Timestamp::UNIX_EPOCH, |time| time.0))
-}
-
-/// When we wrote the status last: the API server keeps it for each field manager.
-fn written(backup: &Backup) -> Option<Timestamp> {
-    let managers = backup.metadata.managed_fields.as_ref()?;
-    managers
-        .iter()
-        .filter(|entry| entry.manager.as_deref() == Some(MANAGER) && entry.subresource.as_deref() == Some("status"))
-        .filter_map(|entry| entry.time.as_ref().map(|time| time.0))
-        .max()
 }

@@ -4,6 +4,7 @@
 //! files, each key optional, and read by the engine when it needs them: a Secret that is rotated, or comes late, restarts
 //! nothing. No password is ever an argument or in the environment.
 
+mod data;
 mod network_policy;
 mod security;
 mod template;
@@ -23,6 +24,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use crate::access::{RepositoryAccess, SourceAccess, path};
 use crate::names::{REPORT_PORT, label};
 
+pub use data::{DataDirectory, Mount, User};
 pub use network_policy::network_policy;
 pub use security::Surroundings;
 
@@ -71,6 +73,8 @@ pub struct EnginePod<'a> {
     pub source: Option<&'a SourceAccess>,
     /// A ConfigMap whose key `source.json` is kept with the backup.
     pub snapshot: Option<String>,
+    /// The data directory that it fills.
+    pub data: Option<&'a DataDirectory>,
     /// What the container asks for and may take.
     pub resources: Option<&'a Resources>,
     /// What it asks for and may take where the user says nothing: name, request, limit.
@@ -106,6 +110,12 @@ impl DefaultResources {
         memory: "128Mi",
         memory_limit: "256Mi",
     };
+    /// For a restore, which may run PostgreSQL to recover.
+    pub const RESTORE: DefaultResources = DefaultResources {
+        cpu: "100m",
+        memory: "256Mi",
+        memory_limit: "1Gi",
+    };
     /// For what only looks.
     pub const LOOK: DefaultResources = DefaultResources {
         cpu: "20m",
@@ -129,11 +139,12 @@ impl EnginePod<'_> {
                 ..ObjectMeta::default()
             }),
             spec: Some(PodSpec {
+                init_containers: self.data.and_then(data::installs),
                 containers: vec![Container {
                     name: ENGINE_CONTAINER.to_owned(),
                     image: Some(self.image.name.clone()),
                     image_pull_policy: Some(self.image.pull_policy.clone()),
-                    command: Some(vec![path::ENGINE.to_owned()]),
+                    command: Some(vec![data::program(self.data).to_owned()]),
                     args: Some(self.arguments()),
                     env: Some(self.environment()),
                     ports: Some(vec![ContainerPort {
@@ -151,7 +162,7 @@ impl EnginePod<'_> {
                 }],
                 volumes: Some(volumes),
                 restart_policy: Some(if self.life == Life::Always { "Always" } else { "Never" }.to_owned()),
-                security_context: Some(security::pod(self.surroundings)),
+                security_context: Some(security::pod(self)),
                 // A workload identity is a projected token of the ServiceAccount; nothing else speaks to Kubernetes.
                 automount_service_account_token: Some(identity.is_some()),
                 service_account_name: identity,

@@ -45,6 +45,7 @@ fn pod<'a>(
         signs,
         source: None,
         snapshot: None,
+        data: None,
         resources: None,
         default_resources: DefaultResources::LOOK,
         template,
@@ -153,4 +154,56 @@ fn a_claim_of_one_node_keeps_its_pods_together() {
     assert!(near(&access).unwrap().pod_affinity.is_some());
     access.shared_claim = true;
     assert_eq!(near(&access), None);
+}
+
+#[test]
+fn what_fills_a_data_directory_runs_as_its_owner_and_may_bring_the_program() {
+    let mut access = access();
+    let mut data = DataDirectory {
+        mounts: vec![Mount {
+            claim: "pg".into(),
+            path: "/restore".into(),
+        }],
+        user: User { uid: 26, gid: 27 },
+        engine: None,
+    };
+    let build = |access: &RepositoryAccess, data: &DataDirectory, assigns_users| {
+        let mut pod = pod(access, Life::Once { linger: 30 }, false, None);
+        pod.data = Some(data);
+        pod.surroundings = Surroundings { assigns_users };
+        pod.build().spec.unwrap()
+    };
+    let spec = build(&access, &data, false);
+    let security = spec.security_context.unwrap();
+    assert_eq!(
+        (security.run_as_user, security.run_as_group, security.fs_group),
+        (Some(26), Some(27), Some(27))
+    );
+    // Files of the repository's claim belong to another user.
+    assert_eq!(security.fs_group_change_policy.as_deref(), Some("Always"));
+    assert_eq!(spec.init_containers, None);
+    assert_eq!(spec.containers[0].command.as_ref().unwrap()[0], path::ENGINE);
+    let claims: Vec<String> = spec
+        .volumes
+        .unwrap()
+        .into_iter()
+        .filter_map(|volume| volume.persistent_volume_claim)
+        .map(|claim| claim.claim_name)
+        .collect();
+    assert_eq!(claims, ["backups", "pg"]);
+    access.claim = None;
+    data.engine = Some(Image {
+        name: "engine:1".into(),
+        pull_policy: "Always".into(),
+    });
+    let spec = build(&access, &data, true);
+    let security = spec.security_context.unwrap();
+    assert_eq!((security.run_as_user, security.fs_group), (None, None), "OpenShift chooses");
+    assert_eq!(security.fs_group_change_policy.as_deref(), Some("OnRootMismatch"));
+    let install = &spec.init_containers.unwrap()[0];
+    assert_eq!(install.args.as_ref().unwrap(), &["self", "install", "/hardstorage"]);
+    assert_eq!(install.image.as_deref(), Some("engine:1"));
+    assert_eq!(spec.containers[0].command.as_ref().unwrap()[0], "/hardstorage/pg_hardstorage");
+    assert!(serde_json::to_string(&install.env).unwrap().contains("null"), "no credential goes there");
+    assert_eq!(install.volume_mounts.as_ref().unwrap().len(), 1);
 }

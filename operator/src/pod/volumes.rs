@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use hardstorage_crds::{CaKind, CaRef, PasswordKeys, StoreKeys};
 
-use super::EnginePod;
+use super::{EnginePod, data};
 use crate::access::path;
 
 /// Owner and group: the group is the pod's own.
@@ -73,6 +73,7 @@ pub(super) fn volumes(pod: &EnginePod<'_>) -> Vec<(Volume, VolumeMount)> {
             mount("snapshot", parent(path::SNAPSHOT), true),
         ));
     }
+    all.extend(pod.data.map(data::volumes).unwrap_or_default());
     all
 }
 
@@ -155,7 +156,7 @@ fn projected(name: &str, folder: &str, sources: Vec<VolumeProjection>) -> (Volum
     (volume, mount(name, folder, true))
 }
 
-fn mount(name: &str, folder: &str, read_only: bool) -> VolumeMount {
+pub(super) fn mount(name: &str, folder: &str, read_only: bool) -> VolumeMount {
     VolumeMount {
         name: name.to_owned(),
         mount_path: folder.to_owned(),

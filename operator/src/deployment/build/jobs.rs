@@ -47,6 +47,7 @@ impl Run<'_> {
             signs: work.signs,
             source: work.source,
             snapshot: None,
+            data: None,
             resources: None,
             default_resources: DefaultResources::LOOK,
             template: self.deployment.spec.pod_template.as_ref(),

@@ -88,6 +88,7 @@ pub fn stream(plan: &StreamPlan<'_>) -> Deployment {
         signs: false,
         source: Some(plan.source),
         snapshot: None,
+        data: None,
         resources: wanted.resources.as_ref(),
         default_resources: DefaultResources::STREAM,
         template: deployment.spec.pod_template.as_ref(),

@@ -72,7 +72,7 @@ async fn look_at_cluster(context: &Context, namespace: &str, wanted: &CloudNativ
 }
 
 /// Rights that end at our namespaces do not let us look; then it is only the Cluster that is missing.
-async fn installed(context: &Context) -> Result<bool> {
+pub async fn installed(context: &Context) -> Result<bool> {
     let api: Api<CustomResourceDefinition> = Api::all(context.client.clone());
     match api.get_opt(CLUSTERS).await.map_err(Error::from) {
         Ok(found) => Ok(found.is_some()),

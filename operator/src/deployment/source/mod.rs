@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use crate::access::SourceAccess;
 
-pub use look::look;
+pub use look::{installed as cloud_native_pg_installed, look};
 pub use patroni::Leader;
 pub use patroni_slot::{SlotWord, forget as forget_slot, tend as tend_slot};
 

@@ -55,6 +55,7 @@ fn pod<'a>(ground: &Ground<'a>, role: Role, command: &[&str], linger: u32) -> En
         signs: role == Role::Init,
         source: None,
         snapshot: None,
+        data: None,
         resources: None,
         default_resources: if role == Role::Check {
             DefaultResources::BACKUP
