@@ -136,9 +136,10 @@ impl Run<'_> {
         wanted
             .annotations_mut()
             .insert(annotation::RUN_ID.to_owned(), uid.clone());
-        let made = match apply::create_once(self.context, &wanted).await? {
-            Made::Created(job) => job,
-            Made::Exists => match apply::get::<Job>(self.context, self.namespace, &name).await? {
+        let made = match apply::create_once(self.context, &wanted).await {
+            Err(error) => return self.refused(&Refusal::of_job(error)?).await,
+            Ok(Made::Created(job)) => job,
+            Ok(Made::Exists) => match apply::get::<Job>(self.context, self.namespace, &name).await? {
                 Some(job) if job::run_id(&job) == Some(uid.as_str()) => job,
                 Some(_) => {
                     let message = format!("there is another Job {name}; remove it");

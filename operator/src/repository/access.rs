@@ -14,6 +14,7 @@ use kube::ResourceExt as _;
 use kube::core::{Selector, SelectorExt as _};
 
 use crate::access::{RepositoryAccess, SecretKey};
+use crate::error::Error;
 use crate::names;
 
 /// What is meant to be done.
@@ -59,6 +60,22 @@ impl Refusal {
             hint: hint.into(),
             waits: false,
         }
+    }
+
+    /// What the API server says against the Job of a run; without it that is an error, which is tried again.
+    pub fn of_job(error: Error) -> Result<Refusal, Error> {
+        let Some(said) = error.refusal() else {
+            return Err(error);
+        };
+        Ok(Refusal {
+            waits: error.is_namespace_going(),
+            ..Refusal::new(
+                "ChildRefused",
+                format!("the API server does not take its Job: {said}"),
+                "correct what it names: podTemplate and resources come from this object; quotas, policies and rights are the \
+                 cluster's",
+            )
+        })
     }
 
     /// Message and hint for a condition.
