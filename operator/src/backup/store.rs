@@ -77,7 +77,7 @@ impl Run<'_> {
         if only_figures && recently {
             return Ok(Action::requeue(Settings::JOB_PERIOD));
         }
-        if apply::write_status(self.context, "Backup", self.backup, &before, &after).await?
+        if apply::write_status_of_seen(self.context, "Backup", self.backup, &before, &after).await?
             && let Some(ready) = conditions.changed().into_iter().find(|one| one.type_ == READY)
         {
             let warning = conditions.get(STALLED).is_some_and(|stalled| stalled.status == "True");
@@ -102,7 +102,7 @@ pub(super) fn ended(job: &Job) -> Option<Timestamp> {
 }
 
 /// When we wrote the status last: the API server keeps it for each field manager.
-fn written(backup: &Backup) -> Option<Timestamp> {
+pub(super) fn written(backup: &Backup) -> Option<Timestamp> {
     let managers = backup.metadata.managed_fields.as_ref()?;
     managers
         .iter()

@@ -78,6 +78,20 @@ impl Refusal {
         })
     }
 
+    /// A right that the operator lacks: the API server names verb and resource. Without that it is an error, which is tried
+    /// again.
+    pub fn of_right(error: Error) -> Result<Refusal, Error> {
+        let said = match &error {
+            Error::Kube(kube::Error::Api(status)) if status.code == 403 => status.message.clone(),
+            _ => return Err(error),
+        };
+        Ok(Refusal::new(
+            "Forbidden",
+            format!("the operator lacks a right: {said}"),
+            "give it to the operator's ServiceAccount, with the roles of its chart or of config/default",
+        ))
+    }
+
     /// Message and hint for a condition.
     pub fn text(&self) -> String {
         if self.hint.is_empty() {
