@@ -4,6 +4,7 @@
 
 mod alerts;
 mod argocd;
+mod book;
 mod chart;
 mod image;
 mod kustomize;
