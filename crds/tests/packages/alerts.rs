@@ -172,6 +172,23 @@ fn words(text: &str) -> BTreeSet<String> {
         .collect()
 }
 
+/// Grafana's word for what comes out of a question: by the unit in the metric's name, unless it counts series.
+fn unit_of(asked: &str) -> Option<&'static str> {
+    if asked.starts_with("count(") || asked.starts_with("sum(") {
+        return None;
+    }
+    let ends = |unit: &str| words(asked).iter().any(|name| name.ends_with(unit));
+    if asked.starts_with("rate(") && ends("_bytes_total") {
+        Some("Bps")
+    } else if ends("_bytes") {
+        Some("bytes")
+    } else if ends("_seconds") {
+        Some("s")
+    } else {
+        None
+    }
+}
+
 #[test]
 fn the_dashboard_is_one() {
     let all = rendered(&["monitoring.dashboard.enabled=true"]);
@@ -186,6 +203,14 @@ fn the_dashboard_is_one() {
             panel["description"].as_str().is_some_and(|text| text.len() > 10),
             "{panel:#}"
         );
+        for target in panel["targets"].as_array().unwrap() {
+            let asked = target["expr"].as_str().unwrap();
+            assert_eq!(
+                panel["fieldConfig"]["defaults"]["unit"].as_str(),
+                unit_of(asked),
+                "{asked}"
+            );
+        }
         let at = |key: &str| panel["gridPos"][key].as_u64().unwrap();
         for (x, y) in (at("x")..at("x") + at("w")).flat_map(|x| (at("y")..at("y") + at("h")).map(move |y| (x, y))) {
             assert!(x < 24 && taken.insert((x, y)), "two panels at {x},{y}");
