@@ -9,6 +9,7 @@ mod chart;
 mod image;
 mod kustomize;
 mod monitoring;
+mod recorded;
 mod rights;
 mod server;
 
