@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::backup::{BackupFrom, BackupType};
-use crate::condition::{Condition, READY, STALLED, Types, schedule};
+use crate::condition::{Condition, Types, schedule};
 use crate::duration::Duration;
 use crate::pod_template::{PodTemplate, Resources};
 use crate::quantity::Rate;
@@ -131,12 +131,7 @@ fn backoff_limit() -> i32 {
 }
 
 fn conditions() -> Types {
-    Types(&[
-        READY,
-        schedule::LAST_RUN_SUCCEEDED,
-        schedule::RETENTION_SUCCEEDED,
-        STALLED,
-    ])
+    Types(schedule::ALL)
 }
 
 /// What came of a schedule.

@@ -9,64 +9,92 @@ use serde_json::json;
 
 use crate::rules::ListByKey;
 
+/// A type and what it says when it is True.
+pub(crate) type Said = (&'static str, &'static str);
+
+/// Makes the constants, and the list of them with what they say: for the schema, and for the page of the book.
+macro_rules! conditions {
+    ($(#[doc = $says:literal] $name:ident = $type:literal,)+) => {
+        $(#[doc = $says] pub const $name: &str = $type;)+
+        pub(crate) const ALL: &[super::Said] = &[$(($type, $says)),+];
+    };
+}
+
 /// Everything is as the spec says.
 pub const READY: &str = "Ready";
 /// It does not go on by itself: somebody has to look.
 pub const STALLED: &str = "Stalled";
 
+/// The conditions that every kind has, around those of its own.
+pub(crate) fn with_common(own: &[Said]) -> Vec<Said> {
+    let mut all = vec![(READY, "Everything is as the spec says.")];
+    all.extend(own.iter().map(|(type_, says)| (*type_, says.trim())));
+    all.push((STALLED, "It does not go on by itself: somebody has to look."));
+    all
+}
+
 /// The conditions of a Repository beside [`READY`] and [`STALLED`].
 pub mod repository {
-    /// The store answers.
-    pub const REACHABLE: &str = "Reachable";
-    /// Two writers cannot overwrite each other's objects there.
-    pub const WRITE_SAFE: &str = "WriteSafe";
-    /// The key that opens it is where the spec says.
-    pub const KEY_AVAILABLE: &str = "KeyAvailable";
-    /// Somebody has written down that a copy of the key lies outside of this cluster.
-    pub const RECOVERY_KEY_EXPORTED: &str = "RecoveryKeyExported";
-    /// Copies of its credentials lie in other namespaces.
-    pub const CREDENTIALS_SHARED: &str = "CredentialsShared";
+    conditions! {
+        /// The store answers.
+        REACHABLE = "Reachable",
+        /// Two writers cannot overwrite each other's objects there.
+        WRITE_SAFE = "WriteSafe",
+        /// The key that opens it is where the spec says.
+        KEY_AVAILABLE = "KeyAvailable",
+        /// Somebody has written down that a copy of the key lies outside of this cluster.
+        RECOVERY_KEY_EXPORTED = "RecoveryKeyExported",
+        /// Copies of its credentials lie in other namespaces.
+        CREDENTIALS_SHARED = "CredentialsShared",
+    }
 }
 
 /// The conditions of a Deployment beside [`READY`] and [`STALLED`].
 pub mod deployment {
-    /// WAL flows.
-    pub const STREAMING: &str = "Streaming";
-    /// There is no hole in the WAL of the repository.
-    pub const ARCHIVE_CONTINUOUS: &str = "ArchiveContinuous";
-    /// The slot is there, is ours, and the server keeps what it needs.
-    pub const SLOT_HEALTHY: &str = "SlotHealthy";
-    /// The server is set up so that it can be protected.
-    pub const SOURCE_READY: &str = "SourceReady";
-    /// An upgrade of the engine was stopped, because a stream did not come back after it.
-    pub const UPGRADE_HALTED: &str = "UpgradeHalted";
+    conditions! {
+        /// WAL flows.
+        STREAMING = "Streaming",
+        /// There is no hole in the WAL of the repository.
+        ARCHIVE_CONTINUOUS = "ArchiveContinuous",
+        /// The slot is there, is ours, and the server keeps what it needs.
+        SLOT_HEALTHY = "SlotHealthy",
+        /// The server is set up so that it can be protected.
+        SOURCE_READY = "SourceReady",
+        /// An upgrade of the engine was stopped, because a stream did not come back after it.
+        UPGRADE_HALTED = "UpgradeHalted",
+    }
 }
 
 /// The conditions of a BackupSchedule beside [`READY`] and [`STALLED`].
 pub mod schedule {
-    /// The last run made a backup.
-    pub const LAST_RUN_SUCCEEDED: &str = "LastRunSucceeded";
-    /// The retention after it did what it should.
-    pub const RETENTION_SUCCEEDED: &str = "RetentionSucceeded";
+    conditions! {
+        /// The last run made a backup.
+        LAST_RUN_SUCCEEDED = "LastRunSucceeded",
+        /// The retention after it did what it should.
+        RETENTION_SUCCEEDED = "RetentionSucceeded",
+    }
 }
 
 /// The conditions of a Restore beside [`READY`] and [`STALLED`].
 pub mod restore {
-    /// The moment can be reached with what is in the repository.
-    pub const TARGET_REACHABLE: &str = "TargetReachable";
+    conditions! {
+        /// The moment can be reached with what is in the repository.
+        TARGET_REACHABLE = "TargetReachable",
+    }
 }
 
-/// The schema of a list of conditions, with the types that this kind has.
+/// The schema of a list of conditions, with the types that this kind has beside the common ones.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Types(pub(crate) &'static [&'static str]);
+pub(crate) struct Types(pub(crate) &'static [Said]);
 
 impl Transform for Types {
     fn transform(&mut self, schema: &mut Schema) {
-        let types = self.0.join(", ");
+        let types: Vec<&str> = with_common(self.0).into_iter().map(|(type_, _)| type_).collect();
         schema.insert(
             "description".into(),
             json!(format!(
-                "What is true of this object now, one entry for each type: {types}."
+                "What is true of this object now, one entry for each type: {}.",
+                types.join(", ")
             )),
         );
         schema.insert("maxItems".into(), json!(32));

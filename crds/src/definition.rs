@@ -9,6 +9,8 @@ use serde::ser::Error as _;
 use serde_json::{Map, Value, json};
 use serde_saphyr::SerializeError;
 
+use crate::condition::{self, Said};
+use crate::page::{self, page};
 use crate::{Backup, BackupSchedule, ProtectedDeployment, Repository, Restore};
 
 /// One CustomResourceDefinition.
@@ -20,20 +22,24 @@ pub struct Definition {
     pub object: Value,
     /// The object as the text of that file.
     pub yaml: String,
+    /// The name of the page of the book that tells of it.
+    pub page_file: String,
+    /// That page.
+    pub page: String,
 }
 
 /// All of them.
 pub fn definitions() -> Result<Vec<Definition>, SerializeError> {
     Ok(vec![
-        definition::<Repository>()?,
-        definition::<ProtectedDeployment>()?,
-        definition::<BackupSchedule>()?,
-        definition::<Backup>()?,
-        definition::<Restore>()?,
+        definition::<Repository>(condition::repository::ALL)?,
+        definition::<ProtectedDeployment>(condition::deployment::ALL)?,
+        definition::<BackupSchedule>(condition::schedule::ALL)?,
+        definition::<Backup>(&[])?,
+        definition::<Restore>(condition::restore::ALL)?,
     ])
 }
 
-fn definition<K: CustomResourceExt>() -> Result<Definition, SerializeError> {
+fn definition<K: CustomResourceExt>(conditions: &[Said]) -> Result<Definition, SerializeError> {
     let mut object = serde_json::to_value(K::crd()).map_err(SerializeError::custom)?;
     if let Some(Value::Array(versions)) = object.pointer_mut("/spec/versions") {
         for version in versions {
@@ -49,6 +55,8 @@ fn definition<K: CustomResourceExt>() -> Result<Definition, SerializeError> {
     let (plural, group) = K::crd_name().split_once('.').unwrap_or((K::crd_name(), ""));
     Ok(Definition {
         file: format!("{group}_{plural}.yaml"),
+        page_file: page::file(object["spec"]["names"]["kind"].as_str().unwrap_or_default()),
+        page: page(&object, conditions),
         object,
         yaml,
     })

@@ -1,8 +1,8 @@
 //! The API of the operator: the kinds of `hardstorage.dev/v1alpha1` as Rust types, and their definitions
 //! (CustomResourceDefinitions) as the YAML that is installed.
 //!
-//! The types are the only source: `cargo run -p hardstorage-crds --bin crdgen -- DIRECTORY` writes the definitions, and a
-//! test compares them with the ones in the tree. A field that no code obeys is not in the types: what the API server
+//! The types are the only source: `cargo run -p hardstorage-crds --bin crdgen` writes the definitions and their pages of the
+//! book into the tree, and tests compare them with what lies there. A field that no code obeys is not in the types: what the API server
 //! accepts is done.
 //!
 //! Reading is lenient, so that one strange object does not hide a thousand good ones: unknown fields are skipped, an
@@ -18,6 +18,7 @@ pub mod condition;
 mod definition;
 mod deployment;
 mod duration;
+mod page;
 mod pod_template;
 mod quantity;
 mod reference;

@@ -45,7 +45,7 @@ fn the_files_are_what_the_types_say() {
         let text = fs::read_to_string(folder().join(&definition.file)).unwrap_or_default();
         assert!(
             text == definition.yaml,
-            "{} is not what the types say: run cargo run -p hardstorage-crds --bin crdgen -- crds",
+            "{} is not what the types say: run cargo run -p hardstorage-crds --bin crdgen",
             definition.file
         );
         let read: Value = serde_saphyr::from_str(&text).unwrap();
@@ -64,6 +64,63 @@ fn the_files_are_what_the_types_say() {
     there.sort();
     expected.sort();
     assert_eq!(there, expected, "a definition of a kind that is no more");
+}
+
+#[test]
+fn the_book_tells_of_every_field() {
+    let book = folder().join("../docs");
+    let summary = fs::read_to_string(book.join("SUMMARY.md")).unwrap();
+    for definition in all() {
+        let name = &definition.page_file;
+        let page = fs::read_to_string(book.join("reference").join(name)).unwrap_or_default();
+        assert!(
+            page == definition.page,
+            "{name} is not what the types say: run cargo run -p hardstorage-crds --bin crdgen"
+        );
+        assert!(
+            summary.contains(&format!("(reference/{name})")),
+            "{name} is not in SUMMARY.md"
+        );
+        let root = schema(&definition);
+        let mut told = 0;
+        for part in ["spec", "status"] {
+            walk(part, &root["properties"][part], &mut |path, schema| {
+                // What is Kubernetes' own is told by `kubectl explain`; conditions have a table of types.
+                let names: Vec<&str> = path.split('.').collect();
+                let deep = |name: &str, levels: usize| {
+                    names
+                        .iter()
+                        .position(|one| *one == name)
+                        .is_some_and(|at| names.len() > at + levels)
+                };
+                if path == part
+                    || path.ends_with("[]")
+                    || deep("podTemplate", 2)
+                    || deep("selector", 1)
+                    || path.contains("conditions[]")
+                {
+                    return;
+                }
+                let line = page.lines().find(|line| line.starts_with(&format!("| `{path}` | ")));
+                let line = line.unwrap_or_else(|| panic!("{path} is not on {name}"));
+                told += 1;
+                // Said in the description, and marked: a reader of either must not be told less.
+                let stays = schema["x-kubernetes-validations"]
+                    .to_string()
+                    .contains("\"self == oldSelf");
+                if stays {
+                    assert!(line.contains("**immutable**"), "{line}");
+                    let says = schema["description"].as_str().unwrap();
+                    assert!(
+                        says.contains("annot be changed"),
+                        "{path} does not say that it stays: {says}"
+                    );
+                }
+            });
+        }
+        let lines = page.lines().count();
+        assert!(told > 20 && lines < 320, "{name}: {told} fields on {lines} lines");
+    }
 }
 
 #[test]

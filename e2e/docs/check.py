@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Checks the book against the program: every command line in README.md and docs/ names a command that exists, with
-options that it has; every code in backquotes is a code or an event of the reference; every link to a file leads to one.
+options that it has; every code in backquotes is a code or an event of the reference; every link to a file or a heading leads to
+one; what it says to kubectl is there (kubernetes.py).
 Runs nothing but `pg_hardstorage reference`, so a command in the book never does anything here.
 Usage: check.py PATH-TO-pg_hardstorage   (scripts/check-docs calls it)"""
 
@@ -9,6 +10,9 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+
+sys.dont_write_bytecode = True
+import kubernetes  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 GENERATED = {"commands.md", "codes.md"}
@@ -38,6 +42,12 @@ def lines_of(text):
             yield from re.findall(r"\bpg_hardstorage .*", line)
     outside = re.sub(r"```.*?```", "", text, flags=re.S)
     yield from (line.replace("\n", " ") for line in re.findall(r"`(pg_hardstorage [^`]*)`", outside))
+
+
+def anchors_of(text):
+    """What mdBook calls the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", text, flags=re.S), re.M)
+    return {re.sub(r"\s", "-", re.sub(r"[^\w\s-]", "", heading).lower()) for heading in headings}
 
 
 def check_line(line, commands):
@@ -79,7 +89,9 @@ def main():
     classes = {code.split(".")[0] for code in known}
     known |= set(re.findall(r"`([a-z_.]+\.[a-z_.]+)`", (ROOT / "docs/reference/events.md").read_text()))
     pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-    problems, lines = [], 0
+    sources = [path for folder in ("operator/src", "crds/src", "charts") for path in sorted((ROOT / folder).rglob("*")) if path.is_file()]
+    objects = kubernetes.Objects(sorted((ROOT / "docs/reference").glob("kubernetes-*.md")), sources)
+    problems, lines, asked = [], 0, 0
     for page in pages:
         text, name = page.read_text(), page.relative_to(ROOT)
         if page.name not in GENERATED:
@@ -91,14 +103,22 @@ def main():
             for code in re.findall(r"`([a-z]+\.[a-z_]+)`", text):
                 if code.split(".")[0] in classes and code not in known:
                     problems.append(f"{name}: {code} is neither a code nor an event")
+            seen, wrong = kubernetes.check(text, objects)
+            asked += seen
+            if page.parent.name == "runbooks":
+                wrong += kubernetes.check_reasons(text, objects, known)
+            problems += [f"{name}: {problem}" for problem in wrong]
         plain = re.sub(r"```.*?```|`[^`]*`", "", text, flags=re.S)
-        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", plain):
-            if not (page.parent / target).exists():
+        for target, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", plain):
+            there = page.parent / target if target else page
+            if not there.exists():
                 problems.append(f"{name}: the link to {target} leads nowhere")
+            elif anchor and anchor not in anchors_of(there.read_text()):
+                problems.append(f"{name}: {target} has no heading #{anchor}")
     for problem in problems:
         print(problem, file=sys.stderr)
-    if lines < 30:
-        sys.exit(f"only {lines} command lines were found: this check does not see the book")
+    if lines < 30 or asked < 60:
+        sys.exit(f"only {lines} and {asked} command lines were found: this check does not see the book")
     sys.exit(1 if problems else 0)
 
 

@@ -182,6 +182,25 @@ where
     Ok(true)
 }
 
+/// The same, on what was seen and nothing newer: a watch may be behind, and an old view of an object must not be written over
+/// what came of it since. A conflict is tried again with a newer view.
+pub async fn write_status_of_seen<K>(
+    context: &Context,
+    kind: &'static str,
+    object: &K,
+    before: &Value,
+    status: &Value,
+) -> Result<bool>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + DeserializeOwned + Clone + Debug,
+{
+    if before == status {
+        return Ok(false);
+    }
+    put_status(context, kind, object, object.resource_version(), status).await?;
+    Ok(true)
+}
+
 /// Writes the first status of an object, unless it was changed since it was seen: others write one, too, and theirs says
 /// more.
 pub async fn write_first_status<K>(context: &Context, kind: &'static str, object: &K, status: &Value) -> Result<()>

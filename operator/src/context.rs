@@ -12,6 +12,9 @@ use crate::names::MANAGER;
 use crate::report::Reports;
 use crate::settings::Settings;
 
+/// The longest note of an event, in bytes.
+const NOTE_LIMIT: usize = 1024;
+
 /// Shared by all controllers.
 #[derive(Clone)]
 pub struct Context {
@@ -82,7 +85,7 @@ impl Context {
         let event = Event {
             type_: if warning { EventType::Warning } else { EventType::Normal },
             reason: reason.to_owned(),
-            note: Some(note.chars().take(1000).collect()),
+            note: Some(cut(note).to_owned()),
             action: "Reconcile".to_owned(),
             secondary: None,
         };
@@ -92,11 +95,27 @@ impl Context {
     }
 }
 
+/// As much as the API server takes, which counts bytes: a longer note would be no event at all.
+fn cut(note: &str) -> &str {
+    let end = (0..=note.len().min(NOTE_LIMIT))
+        .rev()
+        .find(|end| note.is_char_boundary(*end));
+    &note[..end.unwrap_or(0)]
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
     use super::*;
     use crate::scripted::{Answers, scripted};
+
+    #[test]
+    fn a_note_in_any_script_is_an_event() {
+        let russian = "не удалось ".repeat(100);
+        assert!(russian.chars().count() > 1000 && russian.len() > 1024);
+        assert!(cut(&russian).len() <= 1024 && cut(&russian).len() > 1020);
+        assert_eq!(cut("short"), "short");
+    }
 
     #[tokio::test]
     async fn each_namespace_is_a_scope_of_its_own_and_all_together_are_one() {

@@ -1,4 +1,4 @@
-//! The four controllers side by side. One that meets a malformed object says so on that object and goes on with the
+//! The five controllers side by side. One that meets a malformed object says so on that object and goes on with the
 //! others: every watch reads through a guard.
 
 use std::fmt::Debug;
@@ -34,7 +34,8 @@ async fn run_scope(context: Arc<Context>, stop: CancellationToken) {
         crate::repository::run(context.clone(), stop.clone()),
         crate::deployment::run(context.clone(), stop.clone()),
         crate::schedule::run(context.clone(), stop.clone()),
-        crate::backup::run(context, stop),
+        crate::backup::run(context.clone(), stop.clone()),
+        crate::restore::run(context, stop),
     );
 }
 

@@ -73,6 +73,24 @@ impl Error {
         matches!(self, Error::Kube(kube::Error::Api(status)) if status.code == 409)
     }
 
+    /// Whether the API server refuses to make anything more in a namespace, because that is on its way out.
+    pub fn is_namespace_going(&self) -> bool {
+        let Error::Kube(kube::Error::Api(status)) = self else {
+            return false;
+        };
+        let causes = status.details.iter().flat_map(|details| &details.causes);
+        causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
+    }
+
+    /// What the API server has against an object, in its words: another try changes nothing, a person may. That somebody else
+    /// was faster, or that it has too much to do, goes away by itself.
+    pub fn refusal(&self) -> Option<&str> {
+        match self {
+            Error::Kube(kube::Error::Api(status)) if matches!(status.code, 400 | 403 | 422) => Some(&status.message),
+            _ => None,
+        }
+    }
+
     /// Whether the operator may not do it.
     pub fn is_forbidden(&self) -> bool {
         matches!(self, Error::Kube(kube::Error::Api(status)) if status.code == 403)

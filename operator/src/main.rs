@@ -1,5 +1,5 @@
-//! The operator: `Repository`, `Deployment`, `BackupSchedule` and `Backup` of hardstorage.dev become streams, Jobs and
-//! CronJobs that run the engine's image. It links no engine and reads no credential.
+//! The operator: `Repository`, `Deployment`, `BackupSchedule`, `Backup` and `Restore` of hardstorage.dev become streams, Jobs
+//! and CronJobs that run the engine's image. It links no engine and reads no credential.
 //!
 //! Each kind is a folder, each reconcile goes `fetch -> validate -> build -> apply -> status`, and `build` is pure.
 
@@ -23,6 +23,7 @@ mod release;
 mod remembering;
 mod report;
 mod repository;
+mod restore;
 mod run;
 mod schedule;
 #[cfg(test)]

@@ -11,6 +11,8 @@ use sha2::{Digest as _, Sha256};
 pub const MANAGER: &str = "pg-hardstorage-operator";
 /// Lets a Deployment's slot be dropped before the object goes.
 pub const FINALIZER: &str = "hardstorage.dev/slot";
+/// Lets a Backup's data be marked as deleted before the object goes.
+pub const DATA_FINALIZER: &str = "hardstorage.dev/delete-data";
 /// Where an engine pod answers.
 pub const REPORT_PORT: u16 = 9187;
 

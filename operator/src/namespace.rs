@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::Namespace;
-use kube::api::Api;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{Api, PostParams};
 
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -39,19 +40,58 @@ impl NamespaceFacts {
     /// Looks at one. Rights that end at our namespaces do not let us: then it has no labels, and so nobody is admitted by
     /// one, and pods run as they do anywhere.
     pub async fn look(context: &Context, name: &str) -> Result<NamespaceFacts> {
-        let api: Api<Namespace> = Api::all(context.client.clone());
-        match api.get_opt(name).await.map_err(Error::from) {
-            Ok(Some(namespace)) => Ok(NamespaceFacts::of(&namespace)),
-            Ok(None) => Ok(NamespaceFacts {
-                going: true,
+        Ok(read(context, name).await?.unwrap_or_default())
+    }
+
+    /// Looks at one whose object is being deleted: whether it goes too has to be known, because nothing can be made in it any
+    /// more, and what waits for that would hold it up. Where it may not be looked at, a creation that is only tried tells.
+    pub async fn look_at_the_end(context: &Context, name: &str) -> Result<NamespaceFacts> {
+        match read(context, name).await? {
+            Some(facts) => Ok(facts),
+            None => Ok(NamespaceFacts {
+                going: takes_nothing(context, name).await?,
                 ..NamespaceFacts::default()
             }),
-            Err(error) if error.is_forbidden() => {
-                tracing::debug!(namespace = name, "the namespace may not be looked at");
-                Ok(NamespaceFacts::default())
-            }
-            Err(error) => Err(error),
         }
+    }
+}
+
+/// None when it may not be read.
+async fn read(context: &Context, name: &str) -> Result<Option<NamespaceFacts>> {
+    let api: Api<Namespace> = Api::all(context.client.clone());
+    match api.get_opt(name).await.map_err(Error::from) {
+        Ok(Some(namespace)) => Ok(Some(NamespaceFacts::of(&namespace))),
+        Ok(None) => Ok(Some(NamespaceFacts {
+            going: true,
+            ..NamespaceFacts::default()
+        })),
+        Err(error) if error.is_forbidden() => {
+            tracing::debug!(namespace = name, "the namespace may not be looked at");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+async fn takes_nothing(context: &Context, name: &str) -> Result<bool> {
+    let api: Api<ConfigMap> = Api::namespaced(context.client.clone(), name);
+    let params = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    let trial = ConfigMap {
+        metadata: ObjectMeta {
+            generate_name: Some("pg-hardstorage-".to_owned()),
+            ..ObjectMeta::default()
+        },
+        ..ConfigMap::default()
+    };
+    match api.create(&params, &trial).await.map_err(Error::from) {
+        Ok(_) => Ok(false),
+        Err(error) if error.is_namespace_going() || error.is_not_found() => Ok(true),
+        // Rights, quotas and policies of others say nothing of it.
+        Err(error) if error.refusal().is_some() => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
@@ -80,6 +120,30 @@ mod tests {
             let facts = NamespaceFacts::look(&context, "team").await.unwrap();
             let got = (facts.labels.len(), facts.going, facts.surroundings.assigns_users);
             assert_eq!(got, wanted);
+            drop(context);
+            server.await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn one_that_may_not_be_looked_at_tells_that_it_goes_when_something_is_to_be_made() {
+        let path = "/api/v1/namespaces/team";
+        let maps = "/api/v1/namespaces/team/configmaps?&dryRun=All";
+        let mut terminating = refused(Method::POST, maps, 403, "Forbidden");
+        terminating.body["details"] =
+            json!({"causes": [{"reason": "NamespaceTerminating", "field": "metadata.namespace"}]});
+        let stays = ok(Method::POST, maps, serde_json::Value::Null);
+        let cases = [
+            (stays, false),
+            (terminating, true),
+            (refused(Method::POST, maps, 404, "NotFound"), true),
+            (refused(Method::POST, maps, 403, "Forbidden"), false),
+        ];
+        for (tried, going) in cases {
+            let script = vec![refused(Method::GET, path, 403, "Forbidden"), tried];
+            let (context, server) = scripted(script, Answers::default(), Timestamp::UNIX_EPOCH);
+            let facts = NamespaceFacts::look_at_the_end(&context, "team").await.unwrap();
+            assert_eq!(facts.going, going);
             drop(context);
             server.await.unwrap();
         }

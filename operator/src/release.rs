@@ -1,26 +1,30 @@
-//! `release`: lets go of every Deployment of hardstorage.dev before the operator is removed.
+//! `release`: lets go of every object of hardstorage.dev before the operator is removed.
 //!
-//! Only the operator takes our finalizer off; without it no Deployment and no namespace with one could be deleted. So the
-//! operator is stopped first, and the Lease is taken: while it is held, nothing puts the finalizer back. Streams, slots and
-//! backups stay as they are.
+//! Only the operator takes our finalizers off: that of a Deployment, and that of a Backup which is to be deleted with its
+//! data. Without it neither, and no namespace with one, could be deleted. So the operator is stopped first, and the Lease is
+//! taken: while it is held, nothing puts a finalizer back. Streams, slots and backups stay as they are; so does the data of
+//! a Backup that was waiting for it to be marked as deleted.
+
+use std::fmt::Debug;
 
 use clap::Parser;
-use hardstorage_crds::ProtectedDeployment;
+use hardstorage_crds::{Backup, ProtectedDeployment};
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{Api, Patch, PatchParams};
-use kube::core::PartialObjectMeta;
-use kube::{Client, ResourceExt as _};
+use kube::core::{NamespaceResourceScope, PartialObjectMeta};
+use kube::{Client, Resource, ResourceExt as _};
+use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Result};
 use crate::lease::Elector;
-use crate::names::FINALIZER;
+use crate::names::{DATA_FINALIZER, FINALIZER};
 
 /// How often one object is read again when somebody else has changed it in between.
 const TRIES: usize = 10;
 
-/// Takes the operator's finalizer off every Deployment of hardstorage.dev, before the operator is removed
+/// Takes the operator's finalizers off every object of hardstorage.dev, before the operator is removed
 #[derive(Debug, Clone, Parser)]
 pub struct Release {
     /// The operator's own Deployment (apps/v1): it is scaled to zero first
@@ -49,16 +53,27 @@ pub async fn release(release: Release) -> std::result::Result<(), Box<dyn std::e
     let never = CancellationToken::new();
     let mut elector = Elector::new(client.clone(), &release.namespace, &release.lease, &release.identity);
     elector.acquire(&never).await;
-    let count = tokio::select! {
-        count = let_go(&client, &release.watch_namespaces) => count?,
+    let (deployments, backups) = tokio::select! {
+        freed = all(&client, &release.watch_namespaces) => freed?,
         // Nobody tells it to stop, so it ends only with the loss.
         _ = elector.hold(&never) => {
-            return Err("the Lease is lost: an operator runs and would put its finalizer back".into());
+            return Err("the Lease is lost: an operator runs and would put its finalizers back".into());
         }
     };
     elector.release().await?;
-    tracing::info!(count, "Deployments of hardstorage.dev are free; their streams go on");
+    tracing::info!(
+        deployments,
+        backups,
+        "objects of hardstorage.dev are free; streams go on, and all data stays"
+    );
     Ok(())
+}
+
+async fn all(client: &Client, namespaces: &[String]) -> Result<(usize, usize)> {
+    Ok((
+        let_go::<ProtectedDeployment>(client, namespaces, FINALIZER).await?,
+        let_go::<Backup>(client, namespaces, DATA_FINALIZER).await?,
+    ))
 }
 
 /// Nothing is left to stop when it is gone already.
@@ -77,8 +92,11 @@ async fn stop_operator(client: &Client, namespace: &str, name: &str) -> Result<(
 }
 
 /// How many were let go. Only metadata is read, so that an object with a malformed spec is let go too.
-async fn let_go(client: &Client, namespaces: &[String]) -> Result<usize> {
-    let mut scopes: Vec<Api<ProtectedDeployment>> = namespaces
+async fn let_go<K>(client: &Client, namespaces: &[String], finalizer: &str) -> Result<usize>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + DeserializeOwned + Clone + Debug,
+{
+    let mut scopes: Vec<Api<K>> = namespaces
         .iter()
         .map(|namespace| Api::namespaced(client.clone(), namespace))
         .collect();
@@ -99,20 +117,24 @@ async fn let_go(client: &Client, namespaces: &[String]) -> Result<usize> {
         };
         for object in all {
             let namespace = object.namespace().ok_or(Error::Incomplete("namespace"))?;
-            count += usize::from(free(&Api::namespaced(client.clone(), &namespace), object).await?);
+            let home = Api::namespaced(client.clone(), &namespace);
+            count += usize::from(free::<K>(&home, object, finalizer).await?);
         }
     }
     Ok(count)
 }
 
 /// The resourceVersion is a precondition, because the list is replaced whole.
-async fn free(api: &Api<ProtectedDeployment>, mut object: PartialObjectMeta<ProtectedDeployment>) -> Result<bool> {
+async fn free<K>(api: &Api<K>, mut object: PartialObjectMeta<K>, finalizer: &str) -> Result<bool>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + DeserializeOwned + Clone + Debug,
+{
     let mut tries = 0;
     loop {
-        if !object.finalizers().iter().any(|one| one == FINALIZER) {
+        if !object.finalizers().iter().any(|one| one == finalizer) {
             return Ok(false);
         }
-        let others: Vec<&String> = object.finalizers().iter().filter(|one| *one != FINALIZER).collect();
+        let others: Vec<&String> = object.finalizers().iter().filter(|one| *one != finalizer).collect();
         let body = json!({"metadata": {
             "uid": object.uid(),
             "resourceVersion": object.resource_version(),
@@ -139,61 +161,5 @@ async fn free(api: &Api<ProtectedDeployment>, mut object: PartialObjectMeta<Prot
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
-    use super::*;
-    use crate::scripted::{Answers, ok, refused, scripted};
-    use http::Method;
-    use jiff::Timestamp;
-    use serde_json::Value;
-
-    fn object(name: &str, version: &str, finalizers: &[&str]) -> Value {
-        json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": {"name": name,
-            "namespace": "team", "uid": name, "resourceVersion": version, "finalizers": finalizers}})
-    }
-
-    fn list(items: &[Value]) -> Value {
-        json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadataList", "metadata": {}, "items": items})
-    }
-
-    #[tokio::test]
-    async fn only_ours_is_taken_off_and_a_conflict_is_read_again() {
-        let all = "/apis/hardstorage.dev/v1alpha1/hsdeployments";
-        let one = "/apis/hardstorage.dev/v1alpha1/namespaces/team/hsdeployments/orders";
-        let theirs = object("shop", "1", &["example.com/theirs"]);
-        let both = |version| object("orders", version, &[FINALIZER, "example.com/theirs"]);
-        let script = vec![
-            ok(Method::GET, all, list(&[theirs, both("1")])),
-            refused(Method::PATCH, one, 409, "Conflict"),
-            ok(Method::GET, one, both("2")),
-            ok(Method::PATCH, one, object("orders", "3", &["example.com/theirs"])),
-        ];
-        let (context, server) = scripted(script, Answers::default(), Timestamp::UNIX_EPOCH);
-        assert_eq!(let_go(&context.client, &[]).await.unwrap(), 1);
-        drop(context);
-        let asked = server.await.unwrap();
-        let (_, _, body) = &asked[3];
-        assert_eq!(body["metadata"]["finalizers"], json!(["example.com/theirs"]));
-        assert_eq!(body["metadata"]["resourceVersion"], "2");
-    }
-
-    #[tokio::test]
-    async fn without_the_definition_there_is_nothing_to_let_go() {
-        let path = "/apis/hardstorage.dev/v1alpha1/namespaces/team/hsdeployments";
-        let script = vec![refused(Method::GET, path, 404, "NotFound")];
-        let (context, server) = scripted(script, Answers::default(), Timestamp::UNIX_EPOCH);
-        assert_eq!(let_go(&context.client, &["team".to_owned()]).await.unwrap(), 0);
-        drop(context);
-        server.await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn what_may_not_be_read_is_no_success() {
-        let path = "/apis/hardstorage.dev/v1alpha1/hsdeployments";
-        let script = vec![refused(Method::GET, path, 403, "Forbidden")];
-        let (context, server) = scripted(script, Answers::default(), Timestamp::UNIX_EPOCH);
-        assert!(let_go(&context.client, &[]).await.unwrap_err().is_forbidden());
-        drop(context);
-        server.await.unwrap();
-    }
-}
+#[path = "release_tests.rs"]
+mod tests;

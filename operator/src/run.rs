@@ -76,6 +76,7 @@ async fn wait_for_definitions(client: &Client, stop: &CancellationToken) -> bool
         hardstorage_crds::ProtectedDeployment::crd_name(),
         hardstorage_crds::BackupSchedule::crd_name(),
         hardstorage_crds::Backup::crd_name(),
+        hardstorage_crds::Restore::crd_name(),
     ];
     loop {
         let mut missing = Vec::new();

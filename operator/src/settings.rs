@@ -7,7 +7,7 @@ use clap::Parser;
 
 use crate::pod::Image;
 
-/// Reconciles Repository, Deployment, BackupSchedule and Backup of hardstorage.dev.
+/// Reconciles Repository, Deployment, BackupSchedule, Backup and Restore of hardstorage.dev.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "pg_hardstorage_operator", version)]
 pub struct Settings {

@@ -4,12 +4,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::condition::{Condition, READY, STALLED, Types};
+use crate::condition::{Condition, Types};
 use crate::quantity::Bytes;
 use crate::words::words;
 
 fn conditions() -> Types {
-    Types(&[READY, STALLED])
+    Types(&[])
 }
 
 words! {

@@ -1,22 +1,26 @@
-//! Writes the definitions into directories: `crdgen crds config/crd charts/pg-hardstorage/files/crds`. The installed forms of
-//! them (plain files, kustomize, a chart) are all made by this one program from the same types.
+//! Writes the definitions into the tree, wherever they are installed from (plain files, kustomize, the chart), and their pages
+//! of the book. One program makes all of them from the same types: `cargo run -p hardstorage-crds --bin crdgen`.
 
 use std::error::Error;
 use std::fs;
-use std::path::PathBuf;
+use std::path::Path;
 
 use hardstorage_crds::definitions;
 
+const INSTALLED: [&str; 3] = ["crds", "config/crd", "charts/pg-hardstorage/files/crds"];
+const BOOK: &str = "docs/reference";
+
 fn main() -> Result<(), Box<dyn Error>> {
-    let directories: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
-    if directories.is_empty() {
-        return Err("usage: crdgen DIRECTORY...".into());
-    }
+    let tree = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     for definition in definitions()? {
-        for directory in &directories {
-            let path = directory.join(&definition.file);
-            fs::write(&path, &definition.yaml).map_err(|error| format!("{}: {error}", path.display()))?;
+        for folder in INSTALLED {
+            write(&tree.join(folder).join(&definition.file), &definition.yaml)?;
         }
+        write(&tree.join(BOOK).join(&definition.page_file), &definition.page)?;
     }
     Ok(())
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Box<dyn Error>> {
+    fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()).into())
 }

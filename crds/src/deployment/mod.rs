@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::duration::Duration;
-use crate::pod_template::{PodTemplate, Resources};
+use crate::pod_template::{PodTemplate, Resources, memory_of_at_least};
 use crate::reference::RepositoryRef;
 use crate::rules::{Accepted, NAME, NAME_SAYS, immutable, rule};
 use crate::source::Source;
@@ -126,8 +126,9 @@ pub struct Stream {
     /// How long WAL of an unfinished segment may wait until it is durable in the repository; default 10s.
     pub flush_interval: Duration,
     /// What the streaming container asks for and may take; default: requests of 50m CPU and 64Mi memory, and a limit of 128Mi
-    /// memory.
+    /// memory, or of the request where that is more. It needs a limit of 64Mi at least.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = memory_of_at_least("64Mi", "a stream needs so much, and would be killed again and again"))]
     pub resources: Option<Resources>,
 }
 

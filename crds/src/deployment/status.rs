@@ -5,20 +5,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::condition::{Condition, READY, STALLED, Types, deployment};
+use crate::condition::{Condition, Types, deployment};
 use crate::rules::ListByKey;
 use crate::words::words;
 
 fn conditions() -> Types {
-    Types(&[
-        READY,
-        deployment::STREAMING,
-        deployment::ARCHIVE_CONTINUOUS,
-        deployment::SLOT_HEALTHY,
-        deployment::SOURCE_READY,
-        deployment::UPGRADE_HALTED,
-        STALLED,
-    ])
+    Types(deployment::ALL)
 }
 
 words! {

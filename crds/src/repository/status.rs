@@ -4,21 +4,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::condition::{Condition, READY, STALLED, Types, repository};
+use crate::condition::{Condition, Types, repository};
 use crate::quantity::Bytes;
 use crate::rules::ListByKey;
 use crate::words::words;
 
 fn conditions() -> Types {
-    Types(&[
-        READY,
-        repository::REACHABLE,
-        repository::WRITE_SAFE,
-        repository::KEY_AVAILABLE,
-        repository::RECOVERY_KEY_EXPORTED,
-        repository::CREDENTIALS_SHARED,
-        STALLED,
-    ])
+    Types(repository::ALL)
 }
 
 words! {

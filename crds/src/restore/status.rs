@@ -6,12 +6,12 @@ use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::condition::{Condition, READY, STALLED, Types, restore};
+use crate::condition::{Condition, Types, restore};
 use crate::quantity::Bytes;
 use crate::words::words;
 
 fn conditions() -> Types {
-    Types(&[READY, restore::TARGET_REACHABLE, STALLED])
+    Types(restore::ALL)
 }
 
 words! {

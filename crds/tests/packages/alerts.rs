@@ -60,35 +60,75 @@ fn each_fires_when_it_should_and_only_then() {
     }
 }
 
+/// The headings of a page, in their order.
+const PARTS: [&str; 5] = [
+    "## What it means\n",
+    "## Why it matters\n",
+    "## Look\n\n```sh\nkubectl ",
+    "## Do\n",
+    "## When it is over\n",
+];
+
 #[test]
 fn each_has_a_runbook_that_is_found_by_its_link() {
-    let page = text("docs/reference/alerts.md");
-    let told: BTreeSet<String> = page
-        .lines()
-        .filter_map(|line| line.strip_prefix("## "))
-        .map(str::to_owned)
-        .collect();
+    let (index, summary) = (text("docs/reference/alerts.md"), text("docs/SUMMARY.md"));
     let mut known = BTreeSet::new();
     for rule in rules() {
         let name = rule["alert"].as_str().unwrap().to_owned();
+        let severity = rule["labels"]["severity"].as_str().unwrap();
         assert_eq!(
             rule["annotations"]["runbook_url"],
-            format!("https://runbooks.example.com/#{}", name.to_lowercase())
+            format!("https://runbooks.example.com/{name}.html"),
+            "as mdbook names the page"
+        );
+        let page = text(&format!("docs/runbooks/{name}.md"));
+        let after = rule["for"].as_str().unwrap_or_default();
+        let begin = format!("# {name}\n\n*{severity}, after {}", in_words(after));
+        assert!(
+            page.starts_with(&begin),
+            "the page of {name} does not begin with {begin}"
+        );
+        let mut rest = page.as_str();
+        for part in PARTS {
+            let found = rest.split_once(part);
+            rest = found.unwrap_or_else(|| panic!("the page of {name} has no {part}")).1;
+        }
+        assert!(
+            rest.contains("kubectl "),
+            "the page of {name} does not say how to see that it is over"
         );
         assert!(
-            ["critical", "warning"].contains(&rule["labels"]["severity"].as_str().unwrap()),
-            "{name}"
+            summary.contains(&format!("[{name}](runbooks/{name}.md)")),
+            "{name} is not in SUMMARY.md"
         );
-        let (_, section) = page
-            .split_once(&format!("## {name}\n"))
-            .unwrap_or_else(|| panic!("{name} has no runbook"));
-        let section = section.split("\n## ").next().unwrap();
-        for part in ["**Means.**", "**Look.**", "kubectl ", "**Do.**"] {
-            assert!(section.contains(part), "the runbook of {name} has no {part}");
-        }
-        known.insert(name);
+        assert!(
+            index.contains(&format!("| [{name}](../runbooks/{name}.md) | {severity} |")),
+            "{name} is not in docs/reference/alerts.md"
+        );
+        known.insert(format!("{name}.md"));
     }
-    assert_eq!(told, known, "runbooks and alerts");
+    let pages: BTreeSet<String> = fs::read_dir(tree("docs/runbooks"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    assert_eq!(pages, known, "runbooks and alerts");
+    // Where the chart says nothing else, alerts lead to the book.
+    let all = rendered(&["monitoring.rules.enabled=true"]);
+    let rule = &named(&all, "PrometheusRule", "it-pg-hardstorage")["spec"]["groups"][0]["rules"][0];
+    let url = rule["annotations"]["runbook_url"].as_str().unwrap();
+    assert!(url.ends_with("/runbooks/HardstorageNotStreaming.html"), "{url}");
+}
+
+/// `5m` as a page says it; an alert without a time fires at the first look.
+fn in_words(after: &str) -> String {
+    let (number, unit) = after.split_at(after.len().saturating_sub(1));
+    let unit = match unit {
+        "m" => "minute",
+        "h" => "hour",
+        "d" => "day",
+        _ => return "the ".to_owned(),
+    };
+    format!("{number} {unit}")
 }
 
 #[test]
@@ -132,6 +172,23 @@ fn words(text: &str) -> BTreeSet<String> {
         .collect()
 }
 
+/// Grafana's word for what comes out of a question: by the unit in the metric's name, unless it counts series.
+fn unit_of(asked: &str) -> Option<&'static str> {
+    if asked.starts_with("count(") || asked.starts_with("sum(") {
+        return None;
+    }
+    let ends = |unit: &str| words(asked).iter().any(|name| name.ends_with(unit));
+    if asked.starts_with("rate(") && ends("_bytes_total") {
+        Some("Bps")
+    } else if ends("_bytes") {
+        Some("bytes")
+    } else if ends("_seconds") {
+        Some("s")
+    } else {
+        None
+    }
+}
+
 #[test]
 fn the_dashboard_is_one() {
     let all = rendered(&["monitoring.dashboard.enabled=true"]);
@@ -146,6 +203,14 @@ fn the_dashboard_is_one() {
             panel["description"].as_str().is_some_and(|text| text.len() > 10),
             "{panel:#}"
         );
+        for target in panel["targets"].as_array().unwrap() {
+            let asked = target["expr"].as_str().unwrap();
+            assert_eq!(
+                panel["fieldConfig"]["defaults"]["unit"].as_str(),
+                unit_of(asked),
+                "{asked}"
+            );
+        }
         let at = |key: &str| panel["gridPos"][key].as_u64().unwrap();
         for (x, y) in (at("x")..at("x") + at("w")).flat_map(|x| (at("y")..at("y") + at("h")).map(move |y| (x, y))) {
             assert!(x < 24 && taken.insert((x, y)), "two panels at {x},{y}");

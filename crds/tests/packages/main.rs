@@ -4,10 +4,12 @@
 
 mod alerts;
 mod argocd;
+mod book;
 mod chart;
 mod image;
 mod kustomize;
 mod monitoring;
+mod recorded;
 mod rights;
 mod server;
 

@@ -69,7 +69,10 @@ fn monitors_and_rules_are_what_their_definitions_say() {
             let broken = made.replacen(right, wrong, 1);
             assert_ne!(broken, made, "{right}");
             let answer = tried(&server, &broken);
-            assert!(answer.code == Some(1) && answer.stderr.contains(said), "{wrong}\n{answer}");
+            assert!(
+                answer.code == Some(1) && answer.stderr.contains(said),
+                "{wrong}\n{answer}"
+            );
         }
     }
 }

@@ -85,6 +85,31 @@ fn secrets_can_be_made_and_not_read() {
     }
 }
 
+/// The Job that runs before the chart is removed has to take the finalizers of both kinds off, wherever the operator was.
+#[test]
+fn the_end_may_let_every_object_go() {
+    for (settings, kind, role) in [
+        (vec![], "ClusterRole", "ops-it-pg-hardstorage"),
+        (vec![r#"watchNamespaces=["team"]"#], "Role", "it-pg-hardstorage"),
+    ] {
+        let all = rendered(&settings);
+        let account =
+            &named(&all, "Job", "it-pg-hardstorage-release")["spec"]["template"]["spec"]["serviceAccountName"];
+        let binding = named(&all, &format!("{kind}Binding"), role);
+        assert_eq!(
+            (&binding["roleRef"]["name"], &binding["subjects"][0]["name"]),
+            (&role.into(), account)
+        );
+        let may = rights(named(&all, kind, role));
+        for plural in ["hsdeployments", "hsbackups"] {
+            for verb in ["get", "list", "patch"] {
+                let right = ("hardstorage.dev".to_owned(), plural.to_owned(), verb.to_owned());
+                assert!(may.contains(&right), "{kind}: {right:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_namespaced_operator_has_no_right_elsewhere() {
     let all = rendered(&[r#"watchNamespaces=["team-a", "team-b"]"#]);

@@ -157,3 +157,34 @@ fn without_the_right_key() {
     fs::write(&kek, &key).unwrap();
     site.run(&["verify", "db1"]).ok();
 }
+
+/// What may only be read is told as such: it is enough to restore with.
+#[test]
+fn that_take_no_writes() {
+    let site = Site::new();
+    let place = site.repository();
+    let look = || {
+        site.product
+            .run(&["repo", "probe", &site.repo, "--prove-writes", "-o", "json"])
+    };
+    assert_eq!(look().ok().result()["create_only_proven"], true);
+    let before = site.content();
+    let closed = fs::Permissions::from_mode(0o555);
+    let open = fs::metadata(&place).unwrap().permissions();
+    let folder = place.join("probe");
+    let folders = [Some(&place), Some(&folder).filter(|folder| folder.exists())];
+    for folder in folders.into_iter().flatten() {
+        fs::set_permissions(folder, closed.clone()).unwrap();
+    }
+    let refused = look();
+    for folder in folders.into_iter().flatten() {
+        fs::set_permissions(folder, open.clone()).unwrap();
+    }
+    let result = refused.ok().result();
+    assert_eq!(
+        (&result["state"], &result["create_only_proven"]),
+        (&"present".into(), &serde_json::Value::Null)
+    );
+    assert_eq!(result["write_problem"]["code"], "auth.store_denied", "{result}");
+    assert_eq!(site.content(), before);
+}

@@ -21,13 +21,13 @@ use crate::apply;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::job::{self, Observed};
-use crate::names::{Role, annotation};
+use crate::names::{self, Role, annotation};
 use crate::namespace::NamespaceFacts;
 use crate::repository::{Intent, Refusal, resolve};
 use crate::settings::Settings;
 
 /// Keeps an object until its data is marked as deleted.
-pub const FINALIZER: &str = "hardstorage.dev/delete-data";
+const FINALIZER: &str = names::DATA_FINALIZER;
 /// A Job that could not do it stays so long, for its log; then another one tries.
 const AGAIN: Duration = Duration::from_mins(10);
 /// How long its pod may wait for a node.
@@ -55,7 +55,7 @@ pub async fn go(context: &Context, backup: &Backup) -> Result<Action> {
     let Some(id) = with_data(backup) else {
         return let_go(context, backup, None).await;
     };
-    let facts = NamespaceFacts::look(context, &namespace).await?;
+    let facts = NamespaceFacts::look_at_the_end(context, &namespace).await?;
     if facts.going || owner_goes(context, backup, &namespace).await? {
         return let_go(context, backup, None).await;
     }

@@ -6,7 +6,8 @@
 mod build;
 mod decide;
 mod delete;
-mod ledger;
+pub mod ledger;
+mod lookup;
 pub mod mirror;
 mod run;
 mod status;

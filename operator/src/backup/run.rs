@@ -13,6 +13,7 @@ use serde_json::json;
 use super::build::{Manner, Taking, job_name};
 use super::decide::{GRACE, Step, decide, elapsed, run_id};
 use super::ledger::{self, Ledger};
+use super::lookup::LOOKING_UP;
 use super::status::{Writer, Written};
 use super::store::ended;
 use super::target;
@@ -26,11 +27,12 @@ use crate::repository::Refusal;
 use crate::settings::Settings;
 
 /// How soon something is looked at again that waits for another object, whose change does not wake us.
-const WAIT: Duration = Duration::from_secs(15);
+pub(super) const WAIT: Duration = Duration::from_secs(15);
 /// The same for what only a person changes.
-const REST: Duration = Duration::from_mins(1);
+pub(super) const REST: Duration = Duration::from_mins(1);
 
 /// One reconcile of a run.
+#[derive(Clone, Copy)]
 pub struct Run<'a> {
     /// Shared.
     pub context: &'a Context,
@@ -43,8 +45,33 @@ pub struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Does what is to be done.
+    /// Does what is to be done, or says what the operator has no right to.
     pub async fn go(&self) -> Result<Action> {
+        match self.step().await {
+            Err(error) if !self.is_settled() => {
+                let refusal = Refusal::of_right(error)?;
+                let status = self.backup.status.as_ref();
+                let phase = status
+                    .and_then(|status| status.phase.clone())
+                    .unwrap_or(BackupPhase::Pending);
+                let written = self.writer().waits(phase, &refusal.reason, &refusal.text(), true);
+                self.write(written).await?;
+                Ok(Action::requeue(REST))
+            }
+            other => other,
+        }
+    }
+
+    /// Whether what came of it is known: that does not change for what is only left to be put away.
+    fn is_settled(&self) -> bool {
+        let phase = self.backup.status.as_ref().and_then(|status| status.phase.as_ref());
+        matches!(
+            phase,
+            Some(BackupPhase::Completed | BackupPhase::Failed | BackupPhase::Tombstoned)
+        )
+    }
+
+    async fn step(&self) -> Result<Action> {
         let job = self.job().await?;
         match decide(self.backup, job.is_some(), self.context.now()) {
             Step::Observe => match job {
@@ -65,7 +92,7 @@ impl Run<'_> {
         }
     }
 
-    fn writer(&self) -> Writer<'_> {
+    pub(super) fn writer(&self) -> Writer<'_> {
         Writer::new(self.backup, self.context.now())
     }
 
@@ -99,6 +126,10 @@ impl Run<'_> {
             Err(refusal) => return self.refused(&refusal).await,
         };
         let uid = self.backup.uid().ok_or(Error::Incomplete("uid"))?;
+        // What we see may be older than what we wrote: then its Job may have come and gone.
+        if pledged && !self.is_as_seen().await? {
+            return Ok(Action::requeue(Settings::JOB_PERIOD));
+        }
         let paused = target
             .deployment
             .spec
@@ -114,9 +145,15 @@ impl Run<'_> {
                     return self.wait("CatalogUnheard", &message, false, WAIT).await;
                 }
             }
-        } else if !pledged {
-            self.pledge(&uid).await?;
         }
+        let pledge;
+        let backup = if pledged {
+            self.backup
+        } else {
+            pledge = self.pledge(&uid).await?;
+            &pledge
+        };
+        let run = Run { backup, ..*self };
         let (manner, schedule) = self.manner().await?;
         let spec = &self.backup.spec;
         let taking = Taking {
@@ -136,38 +173,48 @@ impl Run<'_> {
         wanted
             .annotations_mut()
             .insert(annotation::RUN_ID.to_owned(), uid.clone());
-        let made = match apply::create_once(self.context, &wanted).await? {
-            Made::Created(job) => job,
-            Made::Exists => match apply::get::<Job>(self.context, self.namespace, &name).await? {
+        let made = match apply::create_once(self.context, &wanted).await {
+            Err(error) => return run.refused(&Refusal::of_job(error)?).await,
+            Ok(Made::Created(job)) => job,
+            Ok(Made::Exists) => match apply::get::<Job>(self.context, self.namespace, &name).await? {
                 Some(job) if job::run_id(&job) == Some(uid.as_str()) => job,
                 Some(_) => {
                     let message = format!("there is another Job {name}; remove it");
-                    return self.wait("JobNameTaken", &message, true, REST).await;
+                    return run.wait("JobNameTaken", &message, true, REST).await;
                 }
                 None => return Ok(Action::requeue(Settings::JOB_PERIOD)),
             },
         };
-        let writer = self.writer().with_job(&made);
+        let writer = run.writer().with_job(&made);
         let written = if turn::is_held_back(&made) {
             writer.waits(BackupPhase::Queued, "Queued", "it waits for its turn", false)
         } else {
             writer.waits(BackupPhase::Pending, "Starting", "its Job is there", false)
         };
-        self.write(written).await?;
+        run.write(written).await?;
         Ok(Action::requeue(Settings::JOB_PERIOD))
     }
 
-    /// Writes the annotation. The resourceVersion is a precondition: of two that saw the wish without it, one is wrong.
-    async fn pledge(&self, uid: &str) -> Result<()> {
+    /// Whether the object is still what the watch told of.
+    async fn is_as_seen(&self) -> Result<bool> {
+        let now = apply::get::<Backup>(self.context, self.namespace, &self.backup.name_any()).await?;
+        Ok(now.is_some_and(|now| {
+            now.uid() == self.backup.uid() && now.resource_version() == self.backup.resource_version()
+        }))
+    }
+
+    /// Writes the annotation, and gives the object as it is then. The resourceVersion is a precondition: of two that saw the
+    /// wish without it, one is wrong.
+    async fn pledge(&self, uid: &str) -> Result<Backup> {
         let api: Api<Backup> = Api::namespaced(self.context.client.clone(), self.namespace);
         let body = json!({"metadata": {
             "uid": uid,
             "resourceVersion": self.backup.resource_version(),
             "annotations": {annotation::RUN_ID: uid},
         }});
-        api.patch(&self.backup.name_any(), &PatchParams::default(), &Patch::Merge(&body))
-            .await?;
-        Ok(())
+        Ok(api
+            .patch(&self.backup.name_any(), &PatchParams::default(), &Patch::Merge(&body))
+            .await?)
     }
 
     async fn observe(&self, job: &Job) -> Result<Action> {
@@ -187,7 +234,7 @@ impl Run<'_> {
                 Some(written) => written,
                 None => writer.waits(
                     BackupPhase::Running,
-                    "LookingUp",
+                    LOOKING_UP,
                     "it has ended without a word: the repository is looked at",
                     false,
                 ),
@@ -210,19 +257,22 @@ impl Run<'_> {
     }
 
     async fn queued(&self, job: &Job, writer: Writer<'_>, message: &str) -> Result<Action> {
-        let message = match target::look(self.context, self.namespace, self.deployment).await? {
+        let written = match target::look(self.context, self.namespace, self.deployment).await? {
             Ok(target) => {
                 if turn::take(self.context, &target.repository.repository, job).await? {
                     let written = writer.waits(BackupPhase::Pending, "Starting", "it is its turn", false);
                     self.write(written).await?;
                     return Ok(Action::requeue(Settings::JOB_PERIOD));
                 }
-                message.to_owned()
+                writer.waits(BackupPhase::Queued, "Queued", message, false)
             }
-            Err(refusal) => format!("{message}; {}", refusal.text()),
+            // It asks for no turn, so that nobody waits behind it.
+            Err(refusal) => {
+                let message = format!("{message}; {}", refusal.text());
+                writer.waits(BackupPhase::Queued, &refusal.reason, &message, !refusal.waits)
+            }
         };
-        self.write(writer.waits(BackupPhase::Queued, "Queued", &message, false))
-            .await?;
+        self.write(written).await?;
         Ok(Action::requeue(WAIT))
     }
 
@@ -257,54 +307,12 @@ impl Run<'_> {
         Ok(Some(writer.fails(reason.as_str(), failure)))
     }
 
-    /// Its Job is gone.
-    async fn look_up(&self) -> Result<Action> {
-        self.settle("its Job is gone", true).await
-    }
-
-    /// It came back from Velero, etcd or Git, or its Job went before anybody saw it.
-    async fn came_back(&self) -> Result<Action> {
-        let made = self.backup.metadata.creation_timestamp.as_ref().map(|time| time.0);
-        let patient = made.is_some_and(|made| elapsed(made, self.context.now()) < super::decide::SOUGHT);
-        self.settle("the object came back without its status", !patient).await
-    }
-
-    async fn settle(&self, why: &str, impatient: bool) -> Result<Action> {
-        let run = run_id(self.backup).unwrap_or_default();
-        let known = match ledger::look(self.context, self.namespace, self.deployment, &run).await? {
-            Ledger::Found(record) => return self.write(self.writer().found(&record)).await,
-            Ledger::Absent => "the repository has no backup of run".to_owned(),
-            Ledger::Unheard(reason) if impatient => format!("the repository was not asked ({reason}) about run"),
-            Ledger::Unheard(reason) => {
-                let message = format!("{why}, and the repository was not asked: {reason}");
-                return self.wait("CatalogUnheard", &message, false, REST).await;
-            }
-        };
-        let failure = Failure {
-            message: Some(format!("{why}; {known} {run}")),
-            hint: Some("it is not run again: make another Backup, without the annotation".to_owned()),
-            ..Failure::default()
-        };
-        self.write(self.writer().fails(FailureReason::ReportLost.as_str(), failure))
-            .await?;
-        Ok(Action::requeue(REST))
-    }
-
-    /// Of one that has failed without a word: a commit that is seen late.
-    async fn seek(&self) -> Result<Action> {
-        let run = run_id(self.backup).unwrap_or_default();
-        if let Ledger::Found(record) = ledger::look(self.context, self.namespace, self.deployment, &run).await? {
-            return self.write(self.writer().found(&record)).await;
-        }
-        Ok(Action::requeue(REST))
-    }
-
     async fn refused(&self, refusal: &Refusal) -> Result<Action> {
         let after = if refusal.waits { WAIT } else { REST };
         self.wait(&refusal.reason, &refusal.text(), !refusal.waits, after).await
     }
 
-    async fn wait(&self, reason: &str, message: &str, stalled: bool, after: Duration) -> Result<Action> {
+    pub(super) async fn wait(&self, reason: &str, message: &str, stalled: bool, after: Duration) -> Result<Action> {
         self.write(self.writer().waits(BackupPhase::Pending, reason, message, stalled))
             .await?;
         Ok(Action::requeue(after))

@@ -20,16 +20,16 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 const OURS: &str = "/apis/hardstorage.dev/v1alpha1/namespaces/team";
-const JOBS: &str = "/apis/batch/v1/namespaces/team/jobs";
+pub const JOBS: &str = "/apis/batch/v1/namespaces/team/jobs";
 const PODS: &str = "/api/v1/namespaces/team/pods";
-const WISH: &str = "/apis/hardstorage.dev/v1alpha1/namespaces/team/hsbackups/mine";
+pub const WISH: &str = "/apis/hardstorage.dev/v1alpha1/namespaces/team/hsbackups/mine";
 const ID: &str = "team.orders.full.20260101T000000Z.00aa";
 
 fn now() -> Timestamp {
     "2026-01-01T00:10:00Z".parse().unwrap()
 }
 
-fn wish(annotation: Value, status: Value) -> Value {
+pub fn wish(annotation: Value, status: Value) -> Value {
     json!({"apiVersion": "hardstorage.dev/v1alpha1", "kind": "Backup",
         "metadata": {"name": "mine", "namespace": "team", "uid": "own", "annotations": annotation,
             "creationTimestamp": "2026-01-01T00:00:00Z",
@@ -143,13 +143,13 @@ fn pods(server: &Server) {
 }
 
 /// One reconcile; whether it went well.
-async fn step(server: &Server, answers: Answers) -> bool {
+pub async fn step(server: &Server, answers: Answers) -> bool {
     let context = server.context(answers);
     let backup: Backup = server.get(WISH).unwrap();
     reconcile(Arc::new(backup), context).await.is_ok()
 }
 
-fn phase(server: &Server) -> (String, String) {
+pub fn phase(server: &Server) -> (String, String) {
     let object: Value = server.get(WISH).unwrap();
     let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();

@@ -77,7 +77,7 @@ impl Run<'_> {
         if only_figures && recently {
             return Ok(Action::requeue(Settings::JOB_PERIOD));
         }
-        if apply::write_status(self.context, "Backup", self.backup, &before, &after).await?
+        if apply::write_status_of_seen(self.context, "Backup", self.backup, &before, &after).await?
             && let Some(ready) = conditions.changed().into_iter().find(|one| one.type_ == READY)
         {
             let warning = conditions.get(STALLED).is_some_and(|stalled| stalled.status == "True");

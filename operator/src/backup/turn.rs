@@ -1,7 +1,14 @@
 //! Turns: how many backups of one repository run at the same time. Jobs are made suspended and let go in the order in
 //! which they were made.
+//!
+//! Only those that ask for their turn stand before others. One whose Deployment is gone, whose server sleeps, or in whose
+//! namespace the operator lost a right asks for none: it keeps waiting, and nobody waits behind it. Who asked is not kept
+//! over a restart: then the first to ask goes first.
+
+use std::collections::BTreeMap;
 
 use hardstorage_crds::Repository;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt as _;
 use kube::api::{Api, ListParams, Patch, PatchParams};
@@ -13,8 +20,12 @@ use crate::controllers::api;
 use crate::error::{Error, Result};
 use crate::names::{Role, annotation, label};
 
-/// One at a time, so that two do not both see the last free turn.
-static TURN: Mutex<()> = Mutex::const_new(());
+/// One that has not asked for so long stands before nobody. It is some times as long as what lies between two looks.
+const ASKS: SignedDuration = SignedDuration::from_mins(2);
+
+/// When the Jobs that wait asked last, by UID. It is held while one takes its turn, so that two do not both see the last
+/// free one.
+static ASKED: Mutex<BTreeMap<String, Timestamp>> = Mutex::const_new(BTreeMap::new());
 
 /// Lets a Job go when it is its turn; whether it was let go.
 pub async fn take(context: &Context, repository: &Repository, job: &Job) -> Result<bool> {
@@ -24,7 +35,10 @@ pub async fn take(context: &Context, repository: &Repository, job: &Job) -> Resu
         .clone()
         .map_or(0, |limits| limits.concurrent_backups);
     let limit = usize::try_from(limit).unwrap_or_default();
-    let _held = TURN.lock().await;
+    let mut asked = ASKED.lock().await;
+    let (now, uid) = (context.now(), job.metadata.uid.clone().unwrap_or_default());
+    asked.retain(|_, at| now.duration_since(*at).abs() < ASKS);
+    asked.insert(uid.clone(), now);
     if limit > 0 {
         let selector = format!(
             "{}={},{}={},{}={}",
@@ -38,11 +52,13 @@ pub async fn take(context: &Context, repository: &Repository, job: &Job) -> Resu
         let jobs = api::<Job>(context)
             .list(&ListParams::default().labels(&selector))
             .await?;
-        if !may_go(&jobs.items, job, limit) {
+        let asks = |job: &Job| job.metadata.uid.as_ref().is_some_and(|uid| asked.contains_key(uid));
+        if !may_go(&jobs.items, job, limit, asks) {
             return Ok(false);
         }
     }
     release(context, job).await?;
+    asked.remove(&uid);
     Ok(true)
 }
 
@@ -55,9 +71,11 @@ async fn release(context: &Context, job: &Job) -> Result<()> {
     Ok(())
 }
 
-/// Whether it is the turn of one among all Jobs of a repository: those that run come first, then the older.
-fn may_go(all: &[Job], one: &Job, limit: usize) -> bool {
-    let mut waiting: Vec<_> = all.iter().filter(|job| is_held_back(job) && !is_over(job)).collect();
+/// Whether it is the turn of one among all Jobs of a repository: those that run come first, then the older of those that
+/// ask.
+fn may_go(all: &[Job], one: &Job, limit: usize, asks: impl Fn(&Job) -> bool) -> bool {
+    let waits = |job: &&Job| is_held_back(job) && !is_over(job) && asks(job);
+    let mut waiting: Vec<_> = all.iter().filter(waits).collect();
     let running = all.iter().filter(|job| !is_held_back(job) && !is_over(job)).count();
     waiting.sort_by_key(|job| {
         (
@@ -100,11 +118,22 @@ mod tests {
     }
 
     fn goes(all: &[Job], limit: usize) -> Vec<String> {
-        let held_back = all.iter().filter(|job| is_held_back(job));
+        goes_of(all, limit, |_| true)
+    }
+
+    fn goes_of(all: &[Job], limit: usize, asks: impl Fn(&Job) -> bool) -> Vec<String> {
+        let held_back = all.iter().filter(|job| is_held_back(job) && asks(job));
         held_back
-            .filter(|job| may_go(all, job, limit))
+            .filter(|job| may_go(all, job, limit, &asks))
             .map(kube::ResourceExt::name_any)
             .collect()
+    }
+
+    #[test]
+    fn one_that_does_not_ask_holds_up_nobody() {
+        let all = [job("b", 5, true, Value::Null), job("a", 1, true, Value::Null)];
+        assert_eq!(goes(&all, 1), ["a"]);
+        assert_eq!(goes_of(&all, 1, |job| job.name_any() != "a"), ["b"]);
     }
 
     #[test]

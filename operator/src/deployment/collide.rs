@@ -46,7 +46,9 @@ pub fn collision<'a>(
         } else if mine.source == theirs.source && (same_repository || mine.slot == theirs.slot) {
             Some(Collision {
                 reason: "SourceTaken",
-                message: format!("{who} protects the same source"),
+                message: format!(
+                    "{who} protects the same source; delete one of them, or give this one a Repository and a slot of its own"
+                ),
             })
         } else {
             None

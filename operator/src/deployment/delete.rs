@@ -101,7 +101,11 @@ pub fn decide(facts: &DeletionFacts) -> Step {
         Ok(Some(why)) => left.push(Left::Slot(why)),
         Err(step) => return step,
     }
-    if facts.delete_data && !facts.owner_going {
+    if facts.delete_data && facts.owner_going {
+        left.push(Left::Data(
+            "it belongs to another object and may go because that one does".to_owned(),
+        ));
+    } else if facts.delete_data {
         match &facts.data {
             Progress::Done => {}
             _ if facts.elapsed >= DATA_LIMIT => {
@@ -270,9 +274,8 @@ mod tests {
         now.elapsed = DATA_LIMIT;
         assert!(matches!(decide(&now), Step::LetGo(left) if matches!(&left[..], [Left::Data(_)])));
         now.owner_going = true;
-        assert_eq!(
-            decide(&now),
-            Step::LetGo(vec![]),
+        assert!(
+            matches!(decide(&now), Step::LetGo(left) if matches!(&left[..], [Left::Data(why)] if why.contains("belongs"))),
             "it went because its owner did: nobody said it of this one"
         );
         let slot_first = DeletionFacts {

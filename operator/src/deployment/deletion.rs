@@ -11,7 +11,7 @@ use kube::{Resource as _, ResourceExt as _};
 use serde_json::json;
 
 use super::build::{Run, slot_drop};
-use super::delete::{DeletionFacts, Left, NoSlot, Progress, Step, decide};
+use super::delete::{DATA_LIMIT, DeletionFacts, Left, NoSlot, Progress, Step, decide};
 use super::fetch::{Shared, is_controlled_by, pinned};
 use super::source::{self, SourceFacts};
 use super::{erase, identity, retain};
@@ -25,6 +25,8 @@ use crate::pod::Image;
 use crate::report::stream_pod;
 use crate::settings::Settings;
 
+/// How long a server is tried to be reached, where the user says nothing.
+const SLOT_TIMEOUT: Duration = Duration::from_mins(2);
 /// What the engine says of a slot that is not there.
 const NO_SUCH_SLOT: &str = "notfound.slot";
 
@@ -37,14 +39,51 @@ pub async fn run(context: &Context, deployment: &ProtectedDeployment, shared: &S
         return Ok(Action::await_change());
     }
     let namespace = deployment.namespace().ok_or(Error::Incomplete("namespace"))?;
-    let looked = NamespaceFacts::look(context, &namespace).await?;
+    let looked = NamespaceFacts::look_at_the_end(context, &namespace).await?;
     // A namespace that goes takes everything: nothing else is asked, and nothing is made in it.
     if looked.going {
-        return let_go(context, deployment, None, &[], shared).await;
+        return leave(context, deployment, shared).await;
     }
+    let elapsed = elapsed(context, deployment, shared);
+    let deletion = deployment.spec.deletion.clone().unwrap_or_default();
+    let slot_timeout = deletion.slot_timeout.get().unwrap_or(SLOT_TIMEOUT);
+    let limit = match deletion.data {
+        DataDeletion::Delete => slot_timeout.max(DATA_LIMIT),
+        _ => slot_timeout,
+    };
+    match advance(context, deployment, shared, looked, elapsed).await {
+        // It began to go in between.
+        Err(error) if error.is_namespace_going() => leave(context, deployment, shared).await,
+        // What cannot be looked at, or made, keeps nothing for ever.
+        Err(error) if elapsed >= limit => {
+            let left = [Left::Slot(error.to_string())];
+            let_go(context, deployment, None, &left, shared).await
+        }
+        other => other,
+    }
+}
+
+/// Lets it go with its namespace, in which no event can be written any more. A server elsewhere keeps the slot.
+async fn leave(context: &Context, deployment: &ProtectedDeployment, shared: &Shared) -> Result<Action> {
+    if deployment.spec.source.connection.is_some() && has_streamed(deployment) {
+        let (name, namespace) = (deployment.name_any(), deployment.namespace());
+        let note = slot_note(deployment, None, "its namespace goes");
+        tracing::warn!(name, namespace, note, "a slot is left");
+    }
+    let_go(context, deployment, None, &[], shared).await
+}
+
+async fn advance(
+    context: &Context,
+    deployment: &ProtectedDeployment,
+    shared: &Shared,
+    looked: NamespaceFacts,
+    elapsed: Duration,
+) -> Result<Action> {
+    let namespace = deployment.namespace().ok_or(Error::Incomplete("namespace"))?;
     let found = source::look(context, deployment).await?;
     let child = apply::get::<Deployment>(context, &namespace, &names::stream(&deployment.name_any())).await?;
-    let uid = deployment.uid().unwrap_or_default();
+    let uid = deployment.uid().ok_or(Error::Incomplete("uid"))?;
     let child = child.filter(|child| is_controlled_by(child, &uid));
     let pod = match &child {
         Some(child) => stream_pod(context, child, &deployment.name_any()).await?,
@@ -73,8 +112,8 @@ pub async fn run(context: &Context, deployment: &ProtectedDeployment, shared: &S
         pod_there: pod.is_some(),
         reachable: found.access.is_some(),
         drop: drop_progress(context, job.as_ref()).await?,
-        elapsed: elapsed(context, deployment),
-        slot_timeout: deletion.slot_timeout.get().unwrap_or(Duration::from_mins(2)),
+        elapsed,
+        slot_timeout: deletion.slot_timeout.get().unwrap_or(SLOT_TIMEOUT),
         delete_data,
         data: Progress::NotMade,
     };
@@ -144,9 +183,10 @@ fn slot_note(deployment: &ProtectedDeployment, found: Option<&SourceFacts>, why:
         || "the primary".to_owned(),
         |primary| format!("the primary ({primary})"),
     );
+    // What is to be done goes first: the end of a long reason may be cut off.
     format!(
-        "the slot was not dropped ({why}), and holds back WAL until it is; on {server} run: SELECT \
-         pg_drop_replication_slot('{slot}') FROM pg_replication_slots WHERE slot_name = '{slot}';"
+        "on {server} run: SELECT pg_drop_replication_slot('{slot}') FROM pg_replication_slots WHERE slot_name = '{slot}'; \
+         until then the slot holds back WAL: it was not dropped ({why})"
     )
 }
 
@@ -157,14 +197,14 @@ fn no_slot(
     found: &SourceFacts,
     has_child: bool,
 ) -> Option<NoSlot> {
-    let status = deployment.status.clone().unwrap_or_default();
     if *wanted == SlotDeletion::Keep {
         return Some(NoSlot::Kept);
     }
     if found.is_gone() {
         return Some(NoSlot::ClusterGone);
     }
-    let ours = status.lineages.iter().find(|lineage| lineage.current);
+    let lineages = deployment.status.as_ref().map(|status| status.lineages.as_slice());
+    let ours = lineages.unwrap_or_default().iter().find(|lineage| lineage.current);
     let is_other = ours
         .zip(found.system_identifier.as_ref())
         .is_some_and(|(ours, now)| ours.system_identifier != *now);
@@ -172,8 +212,12 @@ fn no_slot(
         return Some(NoSlot::OtherSystem);
     }
     // Without a stream, now or ever, nobody has made one.
-    let streamed = status.stream.is_some_and(|stream| stream.slot.is_some());
-    (!has_child && !streamed).then_some(NoSlot::NeverMade)
+    (!has_child && !has_streamed(deployment)).then_some(NoSlot::NeverMade)
+}
+
+fn has_streamed(deployment: &ProtectedDeployment) -> bool {
+    let stream = deployment.status.as_ref().and_then(|status| status.stream.as_ref());
+    stream.is_some_and(|stream| stream.slot.is_some())
 }
 
 /// An object with an owner may go because that one does: then nobody has said that its backups are to go.
@@ -185,9 +229,15 @@ fn wants_pods(child: &Deployment) -> bool {
     child.spec.as_ref().and_then(|spec| spec.replicas) != Some(0)
 }
 
-fn elapsed(context: &Context, deployment: &ProtectedDeployment) -> Duration {
-    let since = deployment.metadata.deletion_timestamp.as_ref();
-    let since = since.map_or_else(|| context.now(), |time| time.0);
+/// For how long this process has tried. An operator that was away while its objects were deleted would otherwise let all
+/// of them go without a try, and leave every slot.
+fn elapsed(context: &Context, deployment: &ProtectedDeployment, shared: &Shared) -> Duration {
+    let Some(uid) = deployment.uid() else {
+        return Duration::ZERO;
+    };
+    let mut remembered = shared.memory.get(&uid);
+    let since = *remembered.going.get_or_insert(context.now());
+    shared.memory.put(&uid, remembered);
     Duration::try_from(context.now().duration_since(since)).unwrap_or_default()
 }
 

@@ -17,7 +17,7 @@ use kube::runtime::reflector;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::deployment::memory::Memory;
+use crate::deployment::memory::{Memory, Remembered};
 use crate::deployment::samples::with_spec;
 use crate::scripted::{Answers, Asked, Exchange, ok, refused, scripted};
 
@@ -133,17 +133,33 @@ fn report(state: RunState, code: Option<&str>) -> Answers {
 }
 
 async fn ran(object: &ProtectedDeployment, script: Vec<Exchange>, answers: Answers) -> Asked {
-    let (context, server) = scripted(script, answers, now());
-    let (store, _writer) = reflector::store::<DeserializeGuard<ProtectedDeployment>>();
-    let shared = Shared {
-        all: store,
-        memory: Memory::default(),
-    };
-    let outcome = run(&context, &Arc::new(object.clone()), &shared).await;
-    drop(context);
-    let asked = server.await.unwrap();
+    let (outcome, asked) = tried(object, 0, script, answers).await;
     outcome.unwrap();
     asked
+}
+
+/// Looks once, after this process has tried for so many seconds.
+async fn tried(
+    object: &ProtectedDeployment,
+    seconds: i64,
+    script: Vec<Exchange>,
+    answers: Answers,
+) -> (Result<Action>, Asked) {
+    let (context, server) = scripted(script, answers, now());
+    let (store, _writer) = reflector::store::<DeserializeGuard<ProtectedDeployment>>();
+    let memory = Memory::default();
+    let since = Timestamp::from_second(now().as_second() - seconds).unwrap();
+    memory.put(
+        "uid-team-orders",
+        Remembered {
+            going: (seconds > 0).then_some(since),
+            ..Remembered::default()
+        },
+    );
+    let shared = Shared { all: store, memory };
+    let outcome = run(&context, &Arc::new(object.clone()), &shared).await;
+    drop(context);
+    (outcome, server.await.unwrap())
 }
 
 fn let_go() -> Exchange {
@@ -292,7 +308,8 @@ async fn what_cannot_be_reached_is_let_go_with_the_sql() {
             }
         })
         .collect();
-    let asked = ran(&object, script, answers).await;
+    let (outcome, asked) = tried(&object, 10, script, answers).await;
+    outcome.unwrap();
     is_let_go(&asked);
     let note = asked[8].2["note"].as_str().unwrap();
     let slot = identity::slot(&object);
@@ -311,3 +328,6 @@ async fn without_our_finalizer_there_is_nothing_to_do() {
     object.metadata.finalizers = None;
     assert!(ran(&object, vec![], Answers::default()).await.is_empty());
 }
+
+#[path = "deletion_limit_tests.rs"]
+mod limits;

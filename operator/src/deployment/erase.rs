@@ -37,6 +37,7 @@ pub async fn erase(context: &Context, run: &Run<'_>) -> Result<Progress> {
     let resolved = resolve(context, &namespace, reference, &name, Intent::Write).await?;
     let repository = match resolved {
         Ok(resolved) => resolved.access,
+        Err(refusal) if refusal.waits => return Ok(Progress::Running),
         Err(refusal) => return Ok(Progress::Failed(refusal.text())),
     };
     let Some(reading) = retain::jobs(context, deployment, Role::Sync).await?.into_iter().next() else {

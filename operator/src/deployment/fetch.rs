@@ -58,6 +58,8 @@ pub struct Facts {
     pub collision: Option<Collision>,
     /// The stream.
     pub child: Option<Deployment>,
+    /// Another Deployment of apps/v1 that has the stream's name.
+    pub namesake: Option<Deployment>,
     /// Its pod.
     pub pod: Option<PodFacts>,
     /// What the pod told.
@@ -78,9 +80,12 @@ pub async fn fetch(context: &Context, deployment: &ProtectedDeployment, shared: 
     let reference = &deployment.spec.repository_ref;
     let resolved = resolve(context, &namespace, reference, &name_in_repository, Intent::Write).await?;
     let child_name = names::stream(&deployment.name_any());
-    let child = apply::get::<Deployment>(context, &namespace, &child_name).await?;
+    let found = apply::get::<Deployment>(context, &namespace, &child_name).await?;
     // Somebody else's Deployment of that name is not asked, and not changed.
-    let child = child.filter(|child| is_controlled_by(child, &uid));
+    let (child, namesake) = match found {
+        Some(found) if !is_controlled_by(&found, &uid) => (None, Some(found)),
+        found => (found, None),
+    };
     let pod = match &child {
         Some(child) => stream_pod(context, child, &deployment.name_any()).await?,
         None => None,
@@ -107,6 +112,7 @@ pub async fn fetch(context: &Context, deployment: &ProtectedDeployment, shared: 
         source: source::look(context, deployment).await?,
         collision: collision(deployment, readable),
         child,
+        namesake,
         pod,
         heard,
         catalog: shared.memory.get(&uid).catalog,
@@ -205,6 +211,10 @@ fn seen(child: &Deployment, owner: &ProtectedDeployment) -> Seen {
             .into_iter()
             .any(|one| one.type_ == type_ && one.status == "True")
     };
+    let unheard = status
+        .conditions
+        .iter()
+        .any(|one| one.type_ == STREAMING && one.status == "Unknown");
     let paused = owner.spec.stream.as_ref().is_some_and(|stream| stream.paused);
     let asleep = status.phase == Some(hardstorage_crds::Phase::Hibernated);
     Seen {
@@ -212,6 +222,7 @@ fn seen(child: &Deployment, owner: &ProtectedDeployment) -> Seen {
         image: image_of(child).unwrap_or_default(),
         moved: Moved::of(child),
         streams: holds(STREAMING),
+        down: !holds(STREAMING) && !unheard,
         observed: status
             .stream
             .as_ref()

@@ -19,6 +19,9 @@ pub struct Remembered {
     pub shown: Option<String>,
     /// When its status was written last.
     pub written: Option<Timestamp>,
+    /// Since when it has been let go: from then on its time runs. The one before, while nobody was there to try, does not
+    /// count.
+    pub going: Option<Timestamp>,
 }
 
 /// By UID.

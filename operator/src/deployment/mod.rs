@@ -5,6 +5,7 @@
 //! [`delete`], [`status`]. Others use [`source::look`], and the names in [`identity`].
 
 mod build;
+mod children;
 mod collide;
 mod delete;
 mod deletion;

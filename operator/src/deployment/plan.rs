@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::ResourceExt as _;
 
-use super::build::{Moved, StreamPlan, image_of, stream};
+use super::build::{Moved, StreamPlan, built_for, image_of, stream};
 use super::fetch::{Facts, pinned};
 use super::identity;
 use super::lineage::{SystemFacts, Systems, judge};
@@ -33,6 +33,9 @@ pub struct Plan {
     pub turn: Turn,
     /// The stream, when it is to be as this; otherwise it stays as it is.
     pub stream: Option<Box<Deployment>>,
+    /// Whether the stream that runs is left alone until its turn comes: whatever else this version builds in another way
+    /// would restart all streams at once, and with an engine that may not know it. What the user changes is no such thing.
+    pub waits: bool,
 }
 
 impl Plan {
@@ -54,6 +57,7 @@ pub fn plan(deployment: &ProtectedDeployment, facts: &Facts, settings: &Settings
     let mut plan = Plan {
         systems,
         lineages,
+        waits: waits(deployment, facts, settings, &turn),
         turn,
         stream: None,
     };
@@ -95,6 +99,7 @@ fn systems(deployment: &ProtectedDeployment, facts: &Facts) -> Systems {
             .clone()
             .or_else(|| report.stream.as_ref()?.last_error.clone())
     });
+    let conflict = error.is_some_and(|error| error.code == OTHER_SYSTEM);
     let streamed = stream.and_then(|stream| stream.system_id).map(|id| id.to_string());
     let base = identity::name(deployment);
     // Under another name than before everything begins anew.
@@ -108,10 +113,13 @@ fn systems(deployment: &ProtectedDeployment, facts: &Facts) -> Systems {
         lineages: &lineages,
         on_new_system: &deployment.spec.on_new_system,
         before: status.and_then(|status| status.source.as_ref()),
-        system_identifier: facts.source.system_identifier.as_deref().or(streamed.as_deref()),
+        // A stream that was refused has seen the server itself; what describes the cluster may be behind.
+        system_identifier: if conflict { streamed.as_deref() } else { None }
+            .or(facts.source.system_identifier.as_deref())
+            .or(streamed.as_deref()),
         cluster_uid: facts.source.cluster_uid.as_deref(),
         version: facts.source.version.as_deref(),
-        conflict: error.is_some_and(|error| error.code == OTHER_SYSTEM),
+        conflict,
     });
     match judged {
         // Those under other names are kept for the retention.
@@ -131,6 +139,13 @@ fn reported(deployment: &ProtectedDeployment, heard: &Heard, pod: Option<&PodFac
         Heard::Now(report) => Some((**report).clone()),
         Heard::Silent { .. } => pod?.last_words(&deployment.uid()?),
     }
+}
+
+fn waits(deployment: &ProtectedDeployment, facts: &Facts, settings: &Settings, turn: &Turn) -> bool {
+    let Some(child) = facts.child.as_ref().filter(|_| *turn != Turn::Go) else {
+        return false;
+    };
+    image_of(child).as_ref() != Some(&settings.engine_image) && built_for(child) == deployment.metadata.generation
 }
 
 /// The image that the stream should have now, and what there is to say about it.
@@ -177,7 +192,7 @@ fn image(
         .find(|seen| seen.who == (namespace.clone(), name.clone()));
     let moved = Moved {
         at: now,
-        streamed: mine.is_some_and(|mine| mine.streams),
+        streamed: mine.is_some_and(|mine| !mine.down),
     };
     (with(target), Some(moved), turn)
 }

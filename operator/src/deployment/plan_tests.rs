@@ -41,6 +41,7 @@ fn facts() -> Facts {
         },
         collision: None,
         child: None,
+        namesake: None,
         pod: None,
         heard: Heard::Silent { seconds: 0 },
         catalog: None,
@@ -239,6 +240,7 @@ fn with_child(image: &str) -> Facts {
         image: image.into(),
         moved: None,
         streams: true,
+        down: false,
         observed: None,
         expected: true,
         pinned: false,
@@ -264,10 +266,53 @@ fn the_image_waits_for_its_turn() {
     let (next, moved, _) = image(&facts, 2);
     assert_eq!(next, "engine:2");
     assert!(moved.unwrap().streamed);
-    // While it waits, every other change reaches it.
-    let paused = with_spec("team", "orders", paused());
-    let plan = plan(&paused, &facts, &settings("engine:2"), Timestamp::UNIX_EPOCH);
-    assert_eq!(plan.stream.unwrap().spec.unwrap().replicas, Some(0));
+    // While it waits, what the user changes reaches it, and nothing else does: another version of the operator builds more
+    // than the image in another way.
+    let mut one_at_once = settings("engine:2");
+    one_at_once.upgrade_at_once = 1;
+    let waits = plan(&object, &facts, &one_at_once, Timestamp::UNIX_EPOCH);
+    assert!(waits.waits && matches!(waits.turn, Turn::Wait(_)));
+    let mut paused = with_spec("team", "orders", paused());
+    paused.metadata.generation = Some(2);
+    let changed = plan(&paused, &facts, &one_at_once, Timestamp::UNIX_EPOCH);
+    assert!(!changed.waits && matches!(changed.turn, Turn::Wait(_)));
+    assert_eq!(changed.stream.unwrap().spec.unwrap().replicas, Some(0));
+    let goes = plan(&object, &facts, &settings("engine:2"), Timestamp::UNIX_EPOCH);
+    assert!(!goes.waits && goes.turn == Turn::Go);
+}
+
+/// An upgrade in place: CloudNativePG's status still names the cluster of before, and the engine has seen the new one.
+#[test]
+fn what_a_refused_stream_has_seen_goes_before_what_describes_the_cluster() {
+    let mut now = facts();
+    let mut report = RunReport::new("wal stream", Some("uid-team-orders".into()), "1");
+    let error = json!({"code": OTHER_SYSTEM, "message": "", "hint": "", "exit_code": 7});
+    report.stream = Some(
+        serde_json::from_value(
+            json!({"deployment": "team.orders", "phase": "reconnecting", "slot_health": "unknown",
+            "system_id": "2", "segments": 0, "bytes_received": 0, "connections": 1, "gaps": 0, "last_error": error,
+            "started_at": "2026-01-01T00:00:00Z"}),
+        )
+        .unwrap(),
+    );
+    now.heard = Heard::Now(Box::new(report));
+    let mut object = protected("1", "u", "15.19");
+    let refused = planned(&object, &now);
+    let message = match refused.systems {
+        Systems::Refused(message) => message,
+        other => panic!("{other:?}"),
+    };
+    assert!(message.contains("identifier 2, it was 1"), "{message}");
+    object.spec.on_new_system = hardstorage_crds::OnNewSystem::NewLineage;
+    let names: Vec<(String, bool)> = planned(&object, &now)
+        .lineages
+        .into_iter()
+        .map(|one| (one.name, one.current))
+        .collect();
+    assert_eq!(
+        names,
+        [("team.orders".to_owned(), false), ("team.orders.2".to_owned(), true)]
+    );
 }
 
 fn paused() -> Value {

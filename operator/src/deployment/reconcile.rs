@@ -7,18 +7,16 @@ use std::time::Duration;
 use hardstorage_crds::condition::STALLED;
 use hardstorage_crds::condition::deployment::{ARCHIVE_CONTINUOUS, SLOT_HEALTHY, STREAMING, UPGRADE_HALTED};
 use hardstorage_crds::{Backup, BackupSpec, BackupType, DeploymentRef, ProtectedDeployment};
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
-use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, DeleteParams, Preconditions};
 use kube::runtime::controller::Action;
 use kube::{Resource as _, ResourceExt as _};
 
-use super::build::{leader_service, network_policy, snapshot};
 use super::fetch::{Facts, Shared, fetch};
 use super::plan::{Plan, plan};
 use super::status::{Findings, settle, status};
-use super::{deletion, identity, retain, retention, source};
+use super::{children, deletion, identity, retain, retention, source};
 use crate::apply::{self, Made};
 use crate::backup::mirror;
 use crate::condition::Conditions;
@@ -26,6 +24,7 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::job::PodFacts;
 use crate::names::{self, FINALIZER, Role};
+use crate::repository::Refusal;
 use crate::settings::Settings;
 
 /// The word in metrics.
@@ -45,15 +44,16 @@ pub async fn reconcile(
     }
     let facts = fetch(context, deployment, &shared).await?;
     let plan = plan(deployment, &facts, &context.settings, context.now());
-    // Before there can be a slot.
-    if plan.stream.is_some() {
+    // Before there can be a slot; and where there may be one, whatever has become of the finalizer.
+    if plan.stream.is_some() || facts.child.is_some() {
         apply::set_finalizer(context, deployment, FINALIZER, true).await?;
     }
-    children(context, deployment, &facts, &plan).await?;
+    let refused = children::apply(context, deployment, &facts, &plan).await?;
     if let Some(pod) = &facts.pod {
         remove_stuck(context, deployment, pod).await?;
     }
-    say(context, deployment, &facts, &plan, &shared).await?;
+    // It is said, whatever is wrong with it: without a status an object counts as finished.
+    say(context, deployment, &facts, &plan, refused.as_ref(), &shared).await?;
     show_backups(context, deployment, &facts, &plan, &shared).await?;
     first_backup(context, deployment, &facts, &plan).await?;
     retain::run(context, deployment, &facts, &plan).await?;
@@ -63,32 +63,6 @@ pub async fn reconcile(
 /// A tenth more or less, so that a thousand streams are not asked in the same moment.
 pub fn with_jitter(period: Duration) -> Duration {
     period.mul_f64(rand::random_range(0.9..1.1))
-}
-
-/// Applies what differs.
-async fn children(context: &Context, deployment: &ProtectedDeployment, facts: &Facts, plan: &Plan) -> Result<()> {
-    let namespace = deployment.namespace().ok_or(Error::Incomplete("namespace"))?;
-    if facts.collision.is_some() {
-        return Ok(());
-    }
-    if let Some(leader) = &facts.source.leader {
-        let name = identity::leader_service(&deployment.name_any());
-        let existing = apply::get::<Service>(context, &namespace, &name).await?;
-        apply::apply_changed(context, existing.as_ref(), leader_service(deployment, leader)).await?;
-    }
-    if let Some(content) = &facts.source.snapshot {
-        let name = identity::snapshot_name(&deployment.name_any());
-        let existing = apply::get::<ConfigMap>(context, &namespace, &name).await?;
-        apply::apply_changed(context, existing.as_ref(), snapshot(deployment, content)).await?;
-    }
-    let Some(stream) = &plan.stream else { return Ok(()) };
-    if let Some(scraper) = &context.settings.scraper_namespace {
-        let wanted = network_policy(deployment, &context.settings.namespace, scraper);
-        let existing = apply::get::<NetworkPolicy>(context, &namespace, &wanted.name_any()).await?;
-        apply::apply_changed(context, existing.as_ref(), wanted).await?;
-    }
-    apply::apply_changed(context, facts.child.as_ref(), (**stream).clone()).await?;
-    Ok(())
 }
 
 /// A pod on a node that is lost never ends by itself, and the next one waits for that. Removing it is safe even when it
@@ -126,6 +100,7 @@ async fn say(
     deployment: &ProtectedDeployment,
     facts: &Facts,
     plan: &Plan,
+    refused: Option<&Refusal>,
     shared: &Shared,
 ) -> Result<()> {
     let uid = deployment.uid().ok_or(Error::Incomplete("uid"))?;
@@ -143,7 +118,7 @@ async fn say(
     let findings = Findings {
         deployment,
         collision: facts.collision.as_ref(),
-        refusal: facts.repository.as_ref().err(),
+        refusal: facts.repository.as_ref().err().or(refused),
         source: &facts.source,
         systems: &plan.systems,
         lineages: &plan.lineages,

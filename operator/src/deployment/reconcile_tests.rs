@@ -317,3 +317,6 @@ fn jitter_stays_near() {
         assert!((13.5..16.5).contains(&period), "{period}");
     }
 }
+
+#[path = "reconcile_hindered_tests.rs"]
+mod hindered;

@@ -25,6 +25,9 @@ pub struct Seen {
     pub moved: Option<Moved>,
     /// Whether it streams, as its status says.
     pub streams: bool,
+    /// Whether it does not, as its status says. One that is not heard may well stream: that the operator cannot ask is no
+    /// reason to restart all of them.
+    pub down: bool,
     /// When that was seen.
     pub observed: Option<Timestamp>,
     /// Whether it is expected to stream: not paused, not asleep, its source there.
@@ -79,20 +82,20 @@ pub fn turn(all: &[Seen], me: (&str, &str), target: &str, at_once: usize, now: T
         );
         let concerned = mine.is_none_or(|mine| mine.image != target || mine.who == lost.who);
         // Those that came back are well, and one that does not flow may try the image as well as any other.
-        let nothing_to_lose = mine.is_some_and(|mine| mine.image != target && !mine.streams);
+        let nothing_to_lose = mine.is_some_and(|mine| mine.image != target && mine.down);
         if concerned && !nothing_to_lose {
             return Turn::Halted(message);
         }
         return Turn::Go;
     }
     let Some(mine) = mine else { return Turn::Go };
-    if mine.image == target || !mine.streams {
+    if mine.image == target || mine.down {
         return Turn::Go;
     }
     let moving = ours()
         .filter(|seen| seen.image == target && seen.should_come_back() && !seen.is_back())
         .count();
-    let mut waiting: Vec<&Seen> = ours().filter(|seen| seen.image != target && seen.streams).collect();
+    let mut waiting: Vec<&Seen> = ours().filter(|seen| seen.image != target && !seen.down).collect();
     waiting.sort_by(|a, b| a.who.cmp(&b.who));
     let place = waiting.iter().position(|seen| seen.who == mine.who).unwrap_or(0);
     if place < at_once.max(1).saturating_sub(moving) {
@@ -116,6 +119,7 @@ mod tests {
             image: image.into(),
             moved: None,
             streams: true,
+            down: false,
             observed: Some(at(0)),
             expected: true,
             pinned: false,
@@ -129,6 +133,7 @@ mod tests {
                 streamed: true,
             }),
             streams: back,
+            down: !back,
             observed: Some(at(at_second + 10)),
             ..seen(name, "new")
         }
@@ -200,12 +205,33 @@ mod tests {
         assert!(go(&all, "c", 900));
         // One that does not flow need not wait for its turn, nor for a halted upgrade.
         let mut broken = seen("z", "old");
-        broken.streams = false;
+        (broken.streams, broken.down) = (false, true);
         let all = [moved("a", 0, false), broken, seen("c", "old")];
         assert!(go(&all, "z", 900) && !go(&all, "c", 900));
         assert!(
             go(&all, "new-one", 10),
             "one that is not there yet begins with the new image"
         );
+    }
+
+    #[test]
+    fn those_that_are_not_heard_wait_for_their_turn_too() {
+        let unheard = |name: &str| Seen {
+            streams: false,
+            ..seen(name, "old")
+        };
+        let all: Vec<Seen> = ["a", "b", "c", "d"].map(unheard).into();
+        let going: Vec<bool> = ["a", "b", "c", "d"].map(|name| go(&all, name, 0)).into();
+        assert_eq!(going, [true, true, false, false]);
+        // The first ones are not heard afterwards either: it goes no further.
+        let all = [
+            Seen {
+                down: false,
+                ..moved("a", 0, false)
+            },
+            unheard("b"),
+            unheard("c"),
+        ];
+        assert!(matches!(turn(&all, ("team", "b"), "new", 2, at(300)), Turn::Halted(_)));
     }
 }

@@ -6,6 +6,7 @@
 
 mod data;
 mod network_policy;
+mod resources;
 mod security;
 mod template;
 mod volumes;
@@ -14,10 +15,8 @@ use std::collections::BTreeMap;
 
 use hardstorage_crds::{PodTemplate, Resources};
 use k8s_openapi::api::core::v1::{
-    Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction, ObjectFieldSelector, PodSpec, PodTemplateSpec,
-    Probe, ResourceRequirements,
+    Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction, ObjectFieldSelector, PodSpec, PodTemplateSpec, Probe,
 };
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
@@ -154,7 +153,7 @@ impl EnginePod<'_> {
                     }]),
                     readiness_probe: (self.life == Life::Always).then(|| probe(5)),
                     liveness_probe: (self.life == Life::Always).then(|| probe(30)),
-                    resources: Some(self.requirements()),
+                    resources: Some(resources::requirements(self.default_resources, self.resources)),
                     volume_mounts: Some(mounts),
                     security_context: Some(security::container()),
                     termination_message_policy: Some("File".to_owned()),
@@ -221,25 +220,6 @@ impl EnginePod<'_> {
             });
         }
         env
-    }
-
-    fn requirements(&self) -> ResourceRequirements {
-        let quantity = |text: &str| Quantity(text.to_owned());
-        let defaults = self.default_resources;
-        let mut requests = BTreeMap::from([
-            ("cpu".to_owned(), quantity(defaults.cpu)),
-            ("memory".to_owned(), quantity(defaults.memory)),
-        ]);
-        let mut limits = BTreeMap::from([("memory".to_owned(), quantity(defaults.memory_limit))]);
-        if let Some(wanted) = self.resources {
-            requests.extend(wanted.requests.clone().unwrap_or_default());
-            limits.extend(wanted.limits.clone().unwrap_or_default());
-        }
-        ResourceRequirements {
-            requests: Some(requests),
-            limits: Some(limits),
-            ..ResourceRequirements::default()
-        }
     }
 }
 

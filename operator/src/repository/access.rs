@@ -14,6 +14,7 @@ use kube::ResourceExt as _;
 use kube::core::{Selector, SelectorExt as _};
 
 use crate::access::{RepositoryAccess, SecretKey};
+use crate::error::Error;
 use crate::names;
 
 /// What is meant to be done.
@@ -59,6 +60,36 @@ impl Refusal {
             hint: hint.into(),
             waits: false,
         }
+    }
+
+    /// What the API server says against the Job of a run; without it that is an error, which is tried again.
+    pub fn of_job(error: Error) -> Result<Refusal, Error> {
+        let Some(said) = error.refusal() else {
+            return Err(error);
+        };
+        Ok(Refusal {
+            waits: error.is_namespace_going(),
+            ..Refusal::new(
+                "ChildRefused",
+                format!("the API server does not take its Job: {said}"),
+                "correct what it names: podTemplate and resources come from this object; quotas, policies and rights are the \
+                 cluster's",
+            )
+        })
+    }
+
+    /// A right that the operator lacks: the API server names verb and resource. Without that it is an error, which is tried
+    /// again.
+    pub fn of_right(error: Error) -> Result<Refusal, Error> {
+        let said = match &error {
+            Error::Kube(kube::Error::Api(status)) if status.code == 403 => status.message.clone(),
+            _ => return Err(error),
+        };
+        Ok(Refusal::new(
+            "Forbidden",
+            format!("the operator lacks a right: {said}"),
+            "give it to the operator's ServiceAccount, with the roles of its chart or of config/default",
+        ))
     }
 
     /// Message and hint for a condition.

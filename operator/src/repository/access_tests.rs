@@ -270,3 +270,19 @@ fn every_kind_of_key() {
     );
     assert_eq!(key(json!({"none": {}})), None);
 }
+
+#[test]
+fn what_the_api_server_has_against_a_job_is_told() {
+    let error = |code| {
+        let status = kube::core::Status::failure("its words", "a reason").with_code(code);
+        Error::from(kube::Error::Api(Box::new(status)))
+    };
+    for code in [400, 403, 422] {
+        let refusal = Refusal::of_job(error(code)).unwrap();
+        assert_eq!((refusal.reason.as_str(), refusal.waits), ("ChildRefused", false));
+        assert!(refusal.text().contains("its words; "), "{}", refusal.text());
+    }
+    for code in [404, 409, 429, 500] {
+        assert!(Refusal::of_job(error(code)).is_err(), "{code} goes away by itself");
+    }
+}

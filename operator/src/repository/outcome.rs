@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use hardstorage_report::RunState;
+use hardstorage_report::{ErrorReport, RunState};
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt as _;
@@ -33,6 +33,8 @@ pub struct Probe {
     pub examples: Vec<String>,
     /// Whether the store was seen to keep create-only writes.
     pub create_only_proven: Option<bool>,
+    /// Why nothing could be written there.
+    pub write_problem: Option<ErrorReport>,
 }
 
 /// The result of `repo init`.
@@ -252,13 +254,13 @@ pub fn attempt(job: &Job) -> u32 {
     text.and_then(|text| text.parse().ok()).unwrap_or_default()
 }
 
-/// The value of `sync-now` that it answers.
-pub fn asked(job: &Job) -> Option<&str> {
 /// What others had told of when it was made.
 pub fn news(job: &Job) -> Option<&str> {
     job.annotations().get(annotation::NEWS).map(String::as_str)
 }
 
+/// The value of `sync-now` that it answers.
+pub fn asked(job: &Job) -> Option<&str> {
     job.annotations().get(annotation::SYNC_NOW).map(String::as_str)
 }
 

@@ -104,7 +104,7 @@ impl Steps<'_> {
         conditions: &Conditions,
     ) -> Result<()> {
         let (before, after) = (serde_json::to_value(before)?, serde_json::to_value(after)?);
-        if !apply::write_status(self.context, "Repository", self.repository, &before, &after).await? {
+        if !apply::write_status_of_seen(self.context, "Repository", self.repository, &before, &after).await? {
             return Ok(());
         }
         for condition in conditions.changed() {

@@ -36,6 +36,7 @@ use crate::controllers::{api, drive, ours};
 use crate::deployment::retention::Outcome;
 use crate::error::{Error, Result};
 use crate::names::{annotation, label};
+use crate::repository::Refusal;
 use crate::settings::Settings;
 use build::Ground;
 use cron::Plan;
@@ -83,7 +84,10 @@ async fn reconcile(schedule: Arc<BackupSchedule>, context: Arc<Context>) -> Resu
     let spec = &schedule.spec;
     let plan = Plan::new(&spec.schedule, &spec.time_zone, &format!("{namespace}/{name}"));
     let adopted = steps.adopt().await?;
-    let started = steps.keep(plan.as_ref().ok()).await?;
+    let (started, refused) = match steps.keep(plan.as_ref().ok()).await {
+        Ok(started) => (started, None),
+        Err(error) => (false, Some(Refusal::of_job(error)?)),
+    };
     for job in history::past(&spec.history.clone().unwrap_or_default(), &found.jobs) {
         apply::delete(&context, job).await?;
     }
@@ -91,7 +95,7 @@ async fn reconcile(schedule: Arc<BackupSchedule>, context: Arc<Context>) -> Resu
     let (after, conditions) = status(&Seen {
         schedule: &schedule,
         plan: plan.as_ref().map_err(String::as_str),
-        refusal: found.target.as_ref().err(),
+        refusal: found.target.as_ref().err().or(refused.as_ref()),
         name_taken: found.name_taken(&schedule),
         backups: &found.runs(&schedule),
         retention: retained.as_ref(),

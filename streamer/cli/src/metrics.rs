@@ -134,6 +134,8 @@ fn register_stream(registry: &mut Registry, stream: &StreamStatus) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use hardstorage_report::Lsn;
 
@@ -155,5 +157,32 @@ mod tests {
         );
         assert!(text.contains("phase=\"connecting\"} 1"), "{text}");
         assert!(text.ends_with("# EOF\n"));
+    }
+
+    /// What dashboards and alerts are written against is the page: it names all of them, and no other.
+    #[test]
+    fn the_page_names_what_is_served() {
+        let mut status = StreamStatus::new("db1".parse().unwrap(), Timestamp::UNIX_EPOCH);
+        (status.received_lsn, status.durable_lsn) = (Some(Lsn(42)), Some(Lsn(42)));
+        (status.lag_bytes, status.lag_seconds) = (Some(0), Some(0.0));
+        status.timeline = Some(hardstorage_report::Timeline(1));
+        (status.recoverable_from, status.recoverable_to) = (Some(Timestamp::UNIX_EPOCH), Some(Timestamp::UNIX_EPOCH));
+        status.heard_at = Some(Timestamp::UNIX_EPOCH);
+        let text = encode("wal stream", Some(&status));
+        let served: BTreeSet<&str> = text
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .filter_map(|line| line.split(['{', ' ']).next())
+            .collect();
+        let page = include_str!("../../../docs/reference/metrics.md");
+        let (page, _) = page.split_once("\n## The operator\n").unwrap();
+        let told: BTreeSet<&str> = page
+            .lines()
+            .filter_map(|line| {
+                line.strip_prefix("| `pg_hardstorage_")
+                    .and_then(|_| line.split('`').nth(1))
+            })
+            .collect();
+        assert_eq!(served, told);
     }
 }

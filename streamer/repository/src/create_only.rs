@@ -16,7 +16,7 @@ const CONTENDERS: usize = 8;
 
 /// What the race showed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub enum CreateOnly {
     /// Of all writers exactly one created, every time, and its bytes stayed.
     Kept,
     /// Not so: what happened.
@@ -24,22 +24,24 @@ pub(crate) enum Verdict {
 }
 
 /// Runs the race and removes what it wrote.
-pub(crate) async fn prove(store: &DynStore, surroundings: &Surroundings) -> Result<Verdict> {
+pub(crate) async fn prove(store: &DynStore, surroundings: &Surroundings) -> Result<CreateOnly> {
     for _ in 0..ROUNDS {
         let key = layout::probe(surroundings.random()?);
         let verdict = race(store, &key).await;
-        if let Err(error) = store.delete(&key).await {
-            // A store that forbids deleting can hold a repository all the same.
+        // A store that forbids deleting can hold a repository all the same; where writing was refused nothing is left.
+        if let Err(error) = store.delete(&key).await
+            && !matches!(store.head(&key).await, Ok(None))
+        {
             tracing::warn!(%key, %error, "the probe object stays behind");
         }
-        if let broken @ Verdict::Broken(_) = verdict? {
+        if let broken @ CreateOnly::Broken(_) = verdict? {
             return Ok(broken);
         }
     }
-    Ok(Verdict::Kept)
+    Ok(CreateOnly::Kept)
 }
 
-async fn race(store: &DynStore, key: &Key) -> Result<Verdict> {
+async fn race(store: &DynStore, key: &Key) -> Result<CreateOnly> {
     let start = Arc::new(Barrier::new(CONTENDERS));
     let mut contenders = JoinSet::new();
     for number in 0..CONTENDERS {
@@ -70,8 +72,8 @@ async fn race(store: &DynStore, key: &Key) -> Result<Verdict> {
         [] => format!("none of {CONTENDERS} simultaneous writers created the object"),
         [winner] if found.as_ref() == Some(winner) => {
             return Ok(match store.put_new(key, Bytes::from_static(b"too late")).await? {
-                Created::Exists => Verdict::Kept,
-                Created::Created => Verdict::Broken("an existing object was created again".to_owned()),
+                Created::Exists => CreateOnly::Kept,
+                Created::Created => CreateOnly::Broken("an existing object was created again".to_owned()),
             });
         }
         [_] => "the one winner's bytes are not those that are stored".to_owned(),
@@ -80,5 +82,5 @@ async fn race(store: &DynStore, key: &Key) -> Result<Verdict> {
             several.len()
         ),
     };
-    Ok(Verdict::Broken(verdict))
+    Ok(CreateOnly::Broken(verdict))
 }

@@ -7,7 +7,7 @@ use hardstorage_codec::{Secret, plain_hash};
 use hardstorage_report::{Error, Result, code};
 use hardstorage_storage::DynStore;
 
-use crate::create_only::{self, Verdict};
+use crate::create_only::{self, CreateOnly};
 use crate::document::{self, Made};
 use crate::keys::RootKey;
 use crate::policy::Policy;
@@ -39,15 +39,15 @@ impl Repository {
         refuse_occupied(&store).await?;
         let surroundings = options.surroundings;
         let proven = match create_only::prove(&store, &surroundings).await? {
-            Verdict::Kept => true,
-            Verdict::Broken(what) if options.single_writer => {
+            CreateOnly::Kept => true,
+            CreateOnly::Broken(what) if options.single_writer => {
                 tracing::warn!(
                     what,
                     "the store does not keep create-only; one writer at a time was promised"
                 );
                 false
             }
-            Verdict::Broken(what) => return Err(Error::new(code::repository::NOT_CREATE_ONLY, what)),
+            CreateOnly::Broken(what) => return Err(Error::new(code::repository::NOT_CREATE_ONLY, what)),
         };
         let root = options.kek.map_or_else(RootKey::public, RootKey::kek);
         let now = surroundings.now();

@@ -35,6 +35,7 @@ mod writer;
 
 pub use catalog::{Catalog, CatalogEntry, Content};
 pub use config::RepoConfig;
+pub use create_only::CreateOnly;
 pub use damage::{Damage, DamageRecord};
 pub use data_key::{DataKey, PackKind};
 pub use deployment::Deployment;

@@ -8,6 +8,7 @@ use hardstorage_codec::{PublicKey, Secret, plain_hash};
 use hardstorage_report::{DeploymentName, Error, Result, code};
 use hardstorage_storage::DynStore;
 
+use crate::create_only::{self, CreateOnly};
 use crate::document::corrupt;
 use crate::keys::{KeyShelf, RootKey};
 use crate::listing::{Objects, folders};
@@ -95,6 +96,15 @@ impl Repository {
     /// What lies in a store, told without a key.
     pub async fn probe(store: &DynStore) -> Result<Probe> {
         probe::probe(store).await
+    }
+
+    /// Tries by a real race of writers whether the store of a repository keeps create-only, as its creation did. Writes
+    /// beside the repository and removes what it wrote; nothing is written where no repository is.
+    pub async fn prove_create_only(store: &DynStore, surroundings: &Surroundings) -> Result<CreateOnly> {
+        if store.get(&layout::descriptor()).await?.is_none() {
+            return Err(missing(store).await?);
+        }
+        create_only::prove(store, surroundings).await
     }
 
     /// Opens a repository.

@@ -10,7 +10,7 @@ pub use jobs::{Run, rotate, slot_drop, sync, tombstone};
 pub use leader_service::leader_service;
 pub use network_policy::network_policy;
 pub use snapshot::snapshot;
-pub use stream::{Moved, StreamPlan, image_of, stream};
+pub use stream::{Moved, StreamPlan, built_for, image_of, stream};
 
 use std::collections::BTreeMap;
 

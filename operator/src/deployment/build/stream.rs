@@ -11,7 +11,7 @@ use kube::ResourceExt as _;
 use super::metadata;
 use crate::access::{RepositoryAccess, SourceAccess};
 use crate::deployment::identity;
-use crate::names::{self, Role, label};
+use crate::names::{self, Role, annotation, label};
 use crate::pod::{DefaultResources, ENGINE_CONTAINER, EnginePod, Image, Life, Surroundings};
 
 /// On the child: when its image was changed to the one that it has.
@@ -116,13 +116,22 @@ pub fn stream(plan: &StreamPlan<'_>) -> Deployment {
         }),
         ..Deployment::default()
     };
+    if let Some(generation) = deployment.metadata.generation {
+        let annotations = child.annotations_mut();
+        annotations.insert(annotation::GENERATION.to_owned(), generation.to_string());
+    }
     if let Some(moved) = plan.moved {
-        child.metadata.annotations = Some(BTreeMap::from([
+        child.annotations_mut().extend([
             (MOVED_AT.to_owned(), moved.at.to_string()),
             (MOVED_WHILE_STREAMING.to_owned(), moved.streamed.to_string()),
-        ]));
+        ]);
     }
     child
+}
+
+/// The generation of the object that a child was built for.
+pub fn built_for(child: &Deployment) -> Option<i64> {
+    child.annotations().get(annotation::GENERATION)?.parse().ok()
 }
 
 /// The image that a child runs.

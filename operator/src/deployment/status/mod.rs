@@ -42,7 +42,7 @@ pub struct Findings<'a> {
     pub deployment: &'a ProtectedDeployment,
     /// What an older one has.
     pub collision: Option<&'a Collision>,
-    /// Why the Repository cannot be used, when it cannot.
+    /// Why the Repository cannot be used, or a child cannot be made, when it cannot.
     pub refusal: Option<&'a Refusal>,
     /// The source.
     pub source: &'a SourceFacts,

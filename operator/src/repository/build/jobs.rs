@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use hardstorage_crds::AccessMode;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use kube::{Resource as _, ResourceExt as _};
@@ -30,8 +31,14 @@ pub fn job(ground: &Ground<'_>, step: &Step, now: Timestamp) -> Option<Job> {
     } else {
         &["repo", "init"]
     };
+    // Where nothing is to be written not even a trial is.
+    let look: &[&str] = if repository.spec.access_mode == AccessMode::ReadWrite {
+        &["repo", "probe", "--prove-writes"]
+    } else {
+        &["repo", "probe"]
+    };
     let (role, command, seconds, linger) = match step {
-        Step::Probe { .. } => (Role::Probe, ["repo", "probe"].as_slice(), LOOK_SECONDS, LINGER),
+        Step::Probe { .. } => (Role::Probe, look, LOOK_SECONDS, LINGER),
         Step::Create { .. } => (Role::Init, init, LOOK_SECONDS, LINGER),
         Step::Sync { .. } => (Role::Sync, ["repo", "sync"].as_slice(), SYNC_SECONDS, LINGER_CATALOG),
         Step::Wait(_) => return None,
@@ -70,10 +77,10 @@ fn notes(generation: i64, step: &Step) -> BTreeMap<String, String> {
         (annotation::ATTEMPT, Some(attempt.to_string())),
         (annotation::AFTER, after),
         (annotation::SYNC_NOW, asked),
+        (annotation::NEWS, news),
     ];
     notes
         .into_iter()
         .filter_map(|(name, value)| Some((name.to_owned(), value?)))
         .collect()
 }
-        (annotation::NEWS, news),

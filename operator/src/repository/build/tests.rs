@@ -145,8 +145,15 @@ fn what_the_engine_is_told() {
     };
     assert_eq!(
         commands(json!({"caRef": {"kind": "ConfigMap", "name": "ca"}})),
-        ["probe", "init", "sync"]
-            .map(|word| format!("repo {word} s3://backups/a?ca_file=/etc/pg-hardstorage/store/ca.crt"))
+        ["probe", "init", "sync"].map(|word| {
+            let trial = if word == "probe" { " --prove-writes" } else { "" };
+            format!("repo {word} s3://backups/a?ca_file=/etc/pg-hardstorage/store/ca.crt{trial}")
+        })
+    );
+    assert_eq!(
+        commands(json!({"accessMode": "ReadOnly"}))[0],
+        "repo probe s3://backups/a",
+        "not even a trial is written"
     );
     assert_eq!(
         commands(json!({"encryption": {"none": {}}}))[1],
@@ -183,6 +190,7 @@ fn a_job_tells_which_run_it_is_and_the_same_step_has_the_same_name() {
     );
     assert_eq!(notes(1)["hardstorage.dev/after"], "probe-1");
     assert_eq!(notes(2)["hardstorage.dev/sync-now"], "today");
+    assert_eq!(notes(2)["hardstorage.dev/news"], "b1");
     // Their pods and those of the checks are of one repository, for a claim that one node mounts.
     for child in &all[..4] {
         assert_eq!(child["metadata"]["labels"]["hardstorage.dev/repository"], "main");
@@ -190,7 +198,6 @@ fn a_job_tells_which_run_it_is_and_the_same_step_has_the_same_name() {
 }
 
 #[test]
-    assert_eq!(notes(2)["hardstorage.dev/news"], "b1");
 fn a_check_starts_late_rather_than_never() {
     let cron = children(&repository(json!({"maintenance": {"timeZone": "Europe/Berlin"}})))[3].clone();
     assert_eq!(cron["metadata"]["name"], "main-check");

@@ -201,19 +201,45 @@ fn reachable(seen: &Seen<'_>, conditions: &mut Conditions) {
 }
 
 fn write_safe(seen: &Seen<'_>, after: &RepositoryStatus, conditions: &mut Conditions) {
-    let (is, reason, message) = match after.conditional_writes {
-        _ if seen.repository.spec.access_mode != AccessMode::ReadWrite => {
-            (Is::True, "ReadOnly", "nothing is written here")
+    if seen.repository.spec.access_mode != AccessMode::ReadWrite {
+        conditions.set(WRITE_SAFE, Is::True, "ReadOnly", "nothing is written here");
+        return;
+    }
+    let probed = seen.probe.last.as_ref().and_then(|run| run.outcome.as_ref().ok());
+    let problem = probed.and_then(|probed| probed.write_problem.as_ref());
+    let words = |begin: &str| match problem {
+        Some(problem) => format!("{begin}: {}; {}", problem.message, problem.hint),
+        None => begin.to_owned(),
+    };
+    let tried = probed.and_then(|probed| probed.create_only_proven);
+    let (is, reason, message) = match (&after.conditional_writes, problem) {
+        // What was proven once is no word against a refusal now.
+        (_, Some(problem)) if tried.is_none() && refuses(&problem.code) => {
+            (Is::False, "WritesRefused", words("nothing can be written there"))
         }
-        Some(ConditionalWrites::Native) => (Is::True, "ConditionalWrites", ""),
-        Some(ConditionalWrites::Unsupported) => (
+        (Some(ConditionalWrites::Native), _) => (Is::True, "ConditionalWrites", String::new()),
+        (Some(ConditionalWrites::Unsupported), _) => (
             Is::False,
             "NoConditionalWrites",
-            "the store lets two writers create the same object; use one that keeps If-None-Match",
+            "the store lets two writers create the same object; use one that keeps If-None-Match".to_owned(),
         ),
-        _ => (Is::Unknown, "NotTried", "it was not created by this operator"),
+        (_, Some(_)) => (
+            Is::Unknown,
+            "TrialFailed",
+            words("whether two writers are safe could not be tried"),
+        ),
+        (_, None) => (
+            Is::Unknown,
+            "NotTried",
+            "no look has tried yet whether two writers are safe".to_owned(),
+        ),
     };
     conditions.set(WRITE_SAFE, is, reason, message);
+}
+
+/// Whether a store says by this that it takes no writes from us.
+fn refuses(code: &str) -> bool {
+    matches!(code, "auth.store_denied" | "conflict.store_read_only")
 }
 
 fn key_available(seen: &Seen<'_>, after: &RepositoryStatus, conditions: &mut Conditions) {

@@ -139,6 +139,29 @@ fn whether_two_writers_are_safe_is_remembered() {
     };
     assert_eq!(later.status().conditional_writes, Some(ConditionalWrites::Unsupported));
     assert_eq!(says(&Scene::good().status(), WRITE_SAFE), "Unknown/NotTried");
+    // One that somebody else has created: the look itself has tried.
+    let looked = |proven: Value, problem: Value, before: &str| {
+        let mut found = present();
+        found["create_only_proven"] = proven;
+        found["write_problem"] = problem;
+        let status = json!({"repositoryID": ID, "conditionalWrites": before});
+        Scene::new(json!({}), status, one("p", went_well(found, None))).status()
+    };
+    let problem = |code: &str| json!({"code": code, "message": "it says no", "hint": "do it", "exit_code": 3});
+    let proven = looked(json!(true), Value::Null, "Unknown");
+    assert_eq!(says(&proven, WRITE_SAFE), "True/ConditionalWrites");
+    assert_eq!(proven.conditional_writes, Some(ConditionalWrites::Native));
+    let broken = looked(json!(false), problem("preflight.create_only_not_kept"), "Native");
+    assert_eq!(says(&broken, WRITE_SAFE), "False/NoConditionalWrites");
+    for before in ["Unknown", "Native"] {
+        let refused = looked(Value::Null, problem("auth.store_denied"), before);
+        assert_eq!(says(&refused, WRITE_SAFE), "False/WritesRefused");
+        assert!(message(&refused, WRITE_SAFE).contains("it says no; do it"));
+        assert_eq!(says(&refused, READY), says(&proven, READY), "it can be read");
+    }
+    let failed = looked(Value::Null, problem("storage.full"), "Unknown");
+    assert_eq!(says(&failed, WRITE_SAFE), "Unknown/TrialFailed");
+    assert!(message(&failed, WRITE_SAFE).contains("it says no; do it"));
     let reading = Scene {
         spec: json!({"accessMode": "ReadOnly"}),
         ..Scene::good()

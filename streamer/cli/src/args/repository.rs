@@ -26,6 +26,10 @@ pub(crate) enum RepoCommand {
     Probe {
         /// Repository URL
         url: String,
+        /// Where a repository is, also try whether the store keeps create-only writes: writes a few small objects beside
+        /// it and removes them
+        #[arg(long)]
+        prove_writes: bool,
         #[command(flatten)]
         run: RunArgs,
     },

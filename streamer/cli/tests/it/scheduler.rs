@@ -277,6 +277,56 @@ fn a_repository_is_made_with_the_key_that_is_mounted_and_with_no_other() {
     assert!(broken["result"]["own_key_problem"].is_string(), "{broken}");
 }
 
+/// The trial of writes leaves nothing behind, is made only where a repository is, and never makes a look fail.
+#[test]
+fn writes_are_tried_only_when_asked_for_and_only_in_a_repository() {
+    let root = tempfile::tempdir().unwrap();
+    let place = root.path().join("repository");
+    fs::create_dir(&place).unwrap();
+    let url = format!("file://{}", place.display());
+    let looks = |more: &[&str]| {
+        let output = probe(root.path(), &url, &[&["-o", "json"], more].concat())
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+        document["result"].clone()
+    };
+    let names = || {
+        let entries = fs::read_dir(&place).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let absent = looks(&["--prove-writes"]);
+    assert_eq!(
+        (&absent["state"], &absent["create_only_proven"]),
+        (&"absent".into(), &Value::Null)
+    );
+    assert!(names().is_empty());
+    fs::write(place.join("somebody's"), b"x").unwrap();
+    assert_eq!(looks(&["--prove-writes"])["create_only_proven"], Value::Null);
+    assert_eq!(names(), ["somebody's"]);
+    fs::remove_file(place.join("somebody's")).unwrap();
+
+    let made = product(&root.path().join("home"))
+        .args(["repo", "init", &url, "--no-encryption"])
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let before = names();
+    assert_eq!(looks(&[])["create_only_proven"], Value::Null);
+    let tried = looks(&["--prove-writes"]);
+    assert_eq!(tried["create_only_proven"], true, "{tried}");
+    let empty =
+        |name: &std::ffi::OsString| fs::read_dir(place.join(name)).is_ok_and(|mut found| found.next().is_none());
+    let after: Vec<_> = names()
+        .into_iter()
+        .filter(|name| before.contains(name) || !empty(name))
+        .collect();
+    assert_eq!(after, before, "nothing is left behind");
+}
+
 #[test]
 fn a_catalogue_is_served_in_pages() {
     let root = tempfile::tempdir().unwrap();

@@ -13,7 +13,7 @@ use hardstorage_report::{Code, DeploymentName, Result};
 use hardstorage_storage::{DynStore, ListRequest, MemoryStore};
 
 use super::{Access, Mode, Repository};
-use crate::{InitOptions, RepoConfig, Surroundings};
+use crate::{CreateOnly, InitOptions, RepoConfig, Surroundings};
 
 fn kek(seed: u8) -> Secret {
     Secret::new([seed; 32])

@@ -25,8 +25,8 @@ pub(crate) async fn run(app: &App, command: RepoCommand) -> u8 {
             let work = |_: Running| async move { init::init(app, url, no_encryption, single_writer).await };
             reported(app, "repo init", &run, work, zero).await
         }
-        RepoCommand::Probe { url, run } => {
-            let work = |_: Running| async move { probe::probe(app, url).await };
+        RepoCommand::Probe { url, prove_writes, run } => {
+            let work = |_: Running| async move { probe::probe(app, url, prove_writes).await };
             reported(app, "repo probe", &run, work, zero).await
         }
         RepoCommand::Check {

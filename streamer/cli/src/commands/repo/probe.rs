@@ -1,7 +1,7 @@
 //! `repo probe`: what lies at a URL, as far as it can be told without a key.
 
-use hardstorage_report::Result;
-use hardstorage_repository::{Probe, Repository, kek_fingerprint};
+use hardstorage_report::{Error, ErrorReport, Result, code};
+use hardstorage_repository::{CreateOnly, Probe, Repository, Surroundings, kek_fingerprint};
 use serde::Serialize;
 
 use crate::app::App;
@@ -28,6 +28,12 @@ pub(super) struct ProbeResult {
     deployments: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     examples: Vec<String>,
+    /// Whether the store keeps create-only writes; nothing when that was not tried or could not be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    create_only_proven: Option<bool>,
+    /// Why nothing can be written, or not safely.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    write_problem: Option<ErrorReport>,
 }
 
 impl Report for ProbeResult {
@@ -54,11 +60,19 @@ impl Report for ProbeResult {
         for example in &self.examples {
             out.push_str(&format!("Holds:        {example}\n"));
         }
+        match (&self.write_problem, self.create_only_proven) {
+            (Some(problem), _) => out.push_str(&format!(
+                "Writes:       ✗ {}: {}\n  hint: {}\n",
+                problem.code, problem.message, problem.hint
+            )),
+            (None, Some(true)) => out.push_str("Writes:       create-only, tried\n"),
+            (None, _) => {}
+        }
         out
     }
 }
 
-pub(super) async fn probe(app: &App, url: String) -> Result<ProbeResult> {
+pub(super) async fn probe(app: &App, url: String, prove_writes: bool) -> Result<ProbeResult> {
     let store = app.store(&url, false, true).await?;
     let mut result = ProbeResult {
         url,
@@ -70,6 +84,8 @@ pub(super) async fn probe(app: &App, url: String) -> Result<ProbeResult> {
         own_key_problem: None,
         deployments: Vec::new(),
         examples: Vec::new(),
+        create_only_proven: None,
+        write_problem: None,
     };
     match app.keyring().kek() {
         Ok(kek) => result.own_key = kek.map(|kek| kek_fingerprint(&kek)),
@@ -91,9 +107,28 @@ pub(super) async fn probe(app: &App, url: String) -> Result<ProbeResult> {
             result.encrypted = Some(facts.kek_fingerprint.is_some());
             result.kek_fingerprint = facts.kek_fingerprint;
             result.deployments = facts.deployments;
+            if prove_writes {
+                try_writes(app, &mut result).await;
+            }
         }
     }
     Ok(result)
+}
+
+/// Whatever comes of it, the look itself went well: credentials that may only read are enough to restore with.
+async fn try_writes(app: &App, result: &mut ProbeResult) {
+    let tried = async {
+        let store = app.store(&result.url, false, false).await?;
+        Repository::prove_create_only(&store, &Surroundings::default()).await
+    };
+    match tried.await {
+        Ok(CreateOnly::Kept) => result.create_only_proven = Some(true),
+        Ok(CreateOnly::Broken(what)) => {
+            result.create_only_proven = Some(false);
+            result.write_problem = Some((&Error::new(code::repository::NOT_CREATE_ONLY, what)).into());
+        }
+        Err(error) => result.write_problem = Some((&error).into()),
+    }
 }
 
 #[cfg(test)]
@@ -113,6 +148,8 @@ mod tests {
             own_key_problem: None,
             deployments: vec!["billing".to_owned(), "db1".to_owned()],
             examples: Vec::new(),
+            create_only_proven: Some(true),
+            write_problem: None,
         };
         insta::assert_snapshot!(shown("repo probe", &result));
     }
@@ -129,6 +166,27 @@ mod tests {
             own_key_problem: None,
             deployments: Vec::new(),
             examples: vec!["photos/1.jpg".to_owned(), "photos/2.jpg".to_owned()],
+            create_only_proven: None,
+            write_problem: None,
+        };
+        insta::assert_snapshot!(shown("repo probe", &result));
+    }
+
+    #[test]
+    fn one_that_may_only_be_read() {
+        let refused = Error::new(code::storage::DENIED, "create probe/00: access denied");
+        let result = ProbeResult {
+            url: "s3://bucket/prefix".to_owned(),
+            state: "present",
+            id: Some("00112233445566778899aabbccddeeff".to_owned()),
+            encrypted: Some(false),
+            kek_fingerprint: None,
+            own_key: None,
+            own_key_problem: None,
+            deployments: Vec::new(),
+            examples: Vec::new(),
+            create_only_proven: None,
+            write_problem: Some((&refused).into()),
         };
         insta::assert_snapshot!(shown("repo probe", &result));
     }

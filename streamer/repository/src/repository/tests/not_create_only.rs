@@ -88,3 +88,41 @@ async fn a_store_that_is_not_create_only_is_refused() {
         assert!(repository.descriptor().single_writer && !repository.create_only_proven());
     }
 }
+
+#[tokio::test]
+async fn a_repository_that_exists_is_tried_again_and_no_other_place() {
+    let machine = Surroundings::default();
+    let prove = async |store: &DynStore| Repository::prove_create_only(store, &machine).await;
+    let good: DynStore = Arc::new(MemoryStore::new());
+    let absent = prove(&good).await.unwrap_err();
+    assert!(absent.is(code::repository::MISSING), "{absent:?}");
+    let somebodys = Key::new("photos/1.jpg").unwrap();
+    good.put_new(&somebodys, Bytes::from_static(b"x")).await.unwrap();
+    assert!(prove(&good).await.is_err());
+    assert_eq!(names(&good).await, ["photos/1.jpg"]);
+    good.delete(&somebodys).await.unwrap();
+    Repository::init(good.clone(), options(Some(kek(1)))).await.unwrap();
+    let before = names(&good).await;
+    assert_eq!(prove(&good).await.unwrap(), CreateOnly::Kept);
+    assert_eq!(names(&good).await, before, "nothing is left behind");
+
+    // It was moved to a store that promises more than it keeps.
+    let inner = MemoryStore::new();
+    for key in &before {
+        let key = Key::new(key).unwrap();
+        let bytes = good.get(&key).await.unwrap().unwrap();
+        inner.put_new(&key, bytes).await.unwrap();
+    }
+    let lax: DynStore = Arc::new(LaxStore {
+        inner,
+        overwrite: false,
+        lies: AtomicUsize::new(0),
+    });
+    assert!(matches!(prove(&lax).await.unwrap(), CreateOnly::Broken(_)));
+    assert_eq!(names(&lax).await, before);
+
+    let reader: DynStore = Arc::new(hardstorage_storage::ReadOnly::new(good.clone()));
+    let refused = prove(&reader).await.unwrap_err();
+    assert!(refused.is(code::storage::READ_ONLY), "{refused:?}");
+    assert_eq!(names(&good).await, before);
+}
