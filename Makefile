@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-kubernetes test e2e check build docs bench fuzz image install clean
+.PHONY: help demo demo-kubernetes test e2e check build docs bench bench-operator fuzz image install clean
 
 CACHE := $(shell scripts/cache-dir)
 # Outside the tree when nothing else is said, so that a fresh clone does not start from nothing and, as root, the
@@ -72,6 +72,13 @@ bench: ## The benchmarks beside pgBackRest, pg_basebackup, pg_receivewal and cp 
 	@scripts/fetch-peers || echo "going on without pgBackRest"
 	cargo build --release -p pg_hardstorage -p hardstorage-e2e --bins
 	@HARDSTORAGE_BIN=$(RELEASE)/pg_hardstorage $(RELEASE)/bench
+
+bench-operator: ## The operator beside many streams on a real API server (DEPLOYMENTS, BACKUPS, SECONDS)
+	@scripts/check-prerequisites --install test
+	@e2e/kubernetes/build
+	cargo build --release -p pg_hardstorage_operator
+	cargo build -p hardstorage-e2e --bin bench_operator
+	@HARDSTORAGE_OPERATOR_BIN=$(RELEASE)/pg_hardstorage_operator $(DEBUG)/bench_operator
 
 fuzz: ## The property tests of every parser and codec, with CASES cases each
 	PROPTEST_CASES=$(or $(CASES),20000) cargo test --workspace --lib
