@@ -13,6 +13,7 @@ mod idle;
 mod late;
 mod moment;
 mod proof;
+mod recover;
 mod refusals;
 mod restore;
 mod site;

@@ -120,6 +120,35 @@ fn targets_that_are_in_use_are_refused() {
     assert!(!target.exists());
 }
 
+/// What a scheduler put beside a backup comes back with the plan, so that nobody has to write it again by hand.
+#[test]
+fn a_plan_tells_the_definition_of_the_source() {
+    let source = Cluster::builder(18).start();
+    let site = Site::new();
+    let connection = source.connection();
+    let take = ["backup", "db1", "--pg-connection", &connection, "-o", "json"];
+    let definition = site.dir("s").join("cluster.json");
+    let preview = |backup: &str| {
+        let target = site.place("restored");
+        let words = ["restore", "db1", backup, "--target", target.to_str().unwrap(), "--preview"];
+        site.ask(&words)
+    };
+    let plain = id(&site.run(&take).ok().result());
+    assert!(preview(&plain)["source_snapshot"].is_null());
+
+    fs::write(&definition, r#"{"kind": "Cluster", "spec": {"instances": 3}}"#).unwrap();
+    let with = [&take[..], &["--source-snapshot", definition.to_str().unwrap()]].concat();
+    let described = id(&site.run(&with).ok().result());
+    let plan = preview(&described);
+    assert_eq!(plan["source_snapshot"]["spec"]["instances"], 3, "{plan}");
+
+    step("one that is no JSON stands in nobody's way");
+    fs::write(&definition, "kind: Cluster").unwrap();
+    let plan = preview(&id(&site.run(&with).ok().result()));
+    assert!(plan["source_snapshot"].is_null(), "{plan}");
+    assert!(plan.to_string().contains("definition of the source"), "{plan}");
+}
+
 /// Both see an empty directory; one gets it, and the other leaves it alone.
 #[test]
 fn two_restores_into_one_place() {

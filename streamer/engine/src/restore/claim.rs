@@ -18,7 +18,7 @@ use hardstorage_report::{Error, Result, code};
 use super::directory::{Layout, failed};
 
 /// The marker's name: PostgreSQL has no file like it.
-pub(super) const MARKER: &str = ".pg_hardstorage.restore";
+pub(crate) const MARKER: &str = ".pg_hardstorage.restore";
 
 /// `EXT4_SUPER_MAGIC`, `XFS_SUPER_MAGIC`, `BTRFS_SUPER_MAGIC`, `TMPFS_MAGIC`.
 const TELLING: [u64; 4] = [0xEF53, 0x5846_5342, 0x9123_683E, 0x0102_1994];

@@ -17,9 +17,7 @@ mod tablespaces;
 mod target;
 mod when;
 
-/// What a restore may have put into a data directory that is no file of PostgreSQL.
-pub(crate) const BESIDE: [&str; 2] = [claim::MARKER, stage::FOLDER];
-
+pub(crate) use claim::MARKER;
 pub use directory::{DirectorySink, Layout};
 pub use place::{Owner, Place, check as check_places, control_system_id, owner, parse_owner, resolve};
 pub use plan::{RestorePlan, RestoreRequest, plan_restore};
@@ -27,7 +25,7 @@ pub(crate) use record::meets;
 pub use run::{RestoreOptions, RestoreResult, run_restore};
 pub use settings::{RecoverySettings, auto_conf, neutralised, quote_shell, restore_command};
 pub(crate) use settings::{line, recovered_auto_conf, recovery_lines, without_block};
-pub(crate) use stage::{Staging, segments_of_backup};
+pub(crate) use stage::{FOLDER as STAGED, Staging, segments_of_backup};
 pub use tablespaces::map_tablespaces;
 pub use target::{RecoveryTarget, StopAt, TargetAction, TargetTimeline};
 pub use when::{both_zones, parse_time};

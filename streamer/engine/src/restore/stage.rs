@@ -23,7 +23,7 @@ use super::stop::Stop;
 use super::target::StopAt;
 
 /// The folder in a restored data directory.
-pub(super) const FOLDER: &str = "pg_hardstorage_wal";
+pub(crate) const FOLDER: &str = "pg_hardstorage_wal";
 /// How PostgreSQL takes files out of it: `cp` ends with 1 when there is none. It runs in the data directory.
 pub(super) const COMMAND: &str = "cp \"pg_hardstorage_wal/%f\" \"%p\"";
 /// Nothing of it is needed behind the end of recovery, and every base backup would carry it along.
