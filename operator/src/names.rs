@@ -187,7 +187,13 @@ mod tests {
     #[test]
     fn names_fit_what_they_name() {
         let longest = "a".repeat(45);
-        for role in [Role::Stream, Role::SlotDrop, Role::Tombstone, Role::Backup, Role::Restore] {
+        for role in [
+            Role::Stream,
+            Role::SlotDrop,
+            Role::Tombstone,
+            Role::Backup,
+            Role::Restore,
+        ] {
             assert!(job(&longest, role, "x").len() <= 63, "{role:?}");
         }
         assert_ne!(job("a", Role::Probe, "1"), job("a", Role::Probe, "2"));

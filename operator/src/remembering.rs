@@ -211,7 +211,7 @@ impl Store {
             .split("/namespaces/")
             .nth(1)
             .is_some_and(|rest| rest.split('/').count() != 2);
-        if one {
+        if one || before.ends_with("/customresourcedefinitions") {
             return no(404, "NotFound");
         }
         let selector = query

@@ -72,8 +72,8 @@ impl Run<'_> {
             };
             serde_json::to_value(still(before)).ok() == serde_json::to_value(still(&status)).ok()
         });
-        let recently =
-            apply::status_written(self.backup).is_some_and(|at| elapsed(at, self.context.now()) < Settings::FIGURES_PERIOD);
+        let recently = apply::status_written(self.backup)
+            .is_some_and(|at| elapsed(at, self.context.now()) < Settings::FIGURES_PERIOD);
         if only_figures && recently {
             return Ok(Action::requeue(Settings::JOB_PERIOD));
         }

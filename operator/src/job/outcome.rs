@@ -98,8 +98,14 @@ impl PodFacts {
             .unwrap_or_default()
             .into_iter()
             .find(|container| container.name == ENGINE_CONTAINER);
+        let init = status.init_container_statuses.unwrap_or_default();
         let last_state = engine.as_ref().and_then(|engine| engine.last_state.clone());
-        let state = engine.and_then(|engine| engine.state);
+        // Until what comes before the engine has ended, its state is the pod's; and so it is when it has failed.
+        let before = init.into_iter().filter_map(|container| container.state).find(|state| {
+            let failed = state.terminated.as_ref().is_some_and(|end| end.exit_code != 0);
+            failed || state.waiting.is_some()
+        });
+        let state = before.or_else(|| engine.and_then(|engine| engine.state));
         let waits = state.as_ref().is_some_and(|state| state.waiting.is_some());
         let unschedulable = status
             .conditions

@@ -252,3 +252,22 @@ fn the_time_in_the_queue_is_nobodys_quota() {
         }
     ));
 }
+
+#[test]
+fn what_comes_before_the_engine_speaks_for_the_pod() {
+    let pod = |init: serde_json::Value| -> PodFacts {
+        let pod: Pod = serde_json::from_value(serde_json::json!({"metadata": {"name": "p"}, "status": {
+            "phase": "Pending", "initContainerStatuses": [{"name": "install", "image": "", "imageID": "", "ready": false,
+                "restartCount": 0, "state": init}],
+            "containerStatuses": [{"name": "engine", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                "state": {"waiting": {"reason": "PodInitializing"}}}]}}))
+        .unwrap();
+        PodFacts::of(&pod)
+    };
+    let no_image = pod(serde_json::json!({"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}));
+    assert_eq!(no_image.waiting.unwrap().0, "ImagePullBackOff");
+    let failed = pod(serde_json::json!({"terminated": {"exitCode": 127, "reason": "Error"}}));
+    assert_eq!(failed.ended.unwrap().0, 127);
+    let done = pod(serde_json::json!({"terminated": {"exitCode": 0, "reason": "Completed"}}));
+    assert_eq!(done.waiting.unwrap().0, "PodInitializing");
+}

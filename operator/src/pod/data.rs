@@ -56,7 +56,9 @@ pub(super) fn program(data: Option<&DataDirectory>) -> &'static str {
 pub(super) fn installs(data: &DataDirectory) -> Option<Vec<Container>> {
     let engine = data.engine.as_ref()?;
     let quantities = |list: &[(&str, &str)]| {
-        let pairs = list.iter().map(|(name, text)| ((*name).to_owned(), Quantity((*text).to_owned())));
+        let pairs = list
+            .iter()
+            .map(|(name, text)| ((*name).to_owned(), Quantity((*text).to_owned())));
         Some(pairs.collect())
     };
     Some(vec![Container {

@@ -198,12 +198,22 @@ fn what_fills_a_data_directory_runs_as_its_owner_and_may_bring_the_program() {
     });
     let spec = build(&access, &data, true);
     let security = spec.security_context.unwrap();
-    assert_eq!((security.run_as_user, security.fs_group), (None, None), "OpenShift chooses");
+    assert_eq!(
+        (security.run_as_user, security.fs_group),
+        (None, None),
+        "OpenShift chooses"
+    );
     assert_eq!(security.fs_group_change_policy.as_deref(), Some("OnRootMismatch"));
     let install = &spec.init_containers.unwrap()[0];
     assert_eq!(install.args.as_ref().unwrap(), &["self", "install", "/hardstorage"]);
     assert_eq!(install.image.as_deref(), Some("engine:1"));
-    assert_eq!(spec.containers[0].command.as_ref().unwrap()[0], "/hardstorage/pg_hardstorage");
-    assert!(serde_json::to_string(&install.env).unwrap().contains("null"), "no credential goes there");
+    assert_eq!(
+        spec.containers[0].command.as_ref().unwrap()[0],
+        "/hardstorage/pg_hardstorage"
+    );
+    assert!(
+        serde_json::to_string(&install.env).unwrap().contains("null"),
+        "no credential goes there"
+    );
     assert_eq!(install.volume_mounts.as_ref().unwrap().len(), 1);
 }

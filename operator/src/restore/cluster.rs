@@ -56,7 +56,11 @@ pub async fn create(context: &Context, namespace: &str, cluster: &Value) -> Resu
         field_manager: Some(MANAGER.to_owned()),
         ..PostParams::default()
     };
-    match api(context, namespace).create(&params, &object).await.map_err(Error::from) {
+    match api(context, namespace)
+        .create(&params, &object)
+        .await
+        .map_err(Error::from)
+    {
         Ok(made) => {
             tracing::info!(namespace, name = made.name_any(), "a Cluster was made");
             Ok(())

@@ -72,7 +72,9 @@ pub fn nearest(restore: &Restore, wanted: Option<Timestamp>) -> Option<Timestamp
     }
     let reachable = restore.status.as_ref()?.reachable.as_ref()?;
     let (from, to) = (reachable.from.as_ref()?.0, reachable.to.as_ref()?.0);
-    (from <= to).then(|| wanted.map(|wanted| wanted.clamp(from, to))).flatten()
+    (from <= to)
+        .then(|| wanted.map(|wanted| wanted.clamp(from, to)))
+        .flatten()
 }
 
 #[cfg(test)]
@@ -129,7 +131,8 @@ mod tests {
 
     #[test]
     fn the_nearest_moment_lies_at_an_end() {
-        let reachable = json!({"phase": "Pending", "reachable": {"from": "2026-01-01T01:00:00Z", "to": "2026-01-01T02:00:00Z"}});
+        let reachable =
+            json!({"phase": "Pending", "reachable": {"from": "2026-01-01T01:00:00Z", "to": "2026-01-01T02:00:00Z"}});
         let spec = |policy: &str| json!({"onUnreachable": policy, "recoveryTarget": {"time": "1 hour ago"}});
         let near = |policy: &str, status: &Value, wanted: &str| {
             nearest(&restore(spec(policy), status.clone()), Some(at(wanted)))

@@ -67,7 +67,10 @@ impl Work<'_> {
     }
 
     async fn say(&self, message: &str) -> Result<()> {
-        self.write(self.writer().waits(RestorePhase::Cancelled, "Cancelled", message, false))
-            .await
+        self.write(
+            self.writer()
+                .waits(RestorePhase::Cancelled, "Cancelled", message, false),
+        )
+        .await
     }
 }

@@ -24,7 +24,9 @@ pub async fn job(context: &Context, restore: &Restore, name: &str) -> Result<Opt
 /// Whether a Job is of this very Restore.
 pub fn belongs(job: &Job, restore: &Restore) -> bool {
     let uid = restore.metadata.uid.as_deref();
-    job.owner_references().iter().any(|owner| Some(owner.uid.as_str()) == uid)
+    job.owner_references()
+        .iter()
+        .any(|owner| Some(owner.uid.as_str()) == uid)
 }
 
 /// What is there of the destination.

@@ -11,6 +11,7 @@ mod delete;
 mod destination;
 mod fetch;
 mod plan;
+mod planning;
 mod prepare;
 mod resolve;
 mod result;
@@ -36,8 +37,6 @@ use crate::context::Context;
 use crate::controllers::{api, drive, ours};
 use crate::error::{Error, Result};
 use crate::names::label;
-
-pub use delete::FINALIZER;
 
 /// Runs the controller.
 pub async fn run(context: Arc<Context>, stop: CancellationToken) {

@@ -156,7 +156,12 @@ fn tablespaces(told: &Value) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::panic, clippy::needless_pass_by_value, reason = "test code")]
+    #![allow(
+        clippy::unwrap_used,
+        clippy::panic,
+        clippy::needless_pass_by_value,
+        reason = "test code"
+    )]
     use super::super::samples::{ID, plan_result, restore};
     use super::*;
     use hardstorage_report::RunState;
@@ -189,7 +194,10 @@ mod tests {
             panic!("no plan");
         };
         assert_eq!(made.target.backup_id.as_deref(), Some(ID));
-        assert_eq!((made.target.moment.as_deref(), made.target.timeline), (Some("latest"), Some(3)));
+        assert_eq!(
+            (made.target.moment.as_deref(), made.target.timeline),
+            (Some("latest"), Some(3))
+        );
         assert_eq!(made.plan.needed_bytes, Some(12 << 20));
         assert_eq!(made.plan.source_snapshot.unwrap()["image"], "postgres:18");
         assert_eq!(made.plan.warnings, ["a note"]);
@@ -202,18 +210,30 @@ mod tests {
             panic!("no plan");
         };
         assert_eq!(made.plan.tablespaces, ["/var/lib/postgresql/tablespaces/hot/data"]);
-        assert_eq!((made.plan.source_snapshot, made.plan.system_identifier.as_deref()), (None, Some("7")));
+        assert_eq!(
+            (made.plan.source_snapshot, made.plan.system_identifier.as_deref()),
+            (None, Some("7"))
+        );
     }
 
     #[test]
     fn only_the_place_of_the_plan_does_not_matter() {
         let with = |codes: &[&str]| {
             let mut result = plan_result();
-            result["problems"] = codes.iter().map(|code| serde_json::to_value(problem(code)).unwrap()).collect();
+            result["problems"] = codes
+                .iter()
+                .map(|code| serde_json::to_value(problem(code)).unwrap())
+                .collect();
             read_it(&report(Some(result), codes.first().copied()))
         };
-        assert!(matches!(with(&["preflight.no_space", "preflight.owner_unclear"]), Outcome::Made(_)));
-        assert!(matches!(with(&["preflight.no_space", "verify.wal_gap"]), Outcome::Refused(_)));
+        assert!(matches!(
+            with(&["preflight.no_space", "preflight.owner_unclear"]),
+            Outcome::Made(_)
+        ));
+        assert!(matches!(
+            with(&["preflight.no_space", "verify.wal_gap"]),
+            Outcome::Refused(_)
+        ));
         match with(&["preflight.no_space", "conflict.target_unreachable"]) {
             Outcome::Unreachable(failure, Some(reachable)) => {
                 assert_eq!(failure.code.as_deref(), Some("conflict.target_unreachable"));

@@ -67,6 +67,8 @@ impl Work<'_> {
             }
             writer = writer.with_created(CLAIM, &name);
         }
+        // What was made is stored before the Job is there: so it is known of whatever the Job comes to.
+        self.write(writer.clone().prepared()).await?;
         let engine = self.engine();
         let ground = self.ground(&source, &engine).await?;
         let run = job::build(build::run(&ground, &wanted));
@@ -78,7 +80,6 @@ impl Work<'_> {
                 .await?;
             return Ok(Action::requeue(REST));
         }
-        self.write(writer.prepared()).await?;
         Ok(Action::requeue(Settings::JOB_PERIOD))
     }
 
@@ -133,7 +134,8 @@ impl Work<'_> {
             Err(refusal) => return self.not_adopted(&refusal.text(), true).await,
         };
         if let Some(missing) = self.missing_claim(&wanted).await? {
-            let message = format!("the claim {missing} is gone, or another one has its name: the restored data is lost");
+            let message =
+                format!("the claim {missing} is gone, or another one has its name: the restored data is lost");
             return self.not_adopted(&message, true).await;
         }
         match there {
@@ -174,7 +176,10 @@ impl Work<'_> {
         match adoption(there) {
             Adoption::Adopted => {
                 let writer = self.writer().with_created(CLUSTER, name);
-                let ready = there.pointer("/status/readyInstances").and_then(Value::as_i64).unwrap_or_default();
+                let ready = there
+                    .pointer("/status/readyInstances")
+                    .and_then(Value::as_i64)
+                    .unwrap_or_default();
                 let sentence = format!("Cluster {name} is healthy, with {ready} instances ready");
                 self.write(writer.adopted(&sentence)).await?;
                 Ok(Action::requeue(Duration::ZERO))
@@ -201,9 +206,8 @@ impl Work<'_> {
     /// Not yet; after a while somebody has to look. It goes on looking.
     async fn not_adopted(&self, words: &str, at_once: bool) -> Result<Action> {
         let since = self.restored_at();
-        let late = since.is_some_and(|since| {
-            self.context.now().duration_since(since) >= ADOPTION.try_into().unwrap_or_default()
-        });
+        let late = since
+            .is_some_and(|since| self.context.now().duration_since(since) >= ADOPTION.try_into().unwrap_or_default());
         let writer = self.writer();
         if at_once || late {
             let message = format!("{words}; the data is complete on its claims");

@@ -67,7 +67,10 @@ impl Done {
             words.join(", ")
         };
         if !told.disabled_subscriptions.is_empty() {
-            notes.push(format!("disabled subscriptions: {}", names(&told.disabled_subscriptions)));
+            notes.push(format!(
+                "disabled subscriptions: {}",
+                names(&told.disabled_subscriptions)
+            ));
         }
         if !told.collation_changes.is_empty() {
             let changed = names(&told.collation_changes);
@@ -128,9 +131,11 @@ mod tests {
     fn a_result_is_told_in_a_sentence() {
         let mut report = RunReport::new("restore", None, "0.1.0");
         assert_eq!(Done::of(&report).sentence, "written");
-        report.result = Some(json!({"recovered": {"lsn": "0/5", "time": "2026-01-01T00:00:00Z", "timeline": 4},
-            "bytes_written": 1048576, "duration_ms": 2500, "disabled_subscriptions": ["shop.s"],
-            "collation_changes": [{"database": "shop"}], "notes": ["n"]}));
+        report.result = Some(
+            json!({"recovered": {"lsn": "0/5", "time": "2026-01-01T00:00:00Z", "timeline": 4},
+            "bytes_written": 1 << 20, "duration_ms": 2500, "disabled_subscriptions": ["shop.s"],
+            "collation_changes": [{"database": "shop"}], "notes": ["n"]}),
+        );
         let done = Done::of(&report);
         assert_eq!(done.sentence, "1Mi written in 2 s");
         assert_eq!(done.recovered.unwrap().timeline, Some(4));

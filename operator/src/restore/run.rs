@@ -3,16 +3,14 @@
 use std::time::Duration;
 
 use hardstorage_crds::{Restore, RestoreFailure, RestorePhase};
-use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt as _;
 use kube::runtime::controller::Action;
 
 use super::build::{self, Ground};
-use super::decide::{Step, decide, is_restored, nearest};
-use super::destination::{self, USED, Wanted};
-use super::plan::{self, Made, Outcome};
-use super::resolve::{self, Source};
+use super::decide::{Step, decide, is_restored};
+use super::destination::USED;
+use super::resolve::Source;
 use super::result::{Done, found_used};
 use super::status::Writer;
 use super::store::is_complete;
@@ -33,7 +31,7 @@ pub(super) const WAIT: Duration = Duration::from_secs(15);
 /// The same for what only a person changes; a plan that could not be made is made again after so long.
 pub(super) const REST: Duration = Duration::from_mins(1);
 /// How long a pod may wait for a node.
-const PENDING: Duration = Duration::from_mins(15);
+pub(super) const PENDING: Duration = Duration::from_mins(15);
 
 /// One reconcile.
 pub struct Work<'a> {
@@ -91,27 +89,6 @@ impl Work<'_> {
         Ok(Action::await_change())
     }
 
-    /// The Job that plans, made or looked at.
-    async fn plan(&self, time: Option<Timestamp>, nearest: Option<Timestamp>) -> Result<Action> {
-        let name = build::plan_name(self.restore, nearest);
-        if let Some(job) = fetch::job(self.context, self.restore, &name).await? {
-            return self.planning(&job, time, nearest).await;
-        }
-        let source = match resolve::source(self.context, self.namespace, self.restore).await? {
-            Ok(source) => source,
-            Err(refusal) => return self.held_up(RestorePhase::Pending, &refusal).await,
-        };
-        let engine = self.engine();
-        let ground = self.ground(&source, &engine).await?;
-        apply::create_once(self.context, &job::build(build::plan(&ground, time, nearest))).await?;
-        self.write(
-            self.writer()
-                .waits(RestorePhase::Pending, "Planning", "the plan is being made", false),
-        )
-        .await?;
-        Ok(Action::requeue(Settings::JOB_PERIOD))
-    }
-
     pub(super) async fn ground<'b>(&'b self, source: &'b Source, engine: &'b Image) -> Result<Ground<'b>> {
         let facts = NamespaceFacts::look(self.context, self.namespace).await?;
         Ok(Ground {
@@ -120,107 +97,6 @@ impl Work<'_> {
             engine,
             surroundings: facts.surroundings,
         })
-    }
-
-    async fn planning(&self, job: &Job, time: Option<Timestamp>, nearest: Option<Timestamp>) -> Result<Action> {
-        if job.metadata.deletion_timestamp.is_some() {
-            return Ok(Action::requeue(Settings::JOB_PERIOD));
-        }
-        let (reason, message) = match job::observe(self.context, job, PENDING).await? {
-            Observed::Waiting(reason, message) => {
-                self.write(self.writer().waits(RestorePhase::Pending, reason, &message, false))
-                    .await?;
-                return Ok(Action::requeue(Settings::JOB_PERIOD));
-            }
-            Observed::Running(_) => return Ok(Action::requeue(Settings::JOB_PERIOD)),
-            Observed::Ended { report, .. } => match plan::read(&report, self.restore, time) {
-                Outcome::Made(made) => return self.planned(job, *made, nearest.is_some()).await,
-                Outcome::Unreachable(failure, reachable) => return self.unreachable(job, failure, reachable).await,
-                Outcome::Refused(failure) => {
-                    let reason = failure.code.as_deref().map(reason_of).unwrap_or_default();
-                    return self.refuse(Some(job), &reason, failure).await;
-                }
-                Outcome::Again(reason, message) => (reason, message),
-            },
-            Observed::Failed { reason, message, .. } => {
-                (reason.as_str().to_owned(), format!("{message}; {}", reason.hint()))
-            }
-        };
-        self.write(self.writer().waits(RestorePhase::Pending, &reason, &message, true))
-            .await?;
-        let made = job.metadata.creation_timestamp.as_ref().map(|time| time.0);
-        let age = made.map(|made| self.context.now().duration_since(made));
-        if age.is_none_or(|age| age >= REST.try_into().unwrap_or_default()) {
-            job::heard(self.context, job).await?;
-            apply::delete(self.context, job).await?;
-            return Ok(Action::requeue(Settings::JOB_PERIOD));
-        }
-        Ok(Action::requeue(WAIT))
-    }
-
-    async fn planned(&self, job: &Job, made: Made, nearest: bool) -> Result<Action> {
-        let mut made = made;
-        // What is wanted follows from the plan, so it is looked at as if it were stored.
-        let mut object = self.restore.clone();
-        object.status.get_or_insert_default().plan = Some(made.plan.clone());
-        match destination::wanted(&object, &self.engine()) {
-            Ok(wanted) => complete(&mut made, &object, &wanted),
-            Err(refusal) => return self.refuse(Some(job), &refusal.reason.clone(), failure_of(refusal)).await,
-        }
-        if nearest {
-            let moment = made.target.moment.clone().unwrap_or_default();
-            let wish = self.restore.spec.recovery_target.as_ref().and_then(|target| target.time.clone());
-            let wish = wish.unwrap_or_default();
-            made.plan
-                .warnings
-                .insert(0, format!("{wish} cannot be reached: the nearest moment is {moment}"));
-        }
-        let writer = self.writer();
-        self.write(writer.planned(made, nearest)).await?;
-        job::heard(self.context, job).await?;
-        Ok(Action::requeue(Duration::ZERO))
-    }
-
-    async fn unreachable(
-        &self,
-        job: &Job,
-        failure: RestoreFailure,
-        reachable: Option<hardstorage_crds::Reachable>,
-    ) -> Result<Action> {
-        let mut object = self.restore.clone();
-        object.status.get_or_insert_default().reachable.clone_from(&reachable);
-        let wanted = wanted_time(self.restore).ok().flatten();
-        let first = nearest(self.restore, wanted).is_none();
-        if first
-            && nearest(&object, wanted).is_some()
-            && let Some(reachable) = reachable
-        {
-            self.write(self.writer().takes_nearest(&failure, reachable)).await?;
-            self.put_away(job, &RestorePhase::Pending).await?;
-            return Ok(Action::requeue(Duration::ZERO));
-        }
-        self.write(self.writer().unreachable(failure, reachable)).await?;
-        self.put_away(job, &RestorePhase::Refused).await?;
-        Ok(Action::await_change())
-    }
-
-    /// The plan is stored: its Job is of no use any more.
-    pub(super) async fn tidy_plan(&self) -> Result<()> {
-        let wanted = wanted_time(self.restore).ok().flatten();
-        for time in [None, nearest(self.restore, wanted), self.planned_time()] {
-            let name = build::plan_name(self.restore, time);
-            if let Some(job) = fetch::job(self.context, self.restore, &name).await?
-                && job.metadata.deletion_timestamp.is_none()
-            {
-                self.put_away(&job, &RestorePhase::Planned).await?;
-            }
-        }
-        Ok(())
-    }
-
-    fn planned_time(&self) -> Option<Timestamp> {
-        let target = self.restore.status.as_ref()?.target.as_ref()?;
-        target.time.as_ref().map(|time| time.0)
     }
 
     /// The Job that fills the place.
@@ -303,31 +179,19 @@ impl Work<'_> {
         }
         self.tidy_plan().await?;
         // What was made and not finished goes with the object; what is finished stays.
-        let unfinished = !is_restored(&status) && status.created.iter().any(|one| one.kind == "PersistentVolumeClaim");
+        let unfinished = !is_restored(&status) && !fetch::own_claims(self.context, self.restore).await?.is_empty();
         apply::set_finalizer(self.context, self.restore, delete::FINALIZER, unfinished).await?;
         Ok(Action::await_change())
     }
 
     /// It waits for another object, or for a person.
     pub(super) async fn held_up(&self, phase: RestorePhase, refusal: &Refusal) -> Result<Action> {
-        self.write(self.writer().waits(phase, &refusal.reason, &refusal.text(), !refusal.waits))
-            .await?;
+        self.write(
+            self.writer()
+                .waits(phase, &refusal.reason, &refusal.text(), !refusal.waits),
+        )
+        .await?;
         Ok(Action::requeue(if refusal.waits { WAIT } else { REST }))
-    }
-}
-
-/// What is known of the place goes into the plan.
-fn complete(made: &mut Made, restore: &Restore, wanted: &Wanted) {
-    let first = wanted.claims.first().and_then(|claim| claim.spec.as_ref());
-    let requests = first.and_then(|spec| spec.resources.as_ref()?.requests.as_ref());
-    made.plan.claim_size = requests.and_then(|requests| Some(requests.get("storage")?.0.clone()));
-    made.plan.image = wanted.postgres.as_ref().map(|image| image.name.clone());
-    if wanted.postgres.is_none() && restore.spec.subscriptions == hardstorage_crds::Subscriptions::Disable {
-        made.plan.warnings.push(
-            "the first server that is started on the claim recovers it, and its logical subscriptions are as they were in \
-             the source: to have them disabled, set postgresImage"
-                .to_owned(),
-        );
     }
 }
 

@@ -142,7 +142,7 @@ impl Writer {
     /// Its place is made, and the Job that fills it.
     pub fn prepared(mut self) -> Written {
         self.done(step::PREPARE, "");
-        self.waits(RestorePhase::Preparing, "Starting", "its Job is there", false)
+        self.waits(RestorePhase::Preparing, "Prepared", "the destination is made", false)
     }
 
     /// It runs. A report that says `failed` is of a try that another one follows.
@@ -240,7 +240,10 @@ mod tests {
             attempts: Some(3),
         };
         let (status, _) = writer(planned()).fails("VerifyWalGap", failure.clone());
-        assert_eq!((status.phase.clone(), status.failure), (Some(RestorePhase::Failed), Some(failure.clone())));
+        assert_eq!(
+            (status.phase.clone(), status.failure),
+            (Some(RestorePhase::Failed), Some(failure.clone()))
+        );
         assert_eq!(status.conditions[0].message, "a hole; another moment");
         assert!(status.plan.is_some(), "what was meant is still told");
         let (status, _) = writer(json!({})).unreachable(failure, Some(Reachable::default()));

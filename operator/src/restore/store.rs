@@ -28,9 +28,14 @@ impl Work<'_> {
             progress: None,
             ..status.clone()
         };
-        let only_figures = self.restore.status.as_ref().is_some_and(|before| still(before) == still(&status));
-        let recently = apply::status_written(self.restore)
-            .is_some_and(|at| self.context.now().duration_since(at) < Settings::FIGURES_PERIOD.try_into().unwrap_or_default());
+        let only_figures = self
+            .restore
+            .status
+            .as_ref()
+            .is_some_and(|before| still(before) == still(&status));
+        let recently = apply::status_written(self.restore).is_some_and(|at| {
+            self.context.now().duration_since(at) < Settings::FIGURES_PERIOD.try_into().unwrap_or_default()
+        });
         if only_figures && recently {
             return Ok(());
         }

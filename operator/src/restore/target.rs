@@ -82,6 +82,15 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
+    /// A target, its time and timeline as they were resolved, the engine's words, and a person's.
+    type Case = (
+        Value,
+        Option<Timestamp>,
+        Option<i64>,
+        &'static [&'static str],
+        &'static str,
+    );
+
     fn at(text: &str) -> Timestamp {
         text.parse().unwrap()
     }
@@ -112,9 +121,15 @@ mod tests {
     #[test]
     fn every_target_in_the_engines_words() {
         let time = at("2026-01-01T00:00:00Z");
-        let cases: [(Value, Option<Timestamp>, Option<i64>, &[&str], &str); 7] = [
+        let cases: [Case; 7] = [
             (json!({}), None, None, &["--to-latest"], "latest"),
-            (json!({"timeline": "latest"}), None, Some(3), &["--to-latest", "--to-timeline=3"], "latest"),
+            (
+                json!({"timeline": "latest"}),
+                None,
+                Some(3),
+                &["--to-latest", "--to-timeline=3"],
+                "latest",
+            ),
             (
                 json!({"time": "1 hour ago", "inclusive": false, "timeline": "2"}),
                 Some(time),
@@ -123,7 +138,13 @@ mod tests {
                 "2026-01-01T00:00:00Z",
             ),
             (json!({"lsn": "0/4"}), None, None, &["--to-lsn=0/4"], "0/4"),
-            (json!({"name": "$(HOME)"}), None, None, &["--to-name=$$(HOME)"], "$(HOME)"),
+            (
+                json!({"name": "$(HOME)"}),
+                None,
+                None,
+                &["--to-name=$$(HOME)"],
+                "$(HOME)",
+            ),
             (json!({"xid": 7}), None, None, &["--to-xid=7"], "xid 7"),
             (json!({"immediate": true}), None, None, &[], "immediate"),
         ];

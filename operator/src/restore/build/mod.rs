@@ -127,7 +127,10 @@ fn job(ground: &Ground<'_>, role: Role, name: String, pod: &EnginePod<'_>) -> Jo
 fn labels(ground: &Ground<'_>, role: Role) -> BTreeMap<String, String> {
     let mut labels = names::own_labels(role);
     labels.insert(label::RESTORE.to_owned(), ground.restore.name_any());
-    labels.insert(label::REPOSITORY.to_owned(), ground.source.repository.access.name.clone());
+    labels.insert(
+        label::REPOSITORY.to_owned(),
+        ground.source.repository.access.name.clone(),
+    );
     labels
 }
 
@@ -189,10 +192,6 @@ fn beside_the_cluster(theirs: Option<&PodTemplate>, cluster: Option<&Value>) -> 
         return theirs.cloned();
     };
     let mut template = theirs.cloned().unwrap_or_default();
-    // What does not read as what it should be is CloudNativePG's to refuse.
-    fn read<T: serde::de::DeserializeOwned>(spec: &Value, path: &str) -> Option<T> {
-        spec.pointer(path).and_then(|value| serde_json::from_value(value.clone()).ok())
-    }
     let secrets = || read::<Vec<LocalObjectReference>>(spec, "/imagePullSecrets");
     template.image_pull_secrets = template.image_pull_secrets.or_else(secrets);
     let selector = || read::<BTreeMap<String, String>>(spec, "/affinity/nodeSelector");
@@ -200,6 +199,12 @@ fn beside_the_cluster(theirs: Option<&PodTemplate>, cluster: Option<&Value>) -> 
     let tolerations = || read::<Vec<Toleration>>(spec, "/affinity/tolerations");
     template.tolerations = template.tolerations.or_else(tolerations);
     Some(template)
+}
+
+/// What does not read as what it should be is CloudNativePG's to refuse.
+fn read<T: serde::de::DeserializeOwned>(spec: &Value, path: &str) -> Option<T> {
+    spec.pointer(path)
+        .and_then(|value| serde_json::from_value(value.clone()).ok())
 }
 
 #[cfg(test)]

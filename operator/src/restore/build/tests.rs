@@ -1,5 +1,10 @@
 //! Jobs as they are built.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::needless_pass_by_value, reason = "test code")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::needless_pass_by_value,
+    reason = "test code"
+)]
 
 use super::*;
 use crate::access::{RepositoryAccess, SecretKey};
@@ -84,7 +89,12 @@ fn a_plan_reads_and_writes_nothing() {
     );
     assert_eq!((plan.backoff_limit, plan.labels[label::RESTORE].as_str()), (0, "back"));
     let spec = plan.pod.spec.unwrap();
-    assert!(spec.volumes.unwrap().iter().all(|volume| volume.persistent_volume_claim.is_none()));
+    assert!(
+        spec.volumes
+            .unwrap()
+            .iter()
+            .all(|volume| volume.persistent_volume_claim.is_none())
+    );
 }
 
 #[test]

@@ -82,14 +82,16 @@ pub fn wanted(restore: &Restore, engine: &Image) -> Result<Wanted, Refusal> {
         });
     }
     let new = new_cluster(restore, needed)?;
-    let mounts: Vec<Mount> = cnpg::mounts(&new)?
-        .into_iter()
-        .map(|mount| Mount {
-            claim: mount.claim,
-            path: mount.path,
-        })
-        .collect();
-    let placed = |space: &&String| mounts.iter().any(|mount| space.starts_with(&format!("{}/", mount.path)));
+    let in_pod = |mount: cnpg::Mount| Mount {
+        claim: mount.claim,
+        path: mount.path,
+    };
+    let mounts: Vec<Mount> = cnpg::mounts(&new)?.into_iter().map(in_pod).collect();
+    let placed = |space: &&String| {
+        mounts
+            .iter()
+            .any(|mount| space.starts_with(&format!("{}/", mount.path)))
+    };
     if let Some(space) = spaces.iter().find(|space| !placed(space)) {
         return Err(refusal(
             "TablespacesUnplaced",
@@ -98,7 +100,10 @@ pub fn wanted(restore: &Restore, engine: &Image) -> Result<Wanted, Refusal> {
         ));
     }
     let (uid, gid) = new.user()?;
-    let wal_dir = mounts.iter().any(|mount| mount.path == WAL).then(|| format!("{WAL}/pg_wal"));
+    let wal_dir = mounts
+        .iter()
+        .any(|mount| mount.path == WAL)
+        .then(|| format!("{WAL}/pg_wal"));
     Ok(Wanted {
         claims: cnpg::claims(&new)?,
         data: DataDirectory {
@@ -154,13 +159,19 @@ pub struct Found {
 
 /// Whether an object was made by this very Restore.
 pub fn is_ours(annotations: Option<&std::collections::BTreeMap<String, String>>, uid: &str) -> bool {
-    annotations.and_then(|all| all.get(annotation::RESTORE_UID)).map(String::as_str) == Some(uid)
+    annotations
+        .and_then(|all| all.get(annotation::RESTORE_UID))
+        .map(String::as_str)
+        == Some(uid)
 }
 
 /// The same of a Cluster.
 pub fn cluster_is_ours(cluster: &Value, uid: &str) -> bool {
     let annotations = cluster.pointer("/metadata/annotations");
-    annotations.and_then(|all| all.get(annotation::RESTORE_UID)).and_then(Value::as_str) == Some(uid)
+    annotations
+        .and_then(|all| all.get(annotation::RESTORE_UID))
+        .and_then(Value::as_str)
+        == Some(uid)
 }
 
 /// Whether it may be filled.
@@ -170,10 +181,16 @@ pub fn judge(restore: &Restore, wanted: &Wanted, found: &Found) -> Result<(), Re
         if found.cluster.as_ref().is_some_and(|one| !cluster_is_ours(one, uid)) {
             return Err(used(format!("there is a Cluster {}", cluster.cluster)));
         }
-        let other = found.of_the_cluster.iter().find(|claim| !is_ours(claim.metadata.annotations.as_ref(), uid));
+        let other = found
+            .of_the_cluster
+            .iter()
+            .find(|claim| !is_ours(claim.metadata.annotations.as_ref(), uid));
         if let Some(claim) = other {
             let name = claim.name_any();
-            return Err(used(format!("the claim {name} is one of a Cluster {}", cluster.cluster)));
+            return Err(used(format!(
+                "the claim {name} is one of a Cluster {}",
+                cluster.cluster
+            )));
         }
     }
     for name in wanted.data.mounts.iter().map(|mount| &mount.claim) {
@@ -185,7 +202,9 @@ pub fn judge(restore: &Restore, wanted: &Wanted, found: &Found) -> Result<(), Re
                 return Err(waits(refusal("ClaimDeleting", message, "")));
             }
             Some(claim) if is_made && !is_ours(claim.metadata.annotations.as_ref(), uid) => {
-                return Err(used(format!("there is a claim {name}, which this Restore has not made")));
+                return Err(used(format!(
+                    "there is a claim {name}, which this Restore has not made"
+                )));
             }
             Some(claim) if !is_made => fits(restore, claim)?,
             None if !is_made => {
@@ -206,7 +225,10 @@ pub fn judge(restore: &Restore, wanted: &Wanted, found: &Found) -> Result<(), Re
 /// Whether a pod mounts a claim.
 pub fn mounts(pod: &Pod, claim: &str) -> bool {
     let volumes = pod.spec.as_ref().and_then(|spec| spec.volumes.as_ref());
-    let named = volumes.into_iter().flatten().filter_map(|volume| volume.persistent_volume_claim.as_ref());
+    let named = volumes
+        .into_iter()
+        .flatten()
+        .filter_map(|volume| volume.persistent_volume_claim.as_ref());
     named.into_iter().any(|one| one.claim_name == claim)
 }
 
@@ -242,7 +264,11 @@ fn too_small(claim: &str, size: u64, needed: u64) -> Refusal {
 }
 
 fn used(message: String) -> Refusal {
-    refusal(USED, message, "nothing was touched; make another Restore with another name")
+    refusal(
+        USED,
+        message,
+        "nothing was touched; make another Restore with another name",
+    )
 }
 
 pub(super) fn refusal(reason: &str, message: impl Into<String>, hint: &str) -> Refusal {

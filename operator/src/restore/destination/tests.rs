@@ -1,5 +1,10 @@
 //! Destinations, as they are wanted and as they are found.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::needless_pass_by_value, reason = "test code")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::needless_pass_by_value,
+    reason = "test code"
+)]
 
 use super::*;
 use crate::restore::samples::{UID, planned, restore};
@@ -40,12 +45,18 @@ fn a_new_claim_fits_what_is_planned_and_has_no_owner() {
     assert_eq!(claim.annotations()[annotation::RESTORE_UID], UID);
     assert!(!claim.labels().contains_key("argocd.argoproj.io/instance"));
     let spec = claim.spec.clone().unwrap();
-    assert_eq!((spec.access_modes.unwrap(), spec.storage_class_name), (vec!["ReadWriteOnce".to_owned()], None));
+    assert_eq!(
+        (spec.access_modes.unwrap(), spec.storage_class_name),
+        (vec!["ReadWriteOnce".to_owned()], None)
+    );
     assert_eq!(wanted.directory, "/restore/pgdata");
     assert_eq!((wanted.postgres, wanted.data.engine), (None, None));
     let chosen = into(json!({"size": "12Mi", "storageClassName": "fast", "accessModes": ["ReadWriteMany"]}));
     let claim = want(chosen, json!({})).unwrap().claims.remove(0);
-    assert_eq!((size(&claim).as_str(), claim.spec.unwrap().storage_class_name.as_deref()), ("12Mi", Some("fast")));
+    assert_eq!(
+        (size(&claim).as_str(), claim.spec.unwrap().storage_class_name.as_deref()),
+        ("12Mi", Some("fast"))
+    );
     assert_eq!(reason(want(into(json!({"size": "11Mi"})), json!({}))), "ClaimTooSmall");
     let spread = json!({"tablespaces": ["/mnt/hot"]});
     assert_eq!(reason(want(into(json!({})), spread)), "TablespacesUnplaced");
@@ -93,6 +104,9 @@ fn pod(claim: &str) -> Pod {
     .unwrap()
 }
 
+/// The destination, the claims, the Cluster, the pods of others, the reason of a refusal.
+type Case = (Value, Vec<PersistentVolumeClaim>, Option<Value>, Vec<Pod>, &'static str);
+
 #[test]
 fn every_destination_is_judged() {
     let made = json!({"persistentVolumeClaim": {"name": "pg", "create": {}}});
@@ -103,7 +117,6 @@ fn every_destination_is_judged() {
     let going = json!({"deletionTimestamp": "2026-01-01T00:00:00Z", "annotations": {annotation::RESTORE_UID: UID}});
     let stranger = json!({"metadata": {"annotations": {annotation::RESTORE_UID: "another"}}});
     let own = json!({"metadata": ours()});
-    type Case = (Value, Vec<PersistentVolumeClaim>, Option<Value>, Vec<Pod>, &'static str);
     let cases: Vec<Case> = vec![
         (made.clone(), vec![], None, vec![], ""),
         (made.clone(), vec![], None, vec![pod("another")], ""),
@@ -111,7 +124,10 @@ fn every_destination_is_judged() {
         (made.clone(), vec![claim("pg", json!({}))], None, vec![], USED),
         (
             made.clone(),
-            vec![claim("pg", json!({"annotations": {annotation::RESTORE_UID: "another"}}))],
+            vec![claim(
+                "pg",
+                json!({"annotations": {annotation::RESTORE_UID: "another"}}),
+            )],
             None,
             vec![],
             USED,
@@ -133,7 +149,11 @@ fn every_destination_is_judged() {
         let object = restore(json!({"destination": destination}), planned());
         let wanted = wanted(&object, &engine()).unwrap();
         let found = Found {
-            of_the_cluster: claims.iter().filter(|claim| claim.name_any().starts_with("again")).cloned().collect(),
+            of_the_cluster: claims
+                .iter()
+                .filter(|claim| claim.name_any().starts_with("again"))
+                .cloned()
+                .collect(),
             claims,
             cluster: found_cluster,
             pods,

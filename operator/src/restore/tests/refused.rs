@@ -1,0 +1,216 @@
+//! What is not restored, and touches nothing.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
+
+use super::*;
+use crate::names::annotation;
+use crate::restore::samples::planned;
+use http::Method;
+
+fn claim(annotations: Value, more: Value) -> Value {
+    let mut object = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "pg", "namespace": "team", "annotations": annotations}, "spec": {}});
+    for (key, value) in more.as_object().unwrap() {
+        object[key] = value.clone();
+    }
+    object
+}
+
+fn made_nothing(server: &Server, what: &str) {
+    assert_eq!(server.count(&Method::POST, CLAIMS), 0, "{what}");
+    assert_eq!(server.count(&Method::POST, CLUSTERS), 0, "{what}");
+    assert_eq!(jobs_of(server, "restore").len(), 0, "{what}");
+    for method in [Method::DELETE, Method::PATCH] {
+        assert_eq!(server.count(&method, CLAIMS), 0, "{what}");
+        assert_eq!(server.count(&method, CLUSTERS), 0, "{what}");
+    }
+    assert_eq!(finalizers(server), Vec::<String>::new(), "{what}");
+}
+
+#[tokio::test]
+async fn an_old_restore_that_is_applied_again_touches_nothing() {
+    let of_before = json!({annotation::RESTORE_UID: "the-one-before"});
+    let server = world(json!({}), Value::Null);
+    server.put(&format!("{CLAIMS}/pg"), claim(of_before.clone(), json!({})));
+    steps(&server, &good(), 8).await;
+    assert_eq!(phase(&server), ("Refused".into(), "DestinationUsed".into(), true));
+    made_nothing(&server, "claim");
+    let failure = seen(&server).status.unwrap().failure.unwrap();
+    assert_eq!(failure.code.as_deref(), Some("DestinationUsed"));
+
+    let server = world(into_cluster(), Value::Null);
+    let cluster = json!({"apiVersion": "postgresql.cnpg.io/v1", "kind": "Cluster",
+        "metadata": {"name": "again", "namespace": "team", "annotations": of_before}, "spec": {}});
+    server.put(&format!("{CLUSTERS}/again"), cluster);
+    steps(&server, &good(), 8).await;
+    assert_eq!(phase(&server), ("Refused".into(), "DestinationUsed".into(), true));
+    made_nothing(&server, "cluster");
+    // It stays so when the place is free later: one object is one restore.
+    server.remove(&format!("{CLUSTERS}/again"));
+    steps(&server, &good(), 4).await;
+    assert_eq!(phase(&server).0, "Refused");
+    made_nothing(&server, "later");
+}
+
+#[tokio::test]
+async fn a_claim_that_a_pod_has_mounted_is_in_use() {
+    let existing =
+        json!({"destination": {"persistentVolumeClaim": {"name": "pg", "path": "pgdata", "uid": 26, "gid": 26}}});
+    let server = world(existing.clone(), Value::Null);
+    server.put(&format!("{CLAIMS}/pg"), claim(Value::Null, json!({})));
+    let pod = |phase: &str| {
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "db-0", "namespace": "team"},
+            "spec": {"containers": [], "volumes": [{"name": "d", "persistentVolumeClaim": {"claimName": "pg"}}]},
+            "status": {"phase": phase}})
+    };
+    server.put(&format!("{PODS}/db-0"), pod("Running"));
+    steps(&server, &good(), 6).await;
+    assert_eq!(phase(&server), ("Refused".into(), "DestinationInUse".into(), true));
+    made_nothing(&server, "mounted");
+    // A pod that has ended uses nothing; and a claim that was there is not ours to make or to keep.
+    let server = world(existing.clone(), Value::Null);
+    server.put(&format!("{CLAIMS}/pg"), claim(Value::Null, json!({})));
+    server.put(&format!("{PODS}/db-0"), pod("Succeeded"));
+    steps(&server, &good(), 12).await;
+    assert_eq!(phase(&server).0, "Completed");
+    assert_eq!(server.count(&Method::POST, CLAIMS), 0);
+    assert_eq!(finalizers(&server), Vec::<String>::new());
+    // A claim that is not there yet may come from Git in a moment.
+    let server = world(existing, Value::Null);
+    steps(&server, &good(), 6).await;
+    assert_eq!(phase(&server), ("Preparing".into(), "ClaimMissing".into(), false));
+    server.put(&format!("{CLAIMS}/pg"), claim(Value::Null, json!({})));
+    steps(&server, &good(), 8).await;
+    assert_eq!(phase(&server).0, "Completed");
+}
+
+#[tokio::test]
+async fn what_the_engine_finds_in_the_place_is_refused_too() {
+    let server = world(json!({}), Value::Null);
+    let engine = Engine {
+        run: Says::Error("conflict.target_not_empty", None),
+        ..good()
+    };
+    steps(&server, &engine, 8).await;
+    assert_eq!(phase(&server), ("Refused".into(), "DestinationUsed".into(), true));
+    let failure = seen(&server).status.unwrap().failure.unwrap();
+    assert_eq!(failure.code.as_deref(), Some("conflict.target_not_empty"));
+}
+
+#[tokio::test]
+async fn names_of_others_need_a_grant() {
+    const THEIRS: &str = "/apis/hardstorage.dev/v1alpha1/namespaces/backups/hsrepositories/main";
+    let source =
+        json!({"source": {"repository": {"ref": {"name": "main", "namespace": "backups"}, "name": "shop.orders"}}});
+    let repository = |grants: Value| {
+        json!({"apiVersion": "hardstorage.dev/v1alpha1", "kind": "Repository",
+            "metadata": {"name": "main", "namespace": "backups"},
+            "spec": {"url": "s3://b/p", "allowedNamespaces": {"from": "All"}, "grants": grants},
+            "status": {"repositoryID": "01"}})
+    };
+    let grant = json!([{"namespace": "team", "deployments": ["shop.orders"], "verbs": ["read"]}]);
+    let another = json!([{"namespace": "team", "deployments": ["shop.payments"], "verbs": ["read"]}]);
+    // Neither a plan nor a run, whatever the status says that was planned.
+    for status in [Value::Null, planned()] {
+        for grants in [Value::Null, another.clone()] {
+            let server = world(source.clone(), status.clone());
+            server.put(THEIRS, repository(grants));
+            steps(&server, &good(), 4).await;
+            assert_eq!(phase(&server).1, "NameNotAllowed", "{status}");
+            assert_eq!(server.count(&Method::POST, JOBS), 0, "{status}");
+            made_nothing(&server, "name");
+        }
+    }
+    let server = world(source, Value::Null);
+    server.put(THEIRS, repository(grant));
+    steps(&server, &good(), 2).await;
+    assert_eq!(arguments(&jobs_of(&server, "plan")[0])[1], "shop.orders");
+}
+
+#[tokio::test]
+async fn a_missing_source_waits() {
+    let server = world(json!({}), Value::Null);
+    let path = format!("{OURS}/hsdeployments/orders");
+    let deployment: Value = server.get(&path).unwrap();
+    server.remove(&path);
+    steps(&server, &good(), 2).await;
+    assert_eq!(phase(&server), ("Pending".into(), "DeploymentMissing".into(), true));
+    let said = seen(&server).status.unwrap().conditions;
+    assert!(
+        said.iter().any(|one| one.message.contains("with name team.orders")),
+        "{said:?}"
+    );
+    server.put(&path, deployment);
+    steps(&server, &good(), 12).await;
+    assert_eq!(phase(&server).0, "Completed");
+}
+
+#[tokio::test]
+async fn a_plan_that_cannot_be_made_yet_is_made_again() {
+    let mut server = world(json!({}), Value::Null);
+    let engine = |plan: Says| Engine { plan, ..good() };
+    let away = engine(Says::Error("unreachable.store", None));
+    steps(&server, &away, 3).await;
+    let first = jobs_of(&server, "plan");
+    let name = first[0]["metadata"]["name"].as_str().unwrap();
+    server.change(&format!("{JOBS}/{name}"), |job| {
+        job["status"] = json!({"conditions": [{"type": "Failed", "status": "True"}]});
+    });
+    steps(&server, &away, 2).await;
+    assert_eq!(phase(&server), ("Pending".into(), "UnreachableStore".into(), true));
+    assert_eq!(server.count(&Method::POST, JOBS), 1, "not at once");
+    server.now = "2026-01-02T08:12:00Z".parse().unwrap();
+    steps(&server, &away, 2).await;
+    steps(&server, &good(), 12).await;
+    assert_eq!(phase(&server).0, "Completed");
+}
+
+#[tokio::test]
+async fn what_cannot_be_restored_is_refused_with_the_engines_words() {
+    let cases = [
+        (json!({}), Says::Error("notfound.backup", None), "NotfoundBackup"),
+        (
+            json!({"recoveryTarget": {"time": "2026-02-30T00:00:00Z"}}),
+            Says::Nothing,
+            "UsageTime",
+        ),
+        (
+            json!({"destination": {"persistentVolumeClaim": {"name": "pg", "create": {"size": "1Mi"}, "path": "pgdata",
+                "uid": 26, "gid": 26}}}),
+            Says::Done(plan_result()),
+            "ClaimTooSmall",
+        ),
+    ];
+    for (spec, plan, reason) in cases {
+        let server = world(spec, Value::Null);
+        let engine = Engine { plan, ..good() };
+        steps(&server, &engine, 5).await;
+        assert_eq!(phase(&server), ("Refused".into(), reason.into(), true));
+        made_nothing(&server, reason);
+    }
+    let server = world(into_cluster(), Value::Null);
+    let mut plan = plan_result();
+    plan["source_snapshot"] = Value::Null;
+    let engine = Engine {
+        plan: Says::Done(plan),
+        ..good()
+    };
+    steps(&server, &engine, 5).await;
+    assert_eq!(phase(&server), ("Refused".into(), "SnapshotMissing".into(), true));
+}
+
+#[tokio::test]
+async fn without_cloudnativepg_it_waits_and_fills_nothing() {
+    let server = world(into_cluster(), Value::Null);
+    let crd = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/clusters.postgresql.cnpg.io";
+    let definition: Value = server.get(crd).unwrap();
+    server.remove(crd);
+    steps(&server, &good(), 6).await;
+    assert_eq!(
+        phase(&server),
+        ("Preparing".into(), "CloudNativePGNotInstalled".into(), false)
+    );
+    made_nothing(&server, "not installed");
+    server.put(crd, definition);
+    steps(&server, &good(), 14).await;
+    assert_eq!(phase(&server).0, "Adopting");
+}
