@@ -170,12 +170,11 @@ mod tests {
         write(
             "postgresql.conf",
             "shared_buffers = 64GB\nssl = on\nshared_preload_libraries = 'old'\ninclude 'custom.conf'\n\
-             include_if_exists 'override.conf'\ninclude_dir = 'conf.d'\ninclude '/etc/pg/more.conf'\n\
-             include 'postgresql.conf'\n",
+             include_if_exists 'override.conf'\ninclude_dir = 'conf.d'\ninclude '/etc/pg/more.conf'\n",
         );
         write("custom.conf", "shared_preload_libraries = 'pg_stat_statements'\n");
         write("conf.d/2.conf", "pg_stat_statements.max = 20\n");
-        write("conf.d/1.conf", "pg_stat_statements.max = 10\n");
+        write("conf.d/1.conf", "pg_stat_statements.max = 10\ninclude '1.conf'\n");
         write("conf.d/not", "pg_stat_statements.max = 30\n");
         write("elsewhere/etc/pg/more.conf", "max_prepared_transactions = 5\n");
         let elsewhere = root.path().join("elsewhere");
