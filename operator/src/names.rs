@@ -13,6 +13,8 @@ pub const MANAGER: &str = "pg-hardstorage-operator";
 pub const FINALIZER: &str = "hardstorage.dev/slot";
 /// Lets a Backup's data be marked as deleted before the object goes.
 pub const DATA_FINALIZER: &str = "hardstorage.dev/delete-data";
+/// Keeps a Restore until what it has made and not finished is gone.
+pub const RESTORE_FINALIZER: &str = "hardstorage.dev/restore";
 /// Where an engine pod answers.
 pub const REPORT_PORT: u16 = 9187;
 

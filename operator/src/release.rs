@@ -1,14 +1,14 @@
 //! `release`: lets go of every object of hardstorage.dev before the operator is removed.
 //!
-//! Only the operator takes our finalizers off: that of a Deployment, and that of a Backup which is to be deleted with its
-//! data. Without it neither, and no namespace with one, could be deleted. So the operator is stopped first, and the Lease is
-//! taken: while it is held, nothing puts a finalizer back. Streams, slots and backups stay as they are; so does the data of
-//! a Backup that was waiting for it to be marked as deleted.
+//! Only the operator takes our finalizers off: that of a Deployment, that of a Backup which is to be deleted with its data,
+//! and that of a Restore which is not finished. Without it none of them, and no namespace with one, could be deleted. So the
+//! operator is stopped first, and the Lease is taken: while it is held, nothing puts a finalizer back. Streams, slots,
+//! backups and claims stay as they are; so does the data of a Backup that was waiting for it to be marked as deleted.
 
 use std::fmt::Debug;
 
 use clap::Parser;
-use hardstorage_crds::{Backup, ProtectedDeployment};
+use hardstorage_crds::{Backup, ProtectedDeployment, Restore};
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{Api, Patch, PatchParams};
 use kube::core::{NamespaceResourceScope, PartialObjectMeta};
@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Result};
 use crate::lease::Elector;
-use crate::names::{DATA_FINALIZER, FINALIZER};
+use crate::names::{DATA_FINALIZER, FINALIZER, RESTORE_FINALIZER};
 
 /// How often one object is read again when somebody else has changed it in between.
 const TRIES: usize = 10;
@@ -53,7 +53,7 @@ pub async fn release(release: Release) -> std::result::Result<(), Box<dyn std::e
     let never = CancellationToken::new();
     let mut elector = Elector::new(client.clone(), &release.namespace, &release.lease, &release.identity);
     elector.acquire(&never).await;
-    let (deployments, backups) = tokio::select! {
+    let (deployments, backups, restores) = tokio::select! {
         freed = all(&client, &release.watch_namespaces) => freed?,
         // Nobody tells it to stop, so it ends only with the loss.
         _ = elector.hold(&never) => {
@@ -64,15 +64,17 @@ pub async fn release(release: Release) -> std::result::Result<(), Box<dyn std::e
     tracing::info!(
         deployments,
         backups,
+        restores,
         "objects of hardstorage.dev are free; streams go on, and all data stays"
     );
     Ok(())
 }
 
-async fn all(client: &Client, namespaces: &[String]) -> Result<(usize, usize)> {
+async fn all(client: &Client, namespaces: &[String]) -> Result<(usize, usize, usize)> {
     Ok((
         let_go::<ProtectedDeployment>(client, namespaces, FINALIZER).await?,
         let_go::<Backup>(client, namespaces, DATA_FINALIZER).await?,
+        let_go::<Restore>(client, namespaces, RESTORE_FINALIZER).await?,
     ))
 }
 

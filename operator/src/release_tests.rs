@@ -9,6 +9,7 @@ use serde_json::Value;
 
 const DEPLOYMENTS: &str = "/apis/hardstorage.dev/v1alpha1/hsdeployments";
 const BACKUPS: &str = "/apis/hardstorage.dev/v1alpha1/hsbackups";
+const RESTORES: &str = "/apis/hardstorage.dev/v1alpha1/hsrestores";
 
 fn object(name: &str, version: &str, finalizers: &[&str]) -> Value {
     json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": {"name": name,
@@ -30,9 +31,10 @@ async fn only_ours_is_taken_off_and_a_conflict_is_read_again() {
         ok(Method::GET, one, both("2")),
         ok(Method::PATCH, one, object("orders", "3", &["example.com/theirs"])),
         ok(Method::GET, BACKUPS, list(&[])),
+        ok(Method::GET, RESTORES, list(&[])),
     ];
     let (context, server) = scripted(script, Answers::default(), Timestamp::UNIX_EPOCH);
-    assert_eq!(all(&context.client, &[]).await.unwrap(), (1, 0));
+    assert_eq!(all(&context.client, &[]).await.unwrap(), (1, 0, 0));
     drop(context);
     let asked = server.await.unwrap();
     let (_, _, body) = &asked[3];
@@ -50,13 +52,34 @@ async fn a_backup_that_waits_for_its_data_is_let_go_and_keeps_it() {
         ok(Method::GET, DEPLOYMENTS, list(&[])),
         ok(Method::GET, BACKUPS, list(&[object("stays", "1", &[]), going.clone()])),
         ok(Method::PATCH, one, going),
+        ok(Method::GET, RESTORES, list(&[])),
     ];
     let (context, server) = scripted(script, Answers::default(), Timestamp::UNIX_EPOCH);
-    assert_eq!(all(&context.client, &[]).await.unwrap(), (0, 1));
+    assert_eq!(all(&context.client, &[]).await.unwrap(), (0, 1, 0));
     drop(context);
     let (_, _, body) = server.await.unwrap().remove(2);
     let wanted = json!({"metadata": {"uid": "night", "resourceVersion": "7", "finalizers": []}});
     assert_eq!(body, wanted);
+}
+
+/// Its claims stay: nobody is left to tell half a database from a whole one.
+#[tokio::test]
+async fn a_restore_that_is_not_finished_is_let_go() {
+    let one = "/apis/hardstorage.dev/v1alpha1/namespaces/team/hsrestores/back";
+    let script = vec![
+        ok(Method::GET, DEPLOYMENTS, list(&[])),
+        ok(Method::GET, BACKUPS, list(&[])),
+        ok(
+            Method::GET,
+            RESTORES,
+            list(&[object("back", "3", &[RESTORE_FINALIZER])]),
+        ),
+        ok(Method::PATCH, one, object("back", "4", &[])),
+    ];
+    let (context, server) = scripted(script, Answers::default(), Timestamp::UNIX_EPOCH);
+    assert_eq!(all(&context.client, &[]).await.unwrap(), (0, 0, 1));
+    drop(context);
+    server.await.unwrap();
 }
 
 #[tokio::test]
@@ -65,9 +88,10 @@ async fn without_the_definitions_there_is_nothing_to_let_go() {
     let script = vec![
         refused(Method::GET, &path("hsdeployments"), 404, "NotFound"),
         refused(Method::GET, &path("hsbackups"), 404, "NotFound"),
+        refused(Method::GET, &path("hsrestores"), 404, "NotFound"),
     ];
     let (context, server) = scripted(script, Answers::default(), Timestamp::UNIX_EPOCH);
-    assert_eq!(all(&context.client, &["team".to_owned()]).await.unwrap(), (0, 0));
+    assert_eq!(all(&context.client, &["team".to_owned()]).await.unwrap(), (0, 0, 0));
     drop(context);
     server.await.unwrap();
 }

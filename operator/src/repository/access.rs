@@ -153,11 +153,11 @@ fn admitted(repository: &Repository, consumer: &Consumer<'_>) -> Result<(), Refu
         ));
     }
     let name = consumer.name_in_repository;
-    let own = name
-        .strip_prefix(consumer.namespace)
-        .is_some_and(|rest| rest.starts_with('.'));
-    let read_by_grant = consumer.intent == Intent::Read && granted(spec.grants.as_deref(), consumer.namespace, name);
-    if own || read_by_grant {
+    let allowed = match consumer.intent {
+        Intent::Write => is_own(consumer.namespace, name),
+        Intent::Read => may_read(repository, consumer.namespace, name),
+    };
+    if allowed {
         return Ok(());
     }
     let hint = match consumer.intent {
@@ -183,6 +183,16 @@ pub(super) fn admits(allowed: Option<&AllowedNamespaces>, labels: &BTreeMap<Stri
             .is_some_and(|selector| selector.matches(labels)),
         NamespacesFrom::Same | NamespacesFrom::Other(_) => false,
     }
+}
+
+/// Whether a name is one of the namespace's own.
+fn is_own(namespace: &str, name: &str) -> bool {
+    name.strip_prefix(namespace).is_some_and(|rest| rest.starts_with('.'))
+}
+
+/// Whether another namespace may read a name: its own ones, and those that a grant names.
+pub(super) fn may_read(repository: &Repository, namespace: &str, name: &str) -> bool {
+    is_own(namespace, name) || granted(repository.spec.grants.as_deref(), namespace, name)
 }
 
 fn granted(grants: Option<&[Grant]>, namespace: &str, name: &str) -> bool {

@@ -14,6 +14,7 @@ use super::build::{check_name, kek_name};
 use super::news::News;
 use super::outcome::{Check, Init, Probe, Runs, Sync};
 use super::resolve::{ClaimFacts, claim};
+use super::restoring::restoring;
 use super::share::Consumers;
 use crate::apply;
 use crate::backup::mirror;
@@ -153,6 +154,7 @@ async fn users(context: &Context, repository: &Repository) -> Result<Users> {
             }
         }
     }
+    users.consumers.namespaces.extend(restoring(context, repository).await?);
     for namespace in users.news.silent() {
         let backups = mirror::objects(context, &namespace).await?;
         users.news.runs(&namespace, &backups);

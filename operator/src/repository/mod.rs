@@ -11,6 +11,7 @@ mod fetch;
 mod news;
 mod outcome;
 mod resolve;
+mod restoring;
 #[cfg(test)]
 mod samples;
 mod share;
@@ -21,7 +22,7 @@ mod verdict;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use hardstorage_crds::{ProtectedDeployment, Repository};
+use hardstorage_crds::{ProtectedDeployment, Repository, Restore};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use kube::api::ResourceExt as _;
 use kube::core::DeserializeGuard;
@@ -59,6 +60,11 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken) {
         api::<DeserializeGuard<ProtectedDeployment>>(&context),
         watcher::Config::default(),
         move |guard| of_deployment(&guard, &seen),
+    )
+    .watches(
+        api::<DeserializeGuard<Restore>>(&context),
+        watcher::Config::default(),
+        |guard| restoring::of_restore(&guard),
     );
     drive("Repository", controller, context, stop, move |repository, context| {
         reconcile(repository, context, signers.clone())

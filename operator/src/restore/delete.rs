@@ -12,16 +12,14 @@ use super::store::is_complete;
 use super::{build, fetch};
 use crate::apply;
 use crate::error::Result;
+use crate::names::RESTORE_FINALIZER;
 use crate::namespace::NamespaceFacts;
 use crate::settings::Settings;
-
-/// Keeps a Restore until what it has made and not finished is gone.
-pub const FINALIZER: &str = "hardstorage.dev/restore";
 
 impl Work<'_> {
     /// Of an object that is being deleted.
     pub async fn delete(&self) -> Result<Action> {
-        if !self.restore.finalizers().iter().any(|one| one == FINALIZER) {
+        if !self.restore.finalizers().iter().any(|one| one == RESTORE_FINALIZER) {
             return Ok(Action::await_change());
         }
         let status = self.restore.status.clone().unwrap_or_default();
@@ -62,7 +60,7 @@ impl Work<'_> {
     }
 
     async fn let_go(&self) -> Result<Action> {
-        apply::set_finalizer(self.context, self.restore, FINALIZER, false).await?;
+        apply::set_finalizer(self.context, self.restore, RESTORE_FINALIZER, false).await?;
         Ok(Action::await_change())
     }
 

@@ -38,6 +38,8 @@ use crate::controllers::{api, drive, ours};
 use crate::error::{Error, Result};
 use crate::names::label;
 
+pub use decide::is_over;
+
 /// Runs the controller.
 pub async fn run(context: Arc<Context>, stop: CancellationToken) {
     let controller = Controller::new(api::<DeserializeGuard<Restore>>(&context), watcher::Config::default()).watches(

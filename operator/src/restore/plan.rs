@@ -3,7 +3,7 @@
 //! The Job has no place to restore to: what the engine says of its place is not what stands in the way, everything else is.
 
 use hardstorage_crds::{Bytes, Reachable, ResolvedTarget, Restore, RestoreFailure, RestorePlan};
-use hardstorage_report::{Code, ErrorReport, RunReport, code};
+use hardstorage_report::{Code, ErrorReport, RecoveryPoint, RunReport, TablespacePlace, code};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::Deserialize;
@@ -19,6 +19,8 @@ const OF_THE_PLACE: [Code; 5] = [
     code::engine::TARGET_SPACE,
     code::engine::TARGET_OWNER,
 ];
+/// The moment lies outside of what can be reached.
+const OUT_OF_REACH: [Code; 2] = [code::engine::UNREACHABLE, code::engine::BEFORE_BACKUP];
 /// Classes of codes that another try cannot change. A key or a password may come later, and a store comes back.
 const FINAL: [&str; 5] = ["usage.", "conflict.", "notfound.", "verify.", "preflight."];
 
@@ -46,29 +48,28 @@ pub struct Made {
     pub reachable: Reachable,
 }
 
-/// What is read of it; what is missing was cut, or is another version's.
+/// What is read of the engine's `RestorePlanReport`: leniently, because what is missing was cut, or is another version's.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 struct Told {
     backup_id: Option<String>,
-    stop_at: Value,
+    stop_at: Option<RecoveryPoint>,
     target_timeline: Option<i64>,
     total_bytes: Option<u64>,
     wal_bytes: Option<u64>,
     pg_version: Option<String>,
     system_identifier: Option<Value>,
-    tablespaces: Value,
+    tablespaces: Vec<TablespacePlace>,
     problems: Vec<ErrorReport>,
-    notes: Vec<String>,
-    recoverable_from: Option<Timestamp>,
-    recoverable_to: Option<Timestamp>,
+    warnings: Vec<String>,
+    reachable: Option<hardstorage_report::Reachable>,
     source_snapshot: Option<Value>,
 }
 
-impl Told {
-    fn reachable(&self) -> Option<Reachable> {
-        let (from, to) = (self.recoverable_from.map(Time), self.recoverable_to.map(Time));
-        (from.is_some() || to.is_some()).then_some(Reachable { from, to })
+fn reachable(told: &hardstorage_report::Reachable) -> Reachable {
+    Reachable {
+        from: Some(Time(told.from)),
+        to: Some(Time(told.to)),
     }
 }
 
@@ -80,19 +81,25 @@ pub fn read(report: &RunReport, restore: &Restore, time: Option<Timestamp>) -> O
         .filter(Value::is_object)
         .and_then(|result| serde_json::from_value(result).ok());
     let of_the_place = |problem: &&ErrorReport| OF_THE_PLACE.iter().any(|code| code.as_str() == problem.code);
+    // What could be reached by any backup goes before what this one leads to.
+    let within = report
+        .reachable
+        .as_ref()
+        .or(told.as_ref().and_then(|told| told.reachable.as_ref()));
+    let within = within.map(reachable);
     let Some(told) = told else {
         return match &report.error {
-            Some(error) => stands_in_the_way(error, None),
+            Some(error) => stands_in_the_way(error, within),
             None => Outcome::Again("ReportLost".to_owned(), "the plan did not reach anybody".to_owned()),
         };
     };
     if let Some(problem) = told.problems.iter().find(|problem| !of_the_place(problem)) {
-        return stands_in_the_way(problem, told.reachable());
+        return stands_in_the_way(problem, within);
     }
     if told.problems.is_empty()
         && let Some(error) = &report.error
     {
-        return stands_in_the_way(error, told.reachable());
+        return stands_in_the_way(error, within);
     }
     let (Some(id), Some(bytes)) = (&told.backup_id, told.total_bytes) else {
         return Outcome::Again("ReportLost".to_owned(), "only a part of the plan was read".to_owned());
@@ -101,7 +108,7 @@ pub fn read(report: &RunReport, restore: &Restore, time: Option<Timestamp>) -> O
     let target = ResolvedTarget {
         moment: Some(moment(restore.spec.recovery_target.as_ref(), time)),
         time: time.map(Time),
-        lsn: told.stop_at.get("lsn").and_then(Value::as_str).map(str::to_owned),
+        lsn: told.stop_at.and_then(|point| point.lsn).map(|lsn| lsn.to_string()),
         timeline: told.target_timeline,
         backup_id: Some(id.clone()),
     };
@@ -113,14 +120,18 @@ pub fn read(report: &RunReport, restore: &Restore, time: Option<Timestamp>) -> O
         image: None,
         postgres_version: told.pg_version.clone(),
         system_identifier: told.system_identifier.as_ref().map(text),
-        tablespaces: tablespaces(&told.tablespaces),
-        warnings: told.notes.clone(),
+        tablespaces: told
+            .tablespaces
+            .iter()
+            .map(|space| space.path.display().to_string())
+            .collect(),
+        warnings: told.warnings.clone(),
         source_snapshot: told.source_snapshot.clone().filter(Value::is_object),
     };
     Outcome::Made(Box::new(Made {
         target,
         plan,
-        reachable: told.reachable().unwrap_or_default(),
+        reachable: within.unwrap_or_default(),
     }))
 }
 
@@ -131,7 +142,7 @@ fn stands_in_the_way(error: &ErrorReport, reachable: Option<Reachable>) -> Outco
         hint: Some(error.hint.clone()),
         attempts: None,
     };
-    if error.code == code::engine::UNREACHABLE.as_str() {
+    if OUT_OF_REACH.iter().any(|code| code.as_str() == error.code) {
         return Outcome::Unreachable(failure, reachable);
     }
     if FINAL.iter().any(|class| error.code.starts_with(class)) {
@@ -143,15 +154,6 @@ fn stands_in_the_way(error: &ErrorReport, reachable: Option<Reachable>) -> Outco
 
 fn text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
-}
-
-/// By oid, or a list.
-fn tablespaces(told: &Value) -> Vec<String> {
-    match told {
-        Value::Object(by_oid) => by_oid.values().map(text).collect(),
-        Value::Array(list) => list.iter().map(text).collect(),
-        _ => Vec::new(),
-    }
 }
 
 #[cfg(test)]
@@ -203,13 +205,16 @@ mod tests {
         assert_eq!(made.plan.warnings, ["a note"]);
         assert!(made.reachable.from.is_some() && made.reachable.to.is_some());
         let mut spread = plan_result();
-        spread["tablespaces"] = json!({"16500": "/var/lib/postgresql/tablespaces/hot/data"});
+        let hot = "/var/lib/postgresql/tablespaces/hot/data";
+        spread["tablespaces"] = json!([{"oid": 16500, "location": hot, "path": hot, "bytes": 1}]);
+        spread["stop_at"] = json!({"kind": "lsn", "lsn": "0/5", "inclusive": true});
         spread["source_snapshot"] = Value::Null;
         spread["system_identifier"] = json!(7);
         let Outcome::Made(made) = read_it(&report(Some(spread), None)) else {
             panic!("no plan");
         };
-        assert_eq!(made.plan.tablespaces, ["/var/lib/postgresql/tablespaces/hot/data"]);
+        assert_eq!(made.plan.tablespaces, [hot]);
+        assert_eq!(made.target.lsn.as_deref(), Some("0/5"));
         assert_eq!(
             (made.plan.source_snapshot, made.plan.system_identifier.as_deref()),
             (None, Some("7"))
@@ -241,6 +246,10 @@ mod tests {
             }
             other => panic!("{other:?}"),
         }
+        // No backup leads there: what others lead to stands beside the error.
+        let mut before = report(None, Some("notfound.backup_before_target"));
+        before.reachable = serde_json::from_value(plan_result()["reachable"].clone()).ok();
+        assert!(matches!(read_it(&before), Outcome::Unreachable(_, Some(_))));
     }
 
     #[test]

@@ -15,10 +15,11 @@ use super::destination::{self, USED, Wanted, cluster_is_ours, is_ours, judge};
 use super::result::Done;
 use super::run::{REST, WAIT, Work, failure_of};
 use super::status::step;
-use super::{build, cluster, delete, fetch, resolve};
+use super::{build, cluster, fetch, resolve};
 use crate::apply::{self, Made};
 use crate::error::Result;
 use crate::job;
+use crate::names::RESTORE_FINALIZER;
 use crate::repository::Refusal;
 use crate::settings::Settings;
 
@@ -56,7 +57,7 @@ impl Work<'_> {
             return self.turned_down(refusal).await;
         }
         // Before anything is made: what is made and not finished goes with the object.
-        if apply::set_finalizer(self.context, self.restore, delete::FINALIZER, true).await? {
+        if apply::set_finalizer(self.context, self.restore, RESTORE_FINALIZER, true).await? {
             return Ok(Action::await_change());
         }
         let mut writer = self.writer();

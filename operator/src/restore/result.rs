@@ -26,9 +26,23 @@ struct Told {
     recovered: Option<RecoveredTold>,
     bytes_written: Option<u64>,
     duration_ms: Option<u64>,
-    disabled_subscriptions: Vec<Value>,
-    collation_changes: Vec<Value>,
-    notes: Vec<String>,
+    disabled_subscriptions: Vec<InDatabase>,
+    collation_changes: Vec<InDatabase>,
+    warnings: Vec<String>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+struct InDatabase {
+    database: String,
+    name: Option<String>,
+}
+
+impl std::fmt::Display for InDatabase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.database)?;
+        self.name.as_ref().map_or(Ok(()), |name| write!(f, ".{name}"))
+    }
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -58,14 +72,8 @@ impl Done {
             .clone()
             .and_then(|result| serde_json::from_value(result).ok())
             .unwrap_or_default();
-        let mut notes = told.notes;
-        let names = |list: &[Value]| {
-            let words: Vec<String> = list
-                .iter()
-                .map(|one| one.as_str().map_or_else(|| one.to_string(), str::to_owned))
-                .collect();
-            words.join(", ")
-        };
+        let mut notes = told.warnings;
+        let names = |list: &[InDatabase]| list.iter().map(InDatabase::to_string).collect::<Vec<_>>().join(", ");
         if !told.disabled_subscriptions.is_empty() {
             notes.push(format!(
                 "disabled subscriptions: {}",
@@ -133,8 +141,8 @@ mod tests {
         assert_eq!(Done::of(&report).sentence, "written");
         report.result = Some(
             json!({"recovered": {"lsn": "0/5", "time": "2026-01-01T00:00:00Z", "timeline": 4},
-            "bytes_written": 1 << 20, "duration_ms": 2500, "disabled_subscriptions": ["shop.s"],
-            "collation_changes": [{"database": "shop"}], "notes": ["n"]}),
+            "bytes_written": 1 << 20, "duration_ms": 2500, "disabled_subscriptions": [{"database": "shop", "name": "s"}],
+            "collation_changes": [{"database": "shop", "recorded": "1", "actual": "2"}], "warnings": ["n"]}),
         );
         let done = Done::of(&report);
         assert_eq!(done.sentence, "1Mi written in 2 s");
@@ -144,7 +152,7 @@ mod tests {
             [
                 "n",
                 "disabled subscriptions: shop.s",
-                "the version of a collation has changed, reindex: {\"database\":\"shop\"}"
+                "the version of a collation has changed, reindex: shop"
             ]
         );
     }

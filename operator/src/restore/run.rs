@@ -10,17 +10,18 @@ use kube::runtime::controller::Action;
 use super::build::{self, Ground};
 use super::decide::{Step, decide, is_restored};
 use super::destination::USED;
+use super::fetch;
 use super::resolve::Source;
 use super::result::{Done, found_used};
 use super::status::Writer;
 use super::store::is_complete;
 use super::target::wanted_time;
-use super::{delete, fetch};
 use crate::apply;
 use crate::condition::reason_of;
 use crate::context::Context;
 use crate::error::Result;
 use crate::job::{self, Observed};
+use crate::names::RESTORE_FINALIZER;
 use crate::namespace::NamespaceFacts;
 use crate::pod::Image;
 use crate::repository::Refusal;
@@ -180,7 +181,7 @@ impl Work<'_> {
         self.tidy_plan().await?;
         // What was made and not finished goes with the object; what is finished stays.
         let unfinished = !is_restored(&status) && !fetch::own_claims(self.context, self.restore).await?.is_empty();
-        apply::set_finalizer(self.context, self.restore, delete::FINALIZER, unfinished).await?;
+        apply::set_finalizer(self.context, self.restore, RESTORE_FINALIZER, unfinished).await?;
         Ok(Action::await_change())
     }
 

@@ -37,9 +37,10 @@ pub fn restore(spec: Value, status: Value) -> Restore {
 pub fn plan_result() -> Value {
     json!({
         "backup_id": ID, "deployment": "team.orders", "pg_version": "18.6", "system_identifier": "7512345678901234567",
-        "goal": "latest", "stop_at": "end_of_archive", "target_timeline": 3, "timeline": 2, "total_bytes": 10 << 20,
-        "wal_bytes": 2 << 20, "tablespaces": {}, "problems": [], "notes": ["a note"],
-        "recoverable_from": "2026-01-01T00:00:10Z", "recoverable_to": "2026-01-02T07:59:00Z",
+        "target": {"kind": "latest", "inclusive": true}, "stop_at": {"kind": "latest", "inclusive": true},
+        "target_timeline": 3, "timeline": 2, "total_bytes": 10 << 20, "wal_bytes": 2 << 20, "problems": [],
+        "warnings": ["a note"], "reachable": {"from": "2026-01-01T00:00:10Z", "to": "2026-01-02T07:59:00Z",
+            "from_lsn": "0/3", "timeline": 3, "backup_id": ID},
         "source_snapshot": {"image": "postgres:18", "cluster": {"spec": {"instances": 2, "storage": {"size": "1Gi"},
             "imagePullSecrets": [{"name": "registry"}], "affinity": {"nodeSelector": {"disk": "fast"}}}}},
     })

@@ -176,7 +176,8 @@ impl Writer {
             far.rate = None;
         }
         if let Some(plan) = &mut self.status.plan {
-            plan.warnings.extend(done.notes);
+            let news = done.notes.into_iter().filter(|note| !plan.warnings.contains(note));
+            plan.warnings = plan.warnings.iter().cloned().chain(news).collect();
         }
         if adopts {
             return self.waits(RestorePhase::Adopting, "Adopting", "the data is complete", false);
