@@ -84,34 +84,36 @@ fn stays() -> Rule {
     ),
 )]
 pub struct RestoreSpec {
-    /// What is restored.
+    /// What is restored. Cannot be changed.
     #[schemars(transform = stays())]
     pub source: RestoreSource,
-    /// Id of a backup, or latest: the newest that leads to the target; default latest.
+    /// Id of a backup, or latest: the newest that leads to the target; default latest. Cannot be changed.
     #[serde(default = "latest")]
     #[schemars(transform = backup, transform = stays())]
     pub backup: String,
-    /// Where recovery stops; default: at the end of what is in the repository.
+    /// Where recovery stops; default: at the end of what is in the repository. Cannot be
+    /// changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(transform = stays())]
     pub recovery_target: Option<RecoveryTarget>,
     /// What is done when the moment cannot be reached: Refuse, or Nearest (the nearest moment that can be); default Refuse.
+    /// Cannot be changed.
     #[serde(default)]
     #[schemars(transform = stays())]
     pub on_unreachable: OnUnreachable,
     /// Whether only the plan is made; default false. Turning it to false runs exactly that plan.
     #[serde(default)]
     pub dry_run: bool,
-    /// Where to.
+    /// Where to. Cannot be changed.
     #[schemars(transform = stays())]
     pub destination: Destination,
     /// What becomes of logical subscriptions: Disable, or Keep; default Disable. It takes a recovery, so it means nothing
-    /// for a claim without postgresImage.
+    /// for a claim without postgresImage. Cannot be changed.
     #[serde(default)]
     #[schemars(transform = stays())]
     pub subscriptions: Subscriptions,
     /// Image of PostgreSQL that recovers the data; default: for CloudNativePG the cluster's own, for a claim none, and the
-    /// first server that is started on it recovers.
+    /// first server that is started on it recovers. Cannot be changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512), transform = stays())]
     pub postgres_image: Option<String>,
@@ -121,11 +123,11 @@ pub struct RestoreSpec {
     /// Settings of the pods. Can be changed until they are there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod_template: Option<PodTemplate>,
-    /// How often a failed try is followed by another one; default 2.
+    /// How often a failed try is followed by another one; default 2. Cannot be changed.
     #[serde(default = "backoff_limit")]
     #[schemars(range(min = 0, max = 100), transform = stays())]
     pub backoff_limit: i32,
-    /// How long all tries may take together; default 24h.
+    /// How long all tries may take together; default 24h. Cannot be changed.
     #[serde(default = "active_deadline")]
     #[schemars(transform = stays())]
     pub active_deadline: Duration,

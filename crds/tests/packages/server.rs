@@ -37,7 +37,7 @@ fn kustomize_installs_it_and_the_samples_are_taken() {
         .ok();
     server.kubectl(["create", "namespace", "argocd"]).ok();
     server.kubectl(["apply", "--server-side", "-k", &folder("argocd")]).ok();
-    for sample in ["cloudnative-pg", "patroni", "s3", "volume"] {
+    for sample in ["cloudnative-pg", "patroni", "restore", "s3", "volume"] {
         let path = folder(&format!("samples/{sample}.yaml"));
         let answer = server.kubectl(["apply", "--validate=strict", "-f", &path]).ok();
         assert!(!answer.stderr.contains("Warning"), "{answer}");
@@ -189,7 +189,7 @@ fn the_verb_use_can_be_asked_for() {
     );
     let as_user = |words: &[&str]| server.kubectl(["--as", "somebody", "-n", "team"].iter().chain(words));
     let mut granted = vec!["create", "clusterrole", "own", "--verb=create"];
-    granted.push("--resource=hsdeployments.hardstorage.dev");
+    granted.push("--resource=hsdeployments.hardstorage.dev,hsrestores.hardstorage.dev");
     server.kubectl(granted).ok();
     server
         .kubectl([
@@ -237,6 +237,23 @@ fn the_verb_use_can_be_asked_for() {
         (make("elsewhere", elsewhere).code == Some(0)).then_some(())
     });
     let other = make("other", "{name: another, namespace: backups}");
+    assert!(
+        other.code == Some(1) && other.stderr.contains("backups/another"),
+        "{other}"
+    );
+    // A Restore reads it as a Deployment writes it; one that names a Deployment of its namespace refers to none.
+    let restore = |source: &str| {
+        let path = server.scratch().path("restore.yaml");
+        let text = format!(
+            "{{apiVersion: hardstorage.dev/v1alpha1, kind: Restore, metadata: {{generateName: r-}}, spec: {{source: {source}, \
+             destination: {{persistentVolumeClaim: {{name: pg}}}}}}}}"
+        );
+        std::fs::write(&path, text).unwrap();
+        as_user(&["create", "-f", &path.display().to_string()])
+    };
+    restore("{repository: {ref: {name: main, namespace: backups}, name: team.orders}}").ok();
+    restore("{deploymentRef: {name: orders}}").ok();
+    let other = restore("{repository: {ref: {name: another, namespace: backups}, name: team.orders}}");
     assert!(
         other.code == Some(1) && other.stderr.contains("backups/another"),
         "{other}"

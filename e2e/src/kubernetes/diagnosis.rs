@@ -11,7 +11,7 @@ const WIDTH: usize = 400;
 
 /// Tells everything. It never fails: the test has failed already, and what could not be told is told as such.
 pub(super) fn tell(node: &Node, namespace: &str) {
-    let ours = "hsrepositories,hsdeployments,hsbackupschedules,hsbackups";
+    let ours = "hsrepositories,hsdeployments,hsbackupschedules,hsbackups,hsrestores";
     show(node, "our objects", &["-n", namespace, "get", ours, "-o", "yaml"]);
     show(
         node,
