@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt as _;
 
-use super::access::kek;
+use super::access::{Refusal, kek};
 use super::outcome::{Check, Init, Probe, Runs, Sync, generation};
 use super::share::Sharing;
 use super::verdict::Verdict;
@@ -68,6 +68,19 @@ pub fn status(seen: &Seen<'_>) -> (RepositoryStatus, Conditions) {
     }
     after.conditions = conditions.clone().finish();
     (after, conditions)
+}
+
+/// The status of one that cannot be looked at. What was known stays, and nobody that uses it is stopped.
+pub fn unseen(repository: &Repository, refusal: &Refusal, now: Timestamp) -> (RepositoryStatus, Conditions) {
+    let before = repository.status.clone().unwrap_or_default();
+    let mut conditions = Conditions::new(&before.conditions, before.observed_generation, now);
+    conditions.progressing(&refusal.reason, refusal.text());
+    before.conditions.iter().for_each(|old| conditions.keep(&old.type_));
+    let status = RepositoryStatus {
+        conditions: conditions.clone().finish(),
+        ..before
+    };
+    (status, conditions)
 }
 
 fn facts(seen: &Seen<'_>, after: &mut RepositoryStatus) {
