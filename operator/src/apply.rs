@@ -1,6 +1,8 @@
 //! How objects are written: server-side apply with one field manager, creation that never overwrites, statuses with the
 //! UID as precondition.
 
+mod covers;
+
 use std::fmt::Debug;
 
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
@@ -15,6 +17,7 @@ use sha2::{Digest as _, Sha256};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::names::{MANAGER, annotation};
+use covers::covers;
 
 /// What a create-only write found.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,32 +71,6 @@ where
         return Ok(None);
     }
     apply(context, &wanted).await.map(Some)
-}
-
-/// Whether everything that is wanted is there; what the API server has added does not matter, and what it leaves out
-/// because it is empty is not missing.
-fn covers(existing: &Value, wanted: &Value) -> bool {
-    match (existing, wanted) {
-        (Value::Object(there), Value::Object(fields)) => fields
-            .iter()
-            .all(|(key, wanted)| covers(there.get(key).unwrap_or(&Value::Null), wanted)),
-        (Value::Array(there), Value::Array(items)) => {
-            there.len() == items.len() && there.iter().zip(items).all(|(there, wanted)| covers(there, wanted))
-        }
-        (Value::Null, wanted) => is_empty(wanted),
-        (there, wanted) => there == wanted,
-    }
-}
-
-fn is_empty(value: &Value) -> bool {
-    match value {
-        Value::Null | Value::Bool(false) => true,
-        Value::Bool(true) => false,
-        Value::Number(number) => number.as_i64() == Some(0),
-        Value::String(text) => text.is_empty(),
-        Value::Array(items) => items.is_empty(),
-        Value::Object(fields) => fields.values().all(is_empty),
-    }
 }
 
 /// Creates an object, or finds that one of its name is there.
@@ -288,30 +265,6 @@ mod tests {
     use http::Method;
     use jiff::Timestamp;
     use k8s_openapi::api::core::v1::ConfigMap;
-
-    #[test]
-    fn what_is_there_covers_what_is_wanted() {
-        let cases = [
-            (json!({"a": 1, "b": {"c": "x", "d": 2}}), json!({"b": {"c": "x"}}), true),
-            (json!({"a": 1}), json!({"a": 2}), false),
-            (
-                json!({}),
-                json!({"replicas": 0, "readOnly": false, "emptyDir": {}}),
-                true,
-            ),
-            (json!({"replicas": 1}), json!({"replicas": 0}), false),
-            (json!([{"name": "a", "protocol": "TCP"}]), json!([{"name": "a"}]), true),
-            (json!(["a", "b"]), json!(["a"]), false),
-            (
-                json!({"emptyDir": {"sizeLimit": "1Gi"}}),
-                json!({"emptyDir": {"sizeLimit": "2Gi"}}),
-                false,
-            ),
-        ];
-        for (existing, wanted, holds) in cases {
-            assert_eq!(covers(&existing, &wanted), holds, "{existing} {wanted}");
-        }
-    }
 
     #[tokio::test]
     async fn what_has_not_changed_is_not_written() {

@@ -23,6 +23,7 @@ use crate::access::{RepositoryAccess, SourceAccess, path};
 use crate::names::{REPORT_PORT, label};
 
 pub use network_policy::network_policy;
+pub use resources::amount;
 pub use security::Surroundings;
 
 /// The engine's container in every pod.
