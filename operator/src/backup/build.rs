@@ -153,7 +153,12 @@ impl Taking<'_> {
 
     fn command(&self) -> Vec<String> {
         let access = &self.target.repository.access;
-        let mut words = vec!["backup".to_owned(), self.target.name.clone()];
+        // A pod that was killed leaves a session that looks alive for an hour, and no other pod can tell: it would be refused
+        // as the second of two. That each run has one pod at a time is the Job controller's business, and how many runs a
+        // repository bears that of its limits.
+        let mut words = ["backup", &self.target.name, "--allow-concurrent"]
+            .map(str::to_owned)
+            .to_vec();
         let mut option = |name: &str, value: &str| words.push(format!("--{name}={value}"));
         option("repo", &access.engine_url());
         if self.checkpoint == Checkpoint::Spread {

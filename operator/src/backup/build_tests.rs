@@ -41,6 +41,7 @@ fn a_wish_is_taken_as_it_says() {
     let engine = &job.spec.unwrap().template.spec.unwrap().containers[0];
     let args = engine.args.clone().unwrap();
     for word in [
+        "--allow-concurrent",
         "--checkpoint=spread",
         "--label=before $$(RUN_ID) --x",
         "--max-rate=52428800",
