@@ -6,6 +6,7 @@
 mod chart;
 mod claim;
 mod leader;
+mod major;
 mod patroni;
 mod protect;
 mod rebuilt;
