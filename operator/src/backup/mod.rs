@@ -61,7 +61,7 @@ fn of_job(job: &Job) -> Option<ObjectRef<DeserializeGuard<Backup>>> {
     Some(ObjectRef::new(&named?).within(&job.namespace()?))
 }
 
-async fn reconcile(backup: Arc<Backup>, context: Arc<Context>) -> Result<Action> {
+pub(crate) async fn reconcile(backup: Arc<Backup>, context: Arc<Context>) -> Result<Action> {
     if backup.metadata.deletion_timestamp.is_some() {
         return match delete::go(&context, &backup).await {
             Err(error) => delete::refused(&context, &backup, &Refusal::of_right(error)?).await,

@@ -277,4 +277,6 @@ async fn write(
 }
 
 #[cfg(test)]
+mod runs_tests;
+#[cfg(test)]
 mod tests;

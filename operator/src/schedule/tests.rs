@@ -15,12 +15,12 @@ use http::Method;
 use serde_json::Value;
 
 const OURS: &str = "/apis/hardstorage.dev/v1alpha1/namespaces/team";
-const NIGHTLY: &str = "/apis/hardstorage.dev/v1alpha1/namespaces/team/hsbackupschedules/nightly";
-const BACKUPS: &str = "/apis/hardstorage.dev/v1alpha1/namespaces/team/hsbackups";
-const JOBS: &str = "/apis/batch/v1/namespaces/team/jobs";
-const CRON_JOB: &str = "/apis/batch/v1/namespaces/team/cronjobs/nightly";
+pub const NIGHTLY: &str = "/apis/hardstorage.dev/v1alpha1/namespaces/team/hsbackupschedules/nightly";
+pub const BACKUPS: &str = "/apis/hardstorage.dev/v1alpha1/namespaces/team/hsbackups";
+pub const JOBS: &str = "/apis/batch/v1/namespaces/team/jobs";
+pub const CRON_JOB: &str = "/apis/batch/v1/namespaces/team/cronjobs/nightly";
 
-fn server(more: Value, run_now: Option<&str>) -> Server {
+pub fn server(more: Value, run_now: Option<&str>) -> Server {
     let server = world(0, serde_json::json!({"metadata": {"name": "x"}}));
     server.remove(&format!("{BACKUPS}/mine"));
     let mut object = serde_json::to_value(schedule(more)).unwrap();
@@ -31,7 +31,7 @@ fn server(more: Value, run_now: Option<&str>) -> Server {
     server
 }
 
-async fn step(server: &Server) -> bool {
+pub async fn step(server: &Server) -> bool {
     let object: BackupSchedule = server.get(NIGHTLY).unwrap();
     reconcile(Arc::new(object), server.context(answers(&[], None)))
         .await
