@@ -1,5 +1,5 @@
-//! How objects are written: server-side apply with one field manager, creation that never overwrites, statuses with the
-//! UID as precondition.
+//! How objects are written: server-side apply with one field manager, creation that never overwrites, statuses for the
+//! object that they were made for.
 
 mod covers;
 
@@ -140,8 +140,8 @@ where
     Ok(api.get_opt(name).await?)
 }
 
-/// Writes a status when it differs from the one that is there. The UID is a precondition: the status of an object that was
-/// deleted and made again under its name is not the old one's.
+/// Writes a status when it differs from the one that is there. The status of an object that was deleted and made again under
+/// its name is not the old one's.
 pub async fn write_status<K>(
     context: &Context,
     kind: &'static str,
@@ -210,14 +210,28 @@ where
     if let Some(version) = version {
         body["metadata"]["resourceVersion"] = version.into();
     }
-    api.patch_status(
-        &object.name_any(),
-        &PatchParams::apply(MANAGER).force(),
-        &Patch::Apply(&body),
-    )
-    .await?;
+    let (name, params) = (object.name_any(), PatchParams::apply(MANAGER).force());
+    let met = api.patch_status(&name, &params, &Patch::Apply(&body)).await?;
     context.metrics.wrote(kind);
-    Ok(())
+    if met.uid().is_none() || met.uid() == object.uid() {
+        return Ok(());
+    }
+    // The server compares no UID in a status of ours (tried), so that one made again under the name has met it: what was
+    // said of the object before is taken away again, and the next look says what is true.
+    tracing::warn!(kind, name, "a status met another object of its name and is taken back");
+    body["metadata"]["uid"] = json!(met.uid());
+    body["metadata"]["resourceVersion"] = json!(met.resource_version());
+    body["status"] = json!({});
+    match api
+        .patch_status(&name, &params, &Patch::Apply(&body))
+        .await
+        .map_err(Error::from)
+    {
+        Ok(_) => Ok(()),
+        // Somebody has written it anew, or it is gone again.
+        Err(error) if error.is_conflict() || error.is_not_found() => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Adds or removes our finalizer; whether the object was changed. The resourceVersion is a precondition, because the list
@@ -261,10 +275,36 @@ where
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
     use super::*;
-    use crate::scripted::{Answers, ok, scripted};
+    use crate::scripted::{Answers, ok, refused, scripted};
     use http::Method;
     use jiff::Timestamp;
     use k8s_openapi::api::core::v1::ConfigMap;
+
+    #[tokio::test]
+    async fn a_status_that_met_another_object_of_its_name_is_taken_back() {
+        let path = "/api/v1/namespaces/team/configmaps/a/status";
+        let seen: ConfigMap =
+            serde_json::from_value(json!({"metadata": {"namespace": "team", "name": "a", "uid": "old"}})).unwrap();
+        let made_again = json!({"metadata": {"namespace": "team", "name": "a", "uid": "new", "resourceVersion": "8"}});
+        for outcome in [
+            ok(Method::PATCH, path, made_again.clone()),
+            refused(Method::PATCH, path, 409, "Conflict"),
+        ] {
+            let script = vec![ok(Method::PATCH, path, made_again.clone()), outcome];
+            let (context, server) = scripted(script, Answers::default(), Timestamp::UNIX_EPOCH);
+            let status = json!({"phase": "Completed"});
+            assert!(
+                write_status(&context, "ConfigMap", &seen, &Value::Null, &status)
+                    .await
+                    .unwrap()
+            );
+            drop(context);
+            let asked = server.await.unwrap();
+            assert_eq!(asked[0].2["status"], status);
+            let wanted = json!({"namespace": "team", "name": "a", "uid": "new", "resourceVersion": "8"});
+            assert_eq!((&asked[1].2["status"], &asked[1].2["metadata"]), (&json!({}), &wanted));
+        }
+    }
 
     #[tokio::test]
     async fn what_has_not_changed_is_not_written() {
