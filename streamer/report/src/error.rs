@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use crate::Code;
+use crate::{Code, Reachable};
 
 /// The result of everything fallible in the engine.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -53,6 +53,7 @@ struct Inner {
     message: String,
     hint: Option<String>,
     retry: Retry,
+    reachable: Option<Reachable>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -64,6 +65,7 @@ impl Error {
             message: message.into(),
             hint: None,
             retry: Retry::Never,
+            reachable: None,
             source: None,
         }))
     }
@@ -79,6 +81,13 @@ impl Error {
     #[must_use]
     pub fn retry(mut self, retry: Retry) -> Error {
         self.0.retry = retry;
+        self
+    }
+
+    /// Says what can be reached instead of what was asked for.
+    #[must_use]
+    pub fn reachable(mut self, reachable: Reachable) -> Error {
+        self.0.reachable = Some(reachable);
         self
     }
 
@@ -124,6 +133,11 @@ impl Error {
     /// Whether a retry may help.
     pub fn retry_advice(&self) -> Retry {
         self.0.retry
+    }
+
+    /// What can be reached instead, when it was a moment to restore to.
+    pub fn reach(&self) -> Option<&Reachable> {
+        self.0.reachable.as_ref()
     }
 
     /// The process's exit code.

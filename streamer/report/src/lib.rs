@@ -10,6 +10,7 @@ mod error;
 mod event;
 mod lsn;
 mod names;
+mod restore;
 mod run_report;
 mod segment;
 mod size;
@@ -21,6 +22,10 @@ pub use error::{Error, Kind, Result, Retry};
 pub use event::{Event, EventSink, NullSink, Severity, Subject};
 pub use lsn::{Lsn, ParseLsnError};
 pub use names::{BackupId, DeploymentName, NameError};
+pub use restore::{
+    PointKind, PostgresVersion, Reachable, RecoveryPoint, RestoreCourse, RestorePlanReport, RestoreReport,
+    TablespacePlace,
+};
 pub use run_report::{CatalogTag, REPORT_SCHEMA, RunReport, RunState};
 pub use segment::{SegmentName, SegmentSize, SystemId, Timeline};
 pub use size::ByteSize;

@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{ErrorReport, Event, StreamStatus};
+use crate::{ErrorReport, Event, Reachable, StreamStatus};
 
 /// The schema of [`RunReport`].
 pub const REPORT_SCHEMA: &str = "pg_hardstorage.report.v1";
@@ -70,6 +70,9 @@ pub struct RunReport {
     /// The error that ended it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub error: Option<ErrorReport>,
+    /// What can be reached instead, when the error is that a recovery target cannot.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reachable: Option<Reachable>,
 }
 
 impl RunReport {
@@ -87,6 +90,7 @@ impl RunReport {
             warnings: Vec::new(),
             result: None,
             error: None,
+            reachable: None,
         }
     }
 }

@@ -1,14 +1,14 @@
 //! Runs a restore plan: directories, files straight to their final place, settings, and `pg_control` last, so that a
 //! half restore cannot be started.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
-use hardstorage_report::{BackupId, DeploymentName, Error, Event, EventSink, Lsn, Result, Severity, Timeline, code};
+use hardstorage_report::{Error, Event, EventSink, RestoreReport, Result, Severity, code};
 use hardstorage_repository::{
     ATTACHMENTS, BackupReader, Deployment, Entry, EntryKind, Manifest, Opening, Purpose, Session,
 };
-use serde::Serialize;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -17,7 +17,7 @@ use super::content::{CONTROL_FILE, SETTINGS_FILE, expected};
 use super::directory::{DirectorySink, Layout};
 use super::plan::RestorePlan;
 use super::settings::{RecoverySettings, auto_conf, neutralised};
-use super::target::{StopAt, TargetTimeline};
+use super::target::TargetTimeline;
 
 /// How a plan is run.
 #[derive(Debug, Clone)]
@@ -30,54 +30,21 @@ pub struct RestoreOptions {
     pub run_id: Option<String>,
 }
 
-/// What was restored.
-#[derive(Debug, Clone, Serialize)]
-pub struct RestoreResult {
-    /// The backup.
-    pub backup_id: BackupId,
-    /// The deployment.
-    pub deployment: DeploymentName,
-    /// The data directory.
-    pub target_dir: PathBuf,
-    /// Regular files written.
-    pub file_count: u64,
-    /// Bytes written.
-    pub bytes_written: u64,
-    /// Files that were equal to PostgreSQL's own manifest.
-    pub files_checked: u64,
-    /// Milliseconds.
-    pub duration_ms: u64,
-    /// Where recovery will stop.
-    pub stop_at: StopAt,
-    /// What the server does then.
-    pub action: super::TargetAction,
-    /// The branch that recovery follows.
-    pub timeline: Timeline,
-    /// In words: the moment that will be reached.
-    pub reaches: String,
-    /// Where the backup is consistent.
-    pub stop_lsn: Lsn,
-    /// Settings of the source that were neutralised.
-    pub neutralised: Vec<&'static str>,
-    /// What is worth knowing.
-    pub notes: Vec<String>,
-    /// What PostgreSQL's own verifier said, when it was asked.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub verifybackup: Option<String>,
-}
-
 /// Runs the plan. On an error everything that was written is removed again, so that a second try finds an empty target.
+///
+/// `proof` looks at what was restored, and adds its words to the result; what it finds wrong stays, to be looked at.
 pub async fn run_restore(
     deployment: &Deployment,
     plan: &RestorePlan,
     options: &RestoreOptions,
     sink: Arc<dyn EventSink>,
     cancel: CancellationToken,
-) -> Result<RestoreResult> {
+    proof: impl AsyncFnOnce(&Path) -> Result<Option<String>>,
+) -> Result<RestoreReport> {
     if let Some(error) = plan.blocker() {
         return Err(error);
     }
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     // A reader without the right to write relies on the day that passes between a purge and the deletion.
     let mut opening = Opening::new(Purpose::Restore);
     opening.pins = vec![plan.backup_id.clone()];
@@ -108,14 +75,13 @@ pub async fn run_restore(
         layout: &layout,
         cancel,
     };
-    let outcome = run.claimed().await;
+    let outcome = run.claimed(began, proof).await;
     if let Some(session) = session
         && let Err(error) = session.close().await
     {
         tracing::warn!(%error, "the session of the restore stays open");
     }
-    let mut result = outcome?;
-    result.duration_ms = began.elapsed().as_millis() as u64;
+    let result = outcome?;
     sink.emit(
         Event::new(Severity::Notice, "restore.completed")
             .deployment(deployment.name())
@@ -151,19 +117,43 @@ impl Run<'_> {
     }
 
     /// The whole run, between the claim on its places and their release.
-    async fn claimed(&self) -> Result<RestoreResult> {
-        let claim = Claim::take(self.layout)?;
-        let outcome = self.go(&claim).await;
-        let outcome = outcome.and_then(|result| claim.release().map(|()| result));
-        if outcome.is_err()
-            && let Err(error) = claim.undo()
-        {
-            tracing::warn!(%error, "the half restore in {} could not be removed", self.layout.data.display());
+    async fn claimed(
+        &self,
+        began: Instant,
+        proof: impl AsyncFnOnce(&Path) -> Result<Option<String>>,
+    ) -> Result<RestoreReport> {
+        let claim = Claim::take(self.layout, self.plan.retry_id.as_deref())?;
+        if let Some(done) = claim.done() {
+            claim.release()?;
+            return Ok(done.clone());
         }
-        outcome
+        let mut report = match self.go(&claim).await {
+            Ok(report) => report,
+            Err(error) => {
+                if let Err(error) = claim.undo() {
+                    tracing::warn!(%error, "the half restore in {} could not be removed", self.layout.data.display());
+                }
+                return Err(error);
+            }
+        };
+        match proof(&self.layout.data).await {
+            Ok(words) => report.verifybackup = words,
+            // The next process of this restore begins anew; without one a person looks at what is there.
+            Err(error) if self.plan.retry_id.is_some() => return Err(error),
+            Err(error) => {
+                claim.release()?;
+                return Err(error);
+            }
+        }
+        report.duration_ms = began.elapsed().as_millis() as u64;
+        if self.plan.retry_id.is_some() {
+            claim.remember(&report)?;
+        }
+        claim.release()?;
+        Ok(report)
     }
 
-    async fn go(&self, claim: &Claim) -> Result<RestoreResult> {
+    async fn go(&self, claim: &Claim) -> Result<RestoreReport> {
         let manifest = self.manifest();
         self.emit(
             Severity::Info,
@@ -212,21 +202,13 @@ impl Run<'_> {
                 "restore_command": "wired",
             }),
         );
-        Ok(RestoreResult {
-            backup_id: self.plan.backup_id.clone(),
-            deployment: self.plan.deployment.clone(),
-            target_dir: self.plan.target_dir.clone(),
+        Ok(RestoreReport {
+            course: self.plan.course(),
             file_count: report.files + last.files,
             bytes_written: report.bytes + last.bytes,
             files_checked: sink.checked(),
             duration_ms: 0,
-            stop_at: self.plan.stop_at.clone(),
-            action: self.plan.action,
-            timeline: self.plan.target_timeline,
-            reaches: self.plan.reaches.clone(),
-            stop_lsn: self.plan.stop_lsn,
-            neutralised: neutralised().collect(),
-            notes: self.plan.notes.clone(),
+            neutralised: neutralised().map(str::to_owned).collect(),
             verifybackup: None,
         })
     }

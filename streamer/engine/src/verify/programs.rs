@@ -8,6 +8,8 @@ use std::process::Command;
 
 use hardstorage_report::{Error, Result, code};
 
+use crate::restore::MARKER;
+
 /// A directory with programs.
 #[derive(Debug, Clone)]
 pub struct Programs {
@@ -101,17 +103,30 @@ pub fn major_of(data: &Path) -> Result<String> {
     Ok(text.trim().to_owned())
 }
 
+/// Where a restore that has not ended yet has its markers: no files of the backup.
+fn markers(data: &Path) -> Result<Vec<PathBuf>> {
+    let spaces = data.join("pg_tblspc");
+    let failed = |error| Error::new(code::cli::IO, format!("read {}", spaces.display())).source(error);
+    let mut markers = vec![PathBuf::from(MARKER)];
+    for entry in std::fs::read_dir(&spaces).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        markers.push(Path::new("pg_tblspc").join(name).join(MARKER));
+    }
+    Ok(markers)
+}
+
 /// Runs PostgreSQL's own `pg_verifybackup` over a restored directory. `None` when the program is not there.
 pub fn verifybackup(named: Option<&Path>, data: &Path) -> Result<Option<String>> {
     let Some(programs) = Programs::find(named, &major_of(data)?, "pg_verifybackup")? else {
         return Ok(None);
     };
     // The WAL lies in the repository, not in the directory.
-    let output = programs
-        .command("pg_verifybackup", Some(data))?
-        .arg("-n")
-        .arg(data)
-        .output();
+    let mut command = programs.command("pg_verifybackup", Some(data))?;
+    command.arg("-n");
+    for marker in markers(data)? {
+        command.arg("-i").arg(marker);
+    }
+    let output = command.arg(data).output();
     let output = output.map_err(|error| Error::new(code::engine::PROGRAMS, "run pg_verifybackup").source(error))?;
     let first = |bytes: &[u8]| {
         String::from_utf8_lossy(bytes)

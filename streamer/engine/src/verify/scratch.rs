@@ -134,7 +134,7 @@ pub async fn prove_by_restore(
         ),
         run_id: None,
     };
-    let restored = run_restore(deployment, &restore, &options, sink, cancel.clone()).await?;
+    let restored = run_restore(deployment, &restore, &options, sink, cancel.clone(), async |_| Ok(None)).await?;
     tokio::select! {
         biased;
         () = cancel.cancelled() => return Err(interrupted()),
@@ -212,6 +212,7 @@ fn request(plan: &ScratchPlan, manifest: &Manifest, scratch: &Path) -> RestoreRe
         owner: plan.owner,
         running_as_root: rustix::process::geteuid().is_root(),
         repository_path: None,
+        retry_id: None,
     }
 }
 

@@ -48,6 +48,7 @@ async fn plan(bench: &Bench, target: &Path, goal: RecoveryTarget, inclusive: boo
         owner: None,
         running_as_root: false,
         repository_path: None,
+        retry_id: None,
     };
     plan_restore(&bench.deployment, &request).await.unwrap()
 }
@@ -173,6 +174,7 @@ async fn a_file_that_the_backup_lacks_is_missed_before_anything_can_start() {
             &options,
             sink.clone(),
             CancellationToken::new(),
+            async |_| Ok(None),
         )
         .await;
         let error = done.unwrap_err();
