@@ -107,7 +107,11 @@ fn facts(seen: &Seen<'_>, after: &mut RepositoryStatus) {
         let result = match &check.outcome {
             Ok(verdict) if verdict.ok => "Completed".to_owned(),
             Ok(verdict) => problems(verdict),
-            Err(failure) => format!("Failed: {}", failure.code),
+            Err(failure) => match after.last_check.as_ref().and_then(found) {
+                // What the one before it found is not refuted.
+                Some(before) => format!("{before}{THEN}Failed: {}", failure.code),
+                None => format!("Failed: {}", failure.code),
+            },
         };
         after.last_check = Some(LastCheck {
             time: Time(check.ended),
@@ -159,7 +163,18 @@ fn catalogued(seen: &Seen<'_>, catalog: &ServedCatalog, after: &mut RepositorySt
 fn problems(check: &Check) -> String {
     let first = check.problems.first();
     let more = first.map_or_else(String::new, |first| format!(": {} in {}", first.code, first.backup_id));
-    format!("{} problem(s){more}", check.problems.len())
+    format!("{} {PROBLEMS}{more}", check.problems.len())
+}
+
+/// What stands in the result of a check that found something.
+const PROBLEMS: &str = "problem(s)";
+/// What follows it when another check did not get to its end.
+const THEN: &str = "; then ";
+
+/// What was found by the last check that got to its end; nothing when all is there.
+fn found(check: &LastCheck) -> Option<String> {
+    let (result, _) = check.result.split_once(THEN).unwrap_or((&check.result, ""));
+    result.contains(PROBLEMS).then(|| result.to_owned())
 }
 
 fn ready(seen: &Seen<'_>, before: &RepositoryStatus, after: &RepositoryStatus, conditions: &mut Conditions) {
@@ -177,10 +192,10 @@ fn ready(seen: &Seen<'_>, before: &RepositoryStatus, after: &RepositoryStatus, c
             conditions.progressing(verdict.reason(), format!("{message}{how}"));
         }
         Verdict::Good => {
-            let check = seen.check.last.as_ref().and_then(|run| run.outcome.as_ref().ok());
+            let unended = seen.check.last.as_ref().and_then(|run| run.outcome.as_ref().err());
             let sync = seen.sync.last.as_ref().and_then(|run| run.outcome.as_ref().err());
-            if let Some(check) = check.filter(|check| !check.ok) {
-                conditions.progressing("CheckFailed", format!("the last check found {}", problems(check)));
+            if let Some(found) = after.last_check.as_ref().and_then(found) {
+                conditions.progressing("CheckFailed", format!("the last check found {found}"));
             } else if let Some(problem) = seen.schedule {
                 conditions.progressing("MaintenanceInvalid", format!("maintenance: {problem}"));
             } else if let Some(failure) = sync {
@@ -189,7 +204,14 @@ fn ready(seen: &Seen<'_>, before: &RepositoryStatus, after: &RepositoryStatus, c
                 let backups = after
                     .backups
                     .map_or_else(String::new, |count| format!("{count} backup(s)"));
-                conditions.ready("Ready", backups);
+                let unended =
+                    unended.map(|failure| format!("the last check did not get to its end: {}", failure.text()));
+                let said: Vec<String> = Some(backups)
+                    .filter(|text| !text.is_empty())
+                    .into_iter()
+                    .chain(unended)
+                    .collect();
+                conditions.ready("Ready", said.join("; "));
             }
         }
         stalled if stalled.stalls() => conditions.stalled(verdict.reason(), message),
