@@ -13,5 +13,6 @@ mod rebuilt;
 mod removal;
 mod retention;
 mod secrets;
+mod shown;
 mod site;
 mod tutorial;
