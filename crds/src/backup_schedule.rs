@@ -89,14 +89,14 @@ pub struct BackupScheduleSpec {
     pub pod_template: Option<PodTemplate>,
 }
 
-/// How many Jobs are kept.
+/// How much of past runs is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct History {
     /// Of runs that made a backup; default 1.
     #[schemars(range(min = 0, max = 100))]
     pub successful: i32,
-    /// Of runs that did not; default 3.
+    /// Of runs that did not, and of their Backup objects, of which the last one always stays; default 3.
     #[schemars(range(min = 0, max = 100))]
     pub failed: i32,
 }

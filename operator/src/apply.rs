@@ -1,5 +1,7 @@
-//! How objects are written: server-side apply with one field manager, creation that never overwrites, statuses with the
-//! UID as precondition.
+//! How objects are written: server-side apply with one field manager, creation that never overwrites, statuses for the
+//! object that they were made for.
+
+mod covers;
 
 use std::fmt::Debug;
 
@@ -15,6 +17,7 @@ use sha2::{Digest as _, Sha256};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::names::{MANAGER, annotation};
+use covers::covers;
 
 /// What a create-only write found.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,32 +71,6 @@ where
         return Ok(None);
     }
     apply(context, &wanted).await.map(Some)
-}
-
-/// Whether everything that is wanted is there; what the API server has added does not matter, and what it leaves out
-/// because it is empty is not missing.
-fn covers(existing: &Value, wanted: &Value) -> bool {
-    match (existing, wanted) {
-        (Value::Object(there), Value::Object(fields)) => fields
-            .iter()
-            .all(|(key, wanted)| covers(there.get(key).unwrap_or(&Value::Null), wanted)),
-        (Value::Array(there), Value::Array(items)) => {
-            there.len() == items.len() && there.iter().zip(items).all(|(there, wanted)| covers(there, wanted))
-        }
-        (Value::Null, wanted) => is_empty(wanted),
-        (there, wanted) => there == wanted,
-    }
-}
-
-fn is_empty(value: &Value) -> bool {
-    match value {
-        Value::Null | Value::Bool(false) => true,
-        Value::Bool(true) => false,
-        Value::Number(number) => number.as_i64() == Some(0),
-        Value::String(text) => text.is_empty(),
-        Value::Array(items) => items.is_empty(),
-        Value::Object(fields) => fields.values().all(is_empty),
-    }
 }
 
 /// Creates an object, or finds that one of its name is there.
@@ -163,8 +140,8 @@ where
     Ok(api.get_opt(name).await?)
 }
 
-/// Writes a status when it differs from the one that is there. The UID is a precondition: the status of an object that was
-/// deleted and made again under its name is not the old one's.
+/// Writes a status when it differs from the one that is there. The status of an object that was deleted and made again under
+/// its name is not the old one's.
 pub async fn write_status<K>(
     context: &Context,
     kind: &'static str,
@@ -233,14 +210,28 @@ where
     if let Some(version) = version {
         body["metadata"]["resourceVersion"] = version.into();
     }
-    api.patch_status(
-        &object.name_any(),
-        &PatchParams::apply(MANAGER).force(),
-        &Patch::Apply(&body),
-    )
-    .await?;
+    let (name, params) = (object.name_any(), PatchParams::apply(MANAGER).force());
+    let met = api.patch_status(&name, &params, &Patch::Apply(&body)).await?;
     context.metrics.wrote(kind);
-    Ok(())
+    if met.uid().is_none() || met.uid() == object.uid() {
+        return Ok(());
+    }
+    // The server compares no UID in a status of ours (tried), so that one made again under the name has met it: what was
+    // said of the object before is taken away again, and the next look says what is true.
+    tracing::warn!(kind, name, "a status met another object of its name and is taken back");
+    body["metadata"]["uid"] = json!(met.uid());
+    body["metadata"]["resourceVersion"] = json!(met.resource_version());
+    body["status"] = json!({});
+    match api
+        .patch_status(&name, &params, &Patch::Apply(&body))
+        .await
+        .map_err(Error::from)
+    {
+        Ok(_) => Ok(()),
+        // Somebody has written it anew, or it is gone again.
+        Err(error) if error.is_conflict() || error.is_not_found() => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// When we wrote the status last: the API server keeps it for each field manager.
@@ -294,32 +285,34 @@ where
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
     use super::*;
-    use crate::scripted::{Answers, ok, scripted};
+    use crate::scripted::{Answers, ok, refused, scripted};
     use http::Method;
     use jiff::Timestamp;
     use k8s_openapi::api::core::v1::ConfigMap;
 
-    #[test]
-    fn what_is_there_covers_what_is_wanted() {
-        let cases = [
-            (json!({"a": 1, "b": {"c": "x", "d": 2}}), json!({"b": {"c": "x"}}), true),
-            (json!({"a": 1}), json!({"a": 2}), false),
-            (
-                json!({}),
-                json!({"replicas": 0, "readOnly": false, "emptyDir": {}}),
-                true,
-            ),
-            (json!({"replicas": 1}), json!({"replicas": 0}), false),
-            (json!([{"name": "a", "protocol": "TCP"}]), json!([{"name": "a"}]), true),
-            (json!(["a", "b"]), json!(["a"]), false),
-            (
-                json!({"emptyDir": {"sizeLimit": "1Gi"}}),
-                json!({"emptyDir": {"sizeLimit": "2Gi"}}),
-                false,
-            ),
-        ];
-        for (existing, wanted, holds) in cases {
-            assert_eq!(covers(&existing, &wanted), holds, "{existing} {wanted}");
+    #[tokio::test]
+    async fn a_status_that_met_another_object_of_its_name_is_taken_back() {
+        let path = "/api/v1/namespaces/team/configmaps/a/status";
+        let seen: ConfigMap =
+            serde_json::from_value(json!({"metadata": {"namespace": "team", "name": "a", "uid": "old"}})).unwrap();
+        let made_again = json!({"metadata": {"namespace": "team", "name": "a", "uid": "new", "resourceVersion": "8"}});
+        for outcome in [
+            ok(Method::PATCH, path, made_again.clone()),
+            refused(Method::PATCH, path, 409, "Conflict"),
+        ] {
+            let script = vec![ok(Method::PATCH, path, made_again.clone()), outcome];
+            let (context, server) = scripted(script, Answers::default(), Timestamp::UNIX_EPOCH);
+            let status = json!({"phase": "Completed"});
+            assert!(
+                write_status(&context, "ConfigMap", &seen, &Value::Null, &status)
+                    .await
+                    .unwrap()
+            );
+            drop(context);
+            let asked = server.await.unwrap();
+            assert_eq!(asked[0].2["status"], status);
+            let wanted = json!({"namespace": "team", "name": "a", "uid": "new", "resourceVersion": "8"});
+            assert_eq!((&asked[1].2["status"], &asked[1].2["metadata"]), (&json!({}), &wanted));
         }
     }
 

@@ -35,8 +35,10 @@ impl From<bool> for Is {
     }
 }
 
-/// The longest message that the API server takes is 32 KiB; nobody reads more than this.
+/// Nobody reads more than this.
 const MESSAGE_LIMIT: usize = 1024;
+/// The longest message that the API server takes.
+const WHOLE_LIMIT: usize = 32 * 1024;
 
 /// Builds the conditions of one object.
 #[derive(Debug, Clone)]
@@ -60,7 +62,16 @@ impl Conditions {
 
     /// Says something. The last word on a type counts.
     pub fn set(&mut self, type_: &str, is: Is, reason: &str, message: impl Into<String>) {
-        let message: String = message.into().chars().take(MESSAGE_LIMIT).collect();
+        self.put(type_, is, reason, &message.into(), MESSAGE_LIMIT);
+    }
+
+    /// The same with a message that is read again, and so must not be cut where nobody reads on.
+    pub fn set_whole(&mut self, type_: &str, is: Is, reason: &str, message: impl Into<String>) {
+        self.put(type_, is, reason, &message.into(), WHOLE_LIMIT);
+    }
+
+    fn put(&mut self, type_: &str, is: Is, reason: &str, message: &str, limit: usize) {
+        let message: String = message.chars().take(limit).collect();
         let old = self.before.iter().find(|condition| condition.type_ == type_);
         let since = old
             .filter(|old| old.status == is.as_str())

@@ -1,8 +1,9 @@
 //! The five controllers side by side. One that meets a malformed object says so on that object and goes on with the
 //! others: every watch reads through a guard.
 
+use std::collections::HashMap;
 use std::fmt::Debug;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
@@ -17,8 +18,10 @@ use tokio_util::sync::CancellationToken;
 use crate::context::Context;
 use crate::error::{Error, Result};
 
-/// A failed reconcile is tried again after so long, and longer each time up to the limit.
+/// A failed reconcile is tried again after so long, and twice as long each time, up to the limit.
 const RETRY: Duration = Duration::from_secs(5);
+/// The longest wait for another try.
+const RETRY_LIMIT: Duration = Duration::from_mins(1);
 /// Reconciles of one kind that run at the same time: one that waits for a pod must not hold up the others.
 const CONCURRENCY: u16 = 16;
 
@@ -71,14 +74,20 @@ pub async fn drive<K, F, Fut>(
             .collect()
     };
     context.metrics.show(kind, Arc::new(look));
+    let failures = Arc::new(Failures::default());
+    let failed = failures.clone();
     let work = move |guard: Arc<DeserializeGuard<K>>, context: Arc<Context>| {
-        let reconcile = reconcile.clone();
+        let (reconcile, failures) = (reconcile.clone(), failures.clone());
         async move {
             // What cannot be read is left alone until it changes; so are its children, and a stream goes on.
             let object = match &guard.0 {
                 Ok(object) => Arc::new(object.clone()),
                 Err(error) => {
                     tracing::warn!(kind, name = guard.name_any(), namespace = guard.namespace(), %error, "an object cannot be read");
+                    let mut about = guard.object_ref(&());
+                    (about.kind, about.api_version) = (Some(K::kind(&()).into()), Some(K::api_version(&()).into()));
+                    let note = format!("it cannot be read, and what was made for it is left as it is: {error}");
+                    context.tell(&about, true, "Malformed", &note).await;
                     return Ok(Action::await_change());
                 }
             };
@@ -92,13 +101,16 @@ pub async fn drive<K, F, Fut>(
             let began = Instant::now();
             let outcome = reconcile(object, context.clone()).await;
             context.metrics.end(kind, began.elapsed());
+            if outcome.is_ok() {
+                failures.over(&key(&*guard));
+            }
             outcome
         }
     };
     let on_error = move |guard: Arc<DeserializeGuard<K>>, error: &Error, context: Arc<Context>| {
         context.metrics.failed(kind, error.label());
         tracing::warn!(kind, name = guard.name_any(), namespace = guard.namespace(), %error, "a reconcile is tried again");
-        Action::requeue(RETRY)
+        Action::requeue(failed.another(key(&*guard)))
     };
     controller
         .with_config(Config::default().concurrency(CONCURRENCY))
@@ -108,6 +120,31 @@ pub async fn drive<K, F, Fut>(
         .await;
 }
 
+/// How often objects failed in a row, by namespace and name.
+#[derive(Default)]
+struct Failures(Mutex<HashMap<Key, u32>>);
+
+type Key = (Option<String>, String);
+
+fn key<K: Resource>(object: &K) -> Key {
+    (object.namespace(), object.name_any())
+}
+
+impl Failures {
+    /// One more; how long to wait.
+    fn another(&self, key: Key) -> Duration {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = all.entry(key).or_default();
+        let wait = RETRY.saturating_mul(1 << (*before).min(8)).min(RETRY_LIMIT);
+        *before += 1;
+        wait
+    }
+
+    fn over(&self, key: &Key) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    }
+}
+
 /// The watch of children: what bears our mark.
 pub fn ours() -> watcher::Config {
     watcher::Config::default().labels(&format!(
@@ -115,4 +152,23 @@ pub fn ours() -> watcher::Config {
         crate::names::label::MANAGED_BY,
         crate::names::MANAGER
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fails_is_tried_less_and_less_often_until_it_does_not() {
+        let failures = Failures::default();
+        let (one, other) = ((Some("team".to_owned()), "one".to_owned()), (None, "other".to_owned()));
+        let waits: Vec<u64> = (0..6).map(|_| failures.another(one.clone()).as_secs()).collect();
+        assert_eq!(waits, [5, 10, 20, 40, 60, 60]);
+        assert_eq!(failures.another(other), RETRY);
+        for _ in 0..100 {
+            assert!(failures.another(one.clone()) <= RETRY_LIMIT);
+        }
+        failures.over(&one);
+        assert_eq!(failures.another(one), RETRY);
+    }
 }

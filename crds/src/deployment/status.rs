@@ -1,9 +1,12 @@
 //! What is known of a protected cluster. Moments are absolute, because a restore asks for them; how old the figures are
 //! stands beside them.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::condition::{Condition, Types, deployment};
 use crate::rules::ListByKey;
@@ -79,6 +82,11 @@ pub struct DeploymentStatus {
     /// Version of the engine that streams.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub engine_version: Option<String>,
+    /// What an operator of a later version has written: kept as it is. A status is applied whole, so that what is not said
+    /// again would be gone, and two versions act in turn while one takes the other's place.
+    #[serde(flatten)]
+    #[schemars(skip)]
+    pub later: BTreeMap<String, Value>,
 }
 
 /// The server.

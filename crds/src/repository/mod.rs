@@ -159,7 +159,8 @@ pub struct Maintenance {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Catalog {
-    /// How often a repository is read that no stream tells about, for example 30m; default 1h.
+    /// How often the catalogue is read though nothing new is heard of, for example 30m. A new backup is read within two minutes;
+    /// default 1h.
     pub sync_interval: Duration,
     /// Backup objects for each deployment, the newest and those on hold; the rest is counted; default 50.
     #[schemars(range(min = 0, max = 1000))]

@@ -7,6 +7,7 @@ mod rules;
 mod sample;
 mod status;
 mod stored;
+mod writes;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::answer::{Answer, run};
+use crate::answer::{Answer, run, until};
 use crate::background::Background;
 use crate::place::{cache_root, free_loopback};
 use crate::scratch::{Scratch, give_away, unprivileged};
@@ -129,8 +129,11 @@ impl ApiServer {
     /// Waits until all definitions are served.
     #[track_caller]
     pub fn established(&self) {
-        self.kubectl(["wait", "crd", "--all", "--for=condition=Established", "--timeout=60s"])
-            .ok();
+        // For a moment a new definition's conditions are null, which kubectl calls an error instead of waiting.
+        until("all definitions are served", Duration::from_mins(1), || {
+            let asked = self.kubectl(["wait", "crd", "--all", "--for=condition=Established", "--timeout=20s"]);
+            (asked.code == Some(0)).then_some(())
+        });
     }
 }
 

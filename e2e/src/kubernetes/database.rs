@@ -46,11 +46,24 @@ impl Database {
         } else {
             "{}"
         };
-        let image = Self::image();
+        let more = format!("  postgresql: {synchronous}\n");
+        Database::make_cloud_native_pg_of(namespace, name, instances, 18, &more)
+    }
+
+    /// One of another major version, or with further YAML of its spec.
+    #[track_caller]
+    pub fn make_cloud_native_pg_of(
+        namespace: &Namespace,
+        name: &str,
+        instances: u32,
+        major: u16,
+        more: &str,
+    ) -> Database {
+        let image = Self::image_of(major);
         namespace.apply(&format!(
             "apiVersion: postgresql.cnpg.io/v1\nkind: Cluster\nmetadata: {{name: {name}}}\nspec:\n  \
-             instances: {instances}\n  imageName: {image}\n  storage: {{size: 1Gi}}\n  postgresql: {synchronous}\n  \
-             startDelay: 60\n  stopDelay: 30\n  smartShutdownTimeout: 5\n"
+             instances: {instances}\n  imageName: {image}\n  storage: {{size: 1Gi}}\n  \
+             startDelay: 60\n  stopDelay: 30\n  smartShutdownTimeout: 5\n{more}"
         ));
         Database {
             keeper: Keeper::CloudNativePG,
@@ -75,7 +88,17 @@ impl Database {
 
     /// The image with PostgreSQL's programs.
     pub fn image() -> String {
-        image("HARDSTORAGE_E2E_POSTGRES_IMAGE", "localhost/postgres:18")
+        Self::image_of(18)
+    }
+
+    /// The same of a major version: 15 or 18.
+    #[track_caller]
+    pub fn image_of(major: u16) -> String {
+        match major {
+            15 => image("HARDSTORAGE_E2E_POSTGRES_15_IMAGE", "localhost/postgres:15"),
+            18 => image("HARDSTORAGE_E2E_POSTGRES_IMAGE", "localhost/postgres:18"),
+            other => panic!("there is no image of PostgreSQL {other}"),
+        }
     }
 
     /// Its name: the Cluster's, or the scope.
@@ -206,6 +229,13 @@ impl Database {
     #[track_caller]
     pub fn until_archived(&self, namespace: &Namespace, slot: &str, deadline: Duration) {
         let lsn = self.sql(namespace, "SELECT pg_current_wal_flush_lsn()");
+        self.until_confirmed(namespace, slot, &lsn, deadline);
+    }
+
+    /// Waits until a stream of ours has made everything durable up to a position, which may be that of the server that this
+    /// one follows.
+    #[track_caller]
+    pub fn until_confirmed(&self, namespace: &Namespace, slot: &str, lsn: &str, deadline: Duration) {
         let sql = format!(
             "SELECT coalesce(bool_or(r.flush_lsn >= '{lsn}'), false) FROM pg_stat_replication r \
              JOIN pg_replication_slots s ON s.active_pid = r.pid WHERE s.slot_name = '{slot}'"

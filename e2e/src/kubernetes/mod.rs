@@ -18,6 +18,6 @@ pub use database::Database;
 pub use forward::Forward;
 pub use namespace::{Namespace, condition, is, is_for};
 pub use node::Node;
-pub use operator::Operator;
+pub use operator::{Configured, Operator};
 pub use restored::{Outside, Restored};
 pub use writer::Writer;

@@ -4,6 +4,7 @@
 use std::ffi::OsStr;
 use std::process::Command;
 use std::sync::OnceLock;
+use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -70,6 +71,20 @@ impl Operator {
     /// Installs it, or upgrades it to the chart of this tree; further values as `NAME=VALUE`.
     #[track_caller]
     pub fn install_with(&self, values: &[&str]) {
+        self.upgrade(values).ok();
+    }
+
+    /// The same until the answer goes, so that no other story finds the operator like this.
+    #[track_caller]
+    pub fn configured(&self, values: &[&str]) -> Configured<'_> {
+        let configured = Configured(self);
+        self.install_with(values);
+        self.ready();
+        configured
+    }
+
+    #[track_caller]
+    fn upgrade(&self, values: &[&str]) -> Answer {
         let full = Self::image();
         let (repository, tag) = full
             .rsplit_once(':')
@@ -84,7 +99,7 @@ impl Operator {
         for value in values {
             helm.args(["--set", value]);
         }
-        run(helm, PATIENCE).ok();
+        run(helm, PATIENCE)
     }
 
     /// Whether charts can be installed here.
@@ -192,5 +207,22 @@ impl Operator {
     #[track_caller]
     pub fn kubectl(&self, args: &[&str]) -> Answer {
         self.node.kubectl_within(PATIENCE, [&["-n", NAMESPACE], args].concat())
+    }
+}
+
+/// The operator with other values than the stories' own, which are given back to it at the end.
+#[derive(Debug)]
+pub struct Configured<'a>(&'a Operator);
+
+impl Drop for Configured<'_> {
+    #[allow(clippy::print_stderr, reason = "the runner keeps it for the test that fails")]
+    fn drop(&mut self) {
+        let answer = self.0.upgrade(&[]);
+        // A second panic would end the whole run.
+        if answer.code != Some(0) && thread::panicking() {
+            eprintln!("the operator has kept the values of this story\n{answer}");
+        } else {
+            answer.ok();
+        }
     }
 }

@@ -74,24 +74,30 @@ impl Outside {
     /// Restores a name and starts a server on it, which goes on to the end of what was asked for and is promoted.
     #[track_caller]
     pub fn restore(&self, name: &str, place: &str, args: &[&str]) -> Restored {
+        self.restore_of(18, name, place, args)
+    }
+
+    /// The same with a server of this major version.
+    #[track_caller]
+    pub fn restore_of(&self, major: u16, name: &str, place: &str, args: &[&str]) -> Restored {
         let target = self.places.path(place);
         let words = ["restore", name, "--target", target.to_str().unwrap()];
         self.run(&[&words[..], args].concat()).ok();
-        let mut server = server(&self.places, &target);
+        let mut server = server(major, &self.places, &target);
         server.until_promoted();
         Restored { server }
     }
 }
 
 /// What a container's server was told and this one cannot have: its certificates, its archiver, its users.
-fn server(places: &Scratch, data: &Path) -> Cluster {
+fn server(major: u16, places: &Scratch, data: &Path) -> Cluster {
     let hba = places.path("pg_hba.conf");
     fs::write(&hba, "local all all trust\n").unwrap();
     give_away(&hba);
     let ident = places.path("pg_ident.conf");
     fs::write(&ident, "").unwrap();
     give_away(&ident);
-    Cluster::builder(18)
+    Cluster::builder(major)
         .over(data)
         .set("ssl", "off")
         .set("archive_mode", "off")

@@ -2,6 +2,7 @@
 //! test has servers and a repository of its own and speaks to the product through the command line alone.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
 
+mod again;
 mod backup;
 mod bad_repository;
 mod bad_server;

@@ -6,11 +6,13 @@
 mod chart;
 mod claim;
 mod leader;
+mod major;
 mod patroni;
 mod protect;
 mod rebuilt;
 mod removal;
 mod retention;
 mod secrets;
+mod shown;
 mod site;
 mod tutorial;

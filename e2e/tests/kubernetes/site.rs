@@ -35,6 +35,14 @@ pub fn deployment(cluster: &str, more: &str) -> String {
     )
 }
 
+/// A Backup of `shop` that is a wish; `more` is further YAML of its spec.
+pub fn wish(name: &str, more: &str) -> String {
+    format!(
+        "apiVersion: hardstorage.dev/v1alpha1\nkind: Backup\nmetadata: {{name: {name}}}\nspec:\n  \
+         deploymentRef: {{name: shop}}\n{more}"
+    )
+}
+
 /// The BackupSchedule `shop`: every minute, the shortest that there is.
 pub const SCHEDULE: &str = "apiVersion: hardstorage.dev/v1alpha1\nkind: BackupSchedule\nmetadata: {name: shop}\nspec:\n  \
                             deploymentRef: {name: shop}\n  schedule: \"* * * * *\"\n";
@@ -51,11 +59,28 @@ impl Site {
     /// Without any object of ours.
     #[track_caller]
     pub fn new(name: &str, instances: u32) -> Site {
+        Site::around(name, |namespace| {
+            Database::make_cloud_native_pg(namespace, "shop", instances)
+        })
+        .healthy(instances)
+    }
+
+    /// The same with PostgreSQL of this major version, and one instance.
+    #[track_caller]
+    pub fn of_version(name: &str, major: u16) -> Site {
+        Site::around(name, |namespace| {
+            Database::make_cloud_native_pg_of(namespace, "shop", 1, major, "")
+        })
+        .healthy(1)
+    }
+
+    /// Around a database that is being made.
+    #[track_caller]
+    pub fn around(name: &str, database: impl FnOnce(&Namespace) -> Database) -> Site {
         Operator::get();
         let namespace = Namespace::new(name);
-        let database = Database::make_cloud_native_pg(&namespace, "shop", instances);
+        let database = database(&namespace);
         let bucket = Bucket::start(&namespace);
-        database.until_healthy(&namespace, instances);
         Site {
             namespace,
             database,
@@ -63,14 +88,26 @@ impl Site {
         }
     }
 
+    #[track_caller]
+    fn healthy(self, instances: u32) -> Site {
+        self.database.until_healthy(&self.namespace, instances);
+        self
+    }
+
     /// With Repository and Deployment, streaming.
     #[track_caller]
     pub fn streaming(name: &str, instances: u32) -> Site {
         let site = Site::new(name, instances);
-        site.namespace.apply(&repository(&site.bucket.url("main")));
-        site.namespace.apply(&deployment("shop", ""));
-        site.until_ready();
+        site.protect("");
         site
+    }
+
+    /// Applies Repository and Deployment, with further YAML of the Deployment's spec, and waits until they are ready.
+    #[track_caller]
+    pub fn protect(&self, more: &str) {
+        self.namespace.apply(&repository(&self.bucket.url("main")));
+        self.namespace.apply(&deployment(self.database.name(), more));
+        self.until_ready();
     }
 
     /// Waits until Repository and Deployment are ready and WAL flows.
@@ -84,17 +121,30 @@ impl Site {
     /// The slot that the stream holds, as its status says.
     #[track_caller]
     pub fn slot(&self) -> String {
+        self.slot_of("shop")
+    }
+
+    /// The same of another Deployment.
+    #[track_caller]
+    pub fn slot_of(&self, name: &str) -> String {
         let has_slot = |object: &Value| object["status"]["stream"]["slot"].is_string();
         let object = self
             .namespace
-            .until_object("hsdep/shop", "its slot is known", SOON, has_slot);
+            .until_object(&format!("hsdep/{name}"), "its slot is known", SOON, has_slot);
         object["status"]["stream"]["slot"].as_str().unwrap().to_owned()
     }
 
     /// The stream's pod, and how often its container was started: the same as long as nothing touched it.
     #[track_caller]
     pub fn stream(&self) -> String {
-        let pods = self.namespace.list("pods", "hardstorage.dev/role=wal");
+        self.stream_of("shop")
+    }
+
+    /// The same of another Deployment.
+    #[track_caller]
+    pub fn stream_of(&self, name: &str) -> String {
+        let selector = format!("hardstorage.dev/role=wal,hardstorage.dev/deployment={name}");
+        let pods = self.namespace.list("pods", &selector);
         assert_eq!(pods.len(), 1, "{pods:#?}");
         let restarts = &pods[0]["status"]["containerStatuses"][0]["restartCount"];
         format!("{} {restarts}", pods[0]["metadata"]["uid"])
@@ -114,12 +164,15 @@ impl Site {
     /// Takes a backup by hand and waits until it is there; its id.
     #[track_caller]
     pub fn back_up(&self, name: &str) -> String {
-        self.namespace.apply(&format!(
-            "apiVersion: hardstorage.dev/v1alpha1\nkind: Backup\nmetadata: {{name: {name}}}\nspec:\n  \
-             deploymentRef: {{name: shop}}\n"
-        ));
+        self.wish(name);
         let done = self.until_completed(name);
         done["status"]["backupID"].as_str().unwrap().to_owned()
+    }
+
+    /// Asks for a backup.
+    #[track_caller]
+    pub fn wish(&self, name: &str) {
+        self.namespace.apply(&wish(name, ""));
     }
 
     /// Waits until a Backup object tells of a backup in the repository.
@@ -131,6 +184,14 @@ impl Site {
         assert_eq!(ended["status"]["phase"], "Completed", "{ended:#}");
         assert!(ended["status"]["backupID"].is_string(), "{ended:#}");
         ended
+    }
+
+    /// Proves from outside that everything that was written until now lies in the repository, without a gap.
+    #[track_caller]
+    pub fn nothing_is_lost(&self) {
+        self.until_archived();
+        let (_forward, outside) = self.outside();
+        outside.run(&["wal", "audit", &self.name()]).ok();
     }
 
     /// Somebody outside with the keys of this namespace, and the way to the bucket.

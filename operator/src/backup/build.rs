@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hardstorage_crds::{BackupFrom, BackupSchedule, Checkpoint, PodTemplate, Rate, Resources};
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt as _;
 
 use super::target::{Target, duration};
 use crate::access::RepositoryAccess;
-use crate::job::JobPlan;
+use crate::job::{self, JobPlan};
 use crate::names::{self, Role, label};
 use crate::pod::{DefaultResources, EnginePod, Image, Life, Surroundings};
 
@@ -20,6 +21,8 @@ use crate::pod::{DefaultResources, EnginePod, Image, Life, Surroundings};
 const LINGER: u32 = 30;
 /// How long marking a backup as deleted may take.
 const TOMBSTONE_SECONDS: i64 = 15 * 60;
+/// After so long the Job of a deletion goes by itself.
+const LEFT_BEHIND: i32 = 24 * 3600;
 /// The most of a parent's name in a Job's.
 const PARENT: usize = 45;
 
@@ -151,7 +154,12 @@ impl Taking<'_> {
 
     fn command(&self) -> Vec<String> {
         let access = &self.target.repository.access;
-        let mut words = vec!["backup".to_owned(), self.target.name.clone()];
+        // A pod that was killed leaves a session that looks alive for an hour, and no other pod can tell: it would be refused
+        // as the second of two. That each run has one pod at a time is the Job controller's business, and how many runs a
+        // repository bears that of its limits.
+        let mut words = ["backup", &self.target.name, "--allow-concurrent"]
+            .map(str::to_owned)
+            .to_vec();
         let mut option = |name: &str, value: &str| words.push(format!("--{name}={value}"));
         option("repo", &access.engine_url());
         if self.checkpoint == Checkpoint::Spread {
@@ -202,8 +210,17 @@ pub struct Tombstone<'a> {
 }
 
 impl Tombstone<'_> {
-    /// The Job. Nothing owns it: it must outlive the deletion that it is part of.
-    pub fn plan(&self, name: String) -> JobPlan {
+    /// The Job. Nothing owns it: it must outlive the deletion that it is part of. So it alone has an end of its own, for the
+    /// case that its object goes before we take it away.
+    pub fn job(&self, name: String) -> Job {
+        let mut job = job::build(self.plan(name));
+        if let Some(spec) = &mut job.spec {
+            spec.ttl_seconds_after_finished = Some(LEFT_BEHIND);
+        }
+        job
+    }
+
+    fn plan(&self, name: String) -> JobPlan {
         let mut labels = names::own_labels(Role::Tombstone);
         labels.insert(label::BACKUP.to_owned(), self.backup.to_owned());
         labels.insert(label::REPOSITORY.to_owned(), self.repository.name.clone());

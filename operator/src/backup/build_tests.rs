@@ -41,6 +41,7 @@ fn a_wish_is_taken_as_it_says() {
     let engine = &job.spec.unwrap().template.spec.unwrap().containers[0];
     let args = engine.args.clone().unwrap();
     for word in [
+        "--allow-concurrent",
         "--checkpoint=spread",
         "--label=before $$(RUN_ID) --x",
         "--max-rate=52428800",
@@ -74,12 +75,12 @@ fn a_tombstone_names_one_backup_and_nothing_owns_it() {
         image: image(),
         surroundings: Surroundings::default(),
     };
-    let job = job::build(tombstone.plan("mine-tombstone-1".into()));
+    let job = tombstone.job("mine-tombstone-1".into());
     assert!(job.metadata.owner_references.is_none());
-    let args = job.spec.unwrap().template.spec.unwrap().containers[0]
-        .args
-        .clone()
-        .unwrap();
+    // So it goes by itself when its object went before we took it away.
+    let spec = job.spec.unwrap();
+    assert_eq!(spec.ttl_seconds_after_finished, Some(86_400));
+    let args = spec.template.spec.unwrap().containers[0].args.clone().unwrap();
     let words = [
         "backup",
         "delete",

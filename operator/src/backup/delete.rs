@@ -81,7 +81,7 @@ pub async fn go(context: &Context, backup: &Backup) -> Result<Action> {
             image: context.settings.engine(),
             surroundings: facts.surroundings,
         };
-        apply::create_once(context, &job::build(tombstone.plan(called))).await?;
+        apply::create_once(context, &tombstone.job(called)).await?;
         return Ok(Action::requeue(Settings::JOB_PERIOD));
     };
     observe(context, backup, &job).await
@@ -134,7 +134,8 @@ async fn let_go(context: &Context, backup: &Backup, job: Option<&Job>) -> Result
     Ok(Action::await_change())
 }
 
-async fn refused(context: &Context, backup: &Backup, refusal: &Refusal) -> Result<Action> {
+/// Says what it waits for.
+pub async fn refused(context: &Context, backup: &Backup, refusal: &Refusal) -> Result<Action> {
     let message = format!(
         "its data cannot be marked as deleted: {}; take the annotation away to keep the data",
         refusal.text()

@@ -13,6 +13,7 @@ use super::*;
 use crate::backup::tests::{answers, world};
 use crate::names::label;
 use crate::remembering::{Break, Server};
+use crate::scripted::{Answers, ok, refused, scripted};
 use hardstorage_report::{ErrorReport, RunReport, RunState};
 use http::Method;
 use serde_json::{Value, json};
@@ -175,4 +176,38 @@ async fn without_a_repository_it_waits() {
     let object: Value = server.get(MIRROR).unwrap();
     assert_eq!(object["status"]["conditions"][0]["reason"], "RepositoryMissing");
     assert_eq!(object["status"]["phase"], "Completed");
+}
+
+#[tokio::test]
+async fn without_a_right_the_data_stays_and_the_object_names_it() {
+    let repository = "/apis/hardstorage.dev/v1alpha1/namespaces/team/hsrepositories/main";
+    let words = "User \"a\" cannot get resource \"hsrepositories\"";
+    let mut forbidden = refused(Method::GET, repository, 403, "Forbidden");
+    forbidden.body["message"] = json!(words);
+    let mut object = mirror(Some(ID), None);
+    object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:09:00Z");
+    object["metadata"]["finalizers"] = json!([FINALIZER]);
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team"}});
+    let script = vec![
+        ok(Method::GET, "/api/v1/namespaces/team", namespace),
+        forbidden,
+        ok(Method::PATCH, &format!("{MIRROR}/status"), object.clone()),
+        ok(
+            Method::POST,
+            "/apis/events.k8s.io/v1/namespaces/team/events",
+            Value::Null,
+        ),
+    ];
+    let (context, server) = scripted(script, Answers::default(), jiff::Timestamp::UNIX_EPOCH);
+    let outcome = reconcile(Arc::new(serde_json::from_value(object).unwrap()), context.clone()).await;
+    drop(context);
+    assert!(outcome.is_ok());
+    let status = &server.await.unwrap()[2].2["status"];
+    assert_eq!(
+        (&status["phase"], &status["backupID"]),
+        (&json!("Completed"), &json!(ID))
+    );
+    let said = &status["conditions"][0];
+    assert_eq!(said["reason"], "Forbidden");
+    assert!(said["message"].as_str().unwrap().contains(words));
 }

@@ -10,7 +10,7 @@ use crate::apply;
 use crate::context::Context;
 use crate::error::Result;
 use crate::names;
-use crate::report::stream_pod;
+use crate::report::{ServedCatalog, stream_pod};
 
 /// What the ledger says of a run.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,34 +23,39 @@ pub enum Ledger {
     Found(Box<BackupRecord>),
 }
 
-/// Asks the stream of a Deployment, which knows the catalogue.
+/// Looks for a run.
 pub async fn look(context: &Context, namespace: &str, name: &str, run: &str) -> Result<Ledger> {
+    Ok(match catalog(context, namespace, name).await? {
+        Ok(catalog) => find(catalog.backups, run),
+        Err(why) => Ledger::Unheard(why),
+    })
+}
+
+/// Asks the stream of a Deployment for the catalogue, which it knows; or why it could not be asked.
+pub async fn catalog(context: &Context, namespace: &str, name: &str) -> Result<Result<ServedCatalog, String>> {
     let deployment = match target::deployment(context, namespace, name).await? {
         Ok(deployment) => deployment,
-        Err(refusal) => return Ok(Ledger::Unheard(refusal.message)),
+        Err(refusal) => return Ok(Err(refusal.message)),
     };
     let Some(streamer) = apply::get::<Deployment>(context, namespace, &names::stream(name)).await? else {
-        return Ok(Ledger::Unheard(format!("Deployment {name} does not stream")));
+        return Ok(Err(format!("Deployment {name} does not stream")));
     };
     let pod = stream_pod(context, &streamer, name).await?;
     let Some(ip) = pod.and_then(|pod| pod.ip) else {
-        return Ok(Ledger::Unheard(format!("the stream of Deployment {name} has no pod")));
+        return Ok(Err(format!("the stream of Deployment {name} has no pod")));
     };
     let report = match context.reports.report(&ip).await {
         Ok(report) => report,
-        Err(error) => return Ok(Ledger::Unheard(error.to_string())),
+        Err(error) => return Ok(Err(error.to_string())),
     };
     // A pod's address may be another pod's by now.
     if report.run_id != deployment.uid() {
-        return Ok(Ledger::Unheard(format!("the pod at {ip} is not the stream")));
+        return Ok(Err(format!("the pod at {ip} is not the stream")));
     }
     if report.catalog.is_none() {
-        return Ok(Ledger::Unheard("the stream has not read the catalogue yet".to_owned()));
+        return Ok(Err("the stream has not read the catalogue yet".to_owned()));
     }
-    match context.reports.catalog(&ip).await {
-        Ok(catalog) => Ok(find(catalog.backups, run)),
-        Err(error) => Ok(Ledger::Unheard(error.to_string())),
-    }
+    Ok(context.reports.catalog(&ip).await.map_err(|error| error.to_string()))
 }
 
 fn find(backups: Vec<BackupRecord>, run: &str) -> Ledger {

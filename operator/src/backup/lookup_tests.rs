@@ -51,7 +51,7 @@ async fn an_old_view_neither_runs_again_nor_takes_a_result_back() {
     let server = world(0, wish(json!({annotation::RUN_ID: "own"}), Value::Null));
     let old: Backup = server.get(WISH).unwrap();
     server.change(WISH, |object| {
-        object["status"] = json!({"phase": "Completed", "runID": "own"})
+        object["status"] = json!({"phase": "Completed", "runID": "own"});
     });
     let look = |old: Backup| reconcile(Arc::new(old), server.context(answers(&[], None)));
     assert!(look(old).await.is_ok());

@@ -32,8 +32,10 @@ use crate::context::Context;
 use crate::controllers::{api, drive, ours};
 use crate::error::{Error, Result};
 use crate::names::{Role, label};
+use crate::repository::Refusal;
 
 pub use build::{Manner, Taking, job_name};
+pub use decide::is_sought;
 #[cfg(test)]
 pub use run::tests;
 
@@ -59,9 +61,12 @@ fn of_job(job: &Job) -> Option<ObjectRef<DeserializeGuard<Backup>>> {
     Some(ObjectRef::new(&named?).within(&job.namespace()?))
 }
 
-async fn reconcile(backup: Arc<Backup>, context: Arc<Context>) -> Result<Action> {
+pub(crate) async fn reconcile(backup: Arc<Backup>, context: Arc<Context>) -> Result<Action> {
     if backup.metadata.deletion_timestamp.is_some() {
-        return delete::go(&context, &backup).await;
+        return match delete::go(&context, &backup).await {
+            Err(error) => delete::refused(&context, &backup, &Refusal::of_right(error)?).await,
+            gone => gone,
+        };
     }
     if delete::watch_over(&context, &backup).await? {
         // The change wakes us.

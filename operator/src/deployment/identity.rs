@@ -107,7 +107,13 @@ pub fn snapshot_name(name: &str) -> String {
 
 /// The Service that leads to the leader of a Patroni cluster.
 pub fn leader_service(name: &str) -> String {
-    format!("{name}-leader")
+    // Of all names that of a Service alone has to begin with a letter.
+    let before = if name.starts_with(|c: char| c.is_ascii_digit()) {
+        "pg-"
+    } else {
+        ""
+    };
+    format!("{before}{name}-leader")
 }
 
 #[cfg(test)]
@@ -157,6 +163,13 @@ mod tests {
         let mut chosen = deployment("team-a", "orders");
         chosen.spec.stream.get_or_insert_default().slot_name = Some("mine".into());
         assert_eq!(slot(&chosen), "mine");
+    }
+
+    #[test]
+    fn a_service_begins_with_a_letter_and_fits() {
+        assert_eq!(leader_service("orders"), "orders-leader");
+        assert_eq!(leader_service("1st"), "pg-1st-leader");
+        assert!(leader_service(&"7".repeat(45)).len() <= 63);
     }
 
     #[test]

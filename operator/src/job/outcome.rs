@@ -293,7 +293,7 @@ fn waiting_for_a_pod(job: &Job, now: Timestamp, limit: std::time::Duration) -> O
     if waited >= limit {
         return Observed::Failed {
             reason: FailureReason::QuotaExceeded,
-            message: format!("no pod was made in {} s; the Job's events tell why", waited.as_secs()),
+            message: format!("no pod was made in {} s; the Job's events tell why", limit.as_secs()),
             exit_code: None,
         };
     }

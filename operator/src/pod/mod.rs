@@ -25,6 +25,7 @@ use crate::names::{REPORT_PORT, label};
 
 pub use data::{DataDirectory, Mount, User};
 pub use network_policy::network_policy;
+pub use resources::amount;
 pub use security::Surroundings;
 
 /// The engine's container in every pod.

@@ -48,7 +48,7 @@ fn is_less(one: &Quantity, other: &Quantity) -> bool {
 }
 
 /// `100m`, `0.5`, `64Mi`, `2G`, `1e9`.
-fn amount(text: &str) -> Option<f64> {
+pub fn amount(text: &str) -> Option<f64> {
     if let Ok(plain) = text.parse() {
         return Some(plain);
     }

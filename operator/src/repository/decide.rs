@@ -14,6 +14,8 @@ use crate::settings::Settings;
 const FIRST_WAIT: Duration = Duration::from_secs(15);
 /// The longest. Nothing tells us that a Secret has come, because we may not read any, so it is looked at again.
 const LONGEST_WAIT: Duration = Duration::from_mins(5);
+/// A look that found nothing counts so long for that a repository may be created.
+const FRESH: Duration = Duration::from_mins(5);
 /// However often something new comes, the catalogue rests so long between two readings, or as long as a reading takes.
 const REST: Duration = Duration::from_mins(1);
 
@@ -157,6 +159,8 @@ fn probe(facts: &Facts<'_>) -> Next {
         return begin(0, Some(sync.uid()));
     }
     match facts.verdict {
+        // Somebody may have created one since, and a key is never made for that.
+        Verdict::MayCreate if due(last.ended, FRESH, facts.now).is_zero() => begin(0, None),
         Verdict::Good | Verdict::MayCreate | Verdict::Creating => Next::Never,
         _ => later(last, facts.now, |attempt| begin(attempt, None)),
     }

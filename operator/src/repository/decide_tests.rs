@@ -99,6 +99,7 @@ fn from_nothing_to_a_catalogue() {
         after: "p".into(),
     };
     assert_eq!(scene.at(11), create);
+    assert_eq!(scene.at(310), probe(0, None), "it may be there by now");
     let follows = json!({"hardstorage.dev/after": "p"});
     scene.init = runs(vec![(job("i", 11, None, follows.clone()), Observed::Running(None))]);
     assert_eq!(waits(&scene.at(12)), Some(5));

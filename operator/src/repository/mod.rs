@@ -21,6 +21,7 @@ mod verdict;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use hardstorage_crds::{ProtectedDeployment, Repository, Restore};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
@@ -40,12 +41,15 @@ use crate::schedule::cron::Plan;
 use crate::settings::Settings;
 use decide::{Facts, Step, decide};
 use share::Signers;
-use status::{Seen, status};
+use status::{Seen, status, unseen};
 use steps::Steps;
 use verdict::{judge, without_secret};
 
 pub use access::{Intent, Refusal};
 pub use resolve::{Resolved, resolve};
+
+/// How soon one is looked at again that may not be looked at.
+const REST: Duration = Duration::from_mins(1);
 
 /// Runs the controller.
 pub async fn run(context: Arc<Context>, stop: CancellationToken) {
@@ -120,8 +124,16 @@ async fn reconcile(repository: Arc<Repository>, context: Arc<Context>, signers: 
         // Its Jobs go with it, and everything else stays: backups, keys, claims.
         return Ok(Action::await_change());
     }
-    let found = fetch::fetch(&context, &repository).await?;
     let before = repository.status.clone().unwrap_or_default();
+    // Boxed: what is looked at is much, and is done with before anything is done about it.
+    let found = match Box::pin(fetch::fetch(&context, &repository)).await {
+        Ok(found) => found,
+        Err(error) => {
+            let (after, conditions) = unseen(&repository, &Refusal::of_right(error)?, context.now());
+            Box::pin(steps::write(&context, &repository, &before, &after, &conditions)).await?;
+            return Ok(Action::requeue(REST));
+        }
+    };
     let mut verdict = judge(&repository.spec, &before, &found.claim, &found.probe, &found.init);
     if found.key_gone {
         verdict = without_secret(verdict);
@@ -133,6 +145,8 @@ async fn reconcile(repository: Arc<Repository>, context: Arc<Context>, signers: 
         repository.name_any()
     );
     let plan = Plan::new(&maintenance.schedule, &maintenance.time_zone, &seed);
+    let problem = plan.as_ref().err().cloned();
+    let problem = problem.or_else(|| steps::taken(found.cron.as_ref(), &repository));
     let steps = Steps {
         context: &context,
         repository: &repository,
@@ -150,10 +164,10 @@ async fn reconcile(repository: Arc<Repository>, context: Arc<Context>, signers: 
         check: &found.check,
         catalog: catalog.as_ref(),
         sharing: &sharing,
-        schedule: plan.as_ref().err().map(String::as_str),
+        schedule: problem.as_deref(),
         now: context.now(),
     });
-    steps.write(&before, &after, &conditions).await?;
+    steps::write(&context, &repository, &before, &after, &conditions).await?;
     steps.tidy(&after).await?;
     steps.keep_checking(&verdict, &after, plan.ok().as_ref()).await?;
     let step = decide(&Facts {

@@ -97,7 +97,7 @@ mod tests {
             "spec": {"source": {"cloudNativePG": {"cluster": "shop"}}, "repositoryRef": {"name": "main"}},
             "status": status}))
         .unwrap();
-        let backup = |id: &Option<&str>| -> Backup {
+        let backup = |id: Option<&str>| -> Backup {
             serde_json::from_value(json!({"apiVersion": "hardstorage.dev/v1alpha1", "kind": "Backup",
                 "metadata": {"name": "b", "namespace": "team"}, "spec": {"deploymentRef": {"name": "orders"}},
                 "status": {"backupID": id}}))
@@ -105,7 +105,7 @@ mod tests {
         };
         let mut news = News::default();
         news.deployment("team", &deployment, &BTreeSet::from(["team.orders".to_owned()]));
-        news.runs("team", &runs.iter().map(backup).collect::<Vec<_>>());
+        news.runs("team", &runs.iter().copied().map(backup).collect::<Vec<_>>());
         news
     }
 

@@ -55,16 +55,16 @@ impl Sharing {
         };
         match (&self.problem, self.wanted) {
             (Some((reason, message)), _) if lie.is_empty() => {
-                conditions.set(CREDENTIALS_SHARED, Is::False, reason, message.clone());
+                conditions.set_whole(CREDENTIALS_SHARED, Is::False, reason, message.clone());
             }
             (Some((reason, message)), _) => {
-                conditions.set(CREDENTIALS_SHARED, Is::False, reason, format!("{message}; {lie}"));
+                conditions.set_whole(CREDENTIALS_SHARED, Is::False, reason, format!("{message}; {lie}"));
             }
-            (None, false) => conditions.set(CREDENTIALS_SHARED, Is::False, NOT_SHARED, ""),
+            (None, false) => conditions.set_whole(CREDENTIALS_SHARED, Is::False, NOT_SHARED, ""),
             (None, true) if lie.is_empty() => {
-                conditions.set(CREDENTIALS_SHARED, Is::True, "Shared", "no other namespace uses it yet");
+                conditions.set_whole(CREDENTIALS_SHARED, Is::True, "Shared", "no other namespace uses it yet");
             }
-            (None, true) => conditions.set(CREDENTIALS_SHARED, Is::True, "Shared", lie),
+            (None, true) => conditions.set_whole(CREDENTIALS_SHARED, Is::True, "Shared", lie),
         }
     }
 }

@@ -264,3 +264,18 @@ async fn a_signing_key_that_was_there_is_believed_for_a_while() {
     drop(context);
     server.await.unwrap();
 }
+
+#[test]
+fn the_list_of_many_namespaces_is_read_again_whole() {
+    let sharing = Sharing {
+        wanted: true,
+        namespaces: (0..300).map(|number| format!("namespace-of-team-{number}")).collect(),
+        version: "abc".into(),
+        problem: Some(("SecretMissing", "not there".into())),
+    };
+    let mut conditions = Conditions::new(&[], Some(1), at(0));
+    sharing.say(&mut conditions);
+    let status = json!({"conditions": conditions.finish()});
+    let (namespaces, version) = shared_before(&repository(spec(true), status));
+    assert_eq!((namespaces, version.as_str()), (sharing.namespaces, "abc"));
+}

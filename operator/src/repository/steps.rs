@@ -3,6 +3,7 @@
 use hardstorage_crds::condition::repository::{REACHABLE, RECOVERY_KEY_EXPORTED, WRITE_SAFE};
 use hardstorage_crds::condition::{Condition, READY, STALLED};
 use hardstorage_crds::{AccessMode, Repository, RepositoryRef, RepositoryStatus};
+use k8s_openapi::api::batch::v1::CronJob;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::{Resource as _, ResourceExt as _};
@@ -96,25 +97,6 @@ impl Steps<'_> {
         Ok(Some(catalog))
     }
 
-    /// Writes the status, and an event for what has changed.
-    pub async fn write(
-        &self,
-        before: &RepositoryStatus,
-        after: &RepositoryStatus,
-        conditions: &Conditions,
-    ) -> Result<()> {
-        let (before, after) = (serde_json::to_value(before)?, serde_json::to_value(after)?);
-        if !apply::write_status_of_seen(self.context, "Repository", self.repository, &before, &after).await? {
-            return Ok(());
-        }
-        for condition in conditions.changed() {
-            if let Some(warning) = tells(condition, conditions) {
-                self.tell(warning, &condition.reason, &condition.message).await;
-            }
-        }
-        Ok(())
-    }
-
     async fn tell(&self, warning: bool, reason: &str, note: &str) {
         let about: ObjectReference = self.repository.object_ref(&());
         self.context.tell(&about, warning, reason, note).await;
@@ -148,18 +130,29 @@ impl Steps<'_> {
         };
         let maintenance = self.repository.spec.maintenance.clone().unwrap_or_default();
         let rests = maintenance.suspend || verdict.stalls();
-        self.on_ground(async |ground| {
-            let wanted = build::check(&ground, &plan.fields, rests);
-            apply::apply_changed(self.context, self.found.cron.as_ref(), wanted).await?;
-            Ok(())
-        })
-        .await?;
+        if self.found.cron.as_ref().is_none_or(|cron| is_of(cron, self.repository)) {
+            self.on_ground(async |ground| {
+                let wanted = build::check(&ground, &plan.fields, rests);
+                apply::apply_changed(self.context, self.found.cron.as_ref(), wanted).await?;
+                Ok(())
+            })
+            .await?;
+        }
         let writes = self.repository.spec.access_mode == AccessMode::ReadWrite;
         if *verdict == Verdict::Good && writes {
             let home = self.repository.namespace().unwrap_or_default();
-            signer(self.context, self.repository, &home, self.signers).await?;
+            match signer(self.context, self.repository, &home, self.signers).await {
+                // It has been there since the repository was created; catalogues are read all the same.
+                Err(error) if error.is_forbidden() => self.key_forbidden("with a signing key").await,
+                made => made?,
+            }
         }
         Ok(())
+    }
+
+    async fn key_forbidden(&self, secret: &str) {
+        let note = format!("the operator may not create Secret {secret}: give it the right to create Secrets");
+        self.tell(true, "KeyForbidden", &note).await;
     }
 
     /// Lets the operator ask the pods of its Jobs, where network policies are wanted.
@@ -191,10 +184,7 @@ impl Steps<'_> {
             for secret in kek.into_iter().chain([signing]) {
                 if let Err(error) = apply::create_once(self.context, &secret).await {
                     if error.is_forbidden() {
-                        let name = secret.name_any();
-                        let note =
-                            format!("the operator may not create Secret {name}: give it the right to create Secrets");
-                        self.tell(true, "KeyForbidden", &note).await;
+                        self.key_forbidden(&secret.name_any()).await;
                     }
                     return Err(error);
                 }
@@ -224,17 +214,65 @@ impl Steps<'_> {
     }
 }
 
+/// Whether a child is this very object's.
+pub fn is_of<K: kube::Resource>(child: &K, repository: &Repository) -> bool {
+    let owners = child.meta().owner_references.iter().flatten();
+    owners
+        .into_iter()
+        .any(|owner| Some(&owner.uid) == repository.metadata.uid.as_ref())
+}
+
+/// What keeps the checks from being scheduled, besides their schedule: the name is somebody else's. One of an object that was
+/// deleted and made again is on its way out.
+pub fn taken(cron: Option<&CronJob>, repository: &Repository) -> Option<String> {
+    let cron = cron.filter(|cron| !is_of(*cron, repository) && cron.metadata.deletion_timestamp.is_none())?;
+    Some(format!(
+        "there is a CronJob {} that is not ours, so the repository is not checked: give it, or this object, another name",
+        cron.name_any()
+    ))
+}
+
 /// The Job of a run whose pod waits to be told that its result is stored.
 fn waits<T>(run: Option<&Run<T>>) -> Option<&k8s_openapi::api::batch::v1::Job> {
     run.filter(|run| run.pod.is_some()).map(|run| &run.job)
 }
+
+/// Writes the status, and an event for what has changed.
+pub async fn write(
+    context: &Context,
+    repository: &Repository,
+    before: &RepositoryStatus,
+    after: &RepositoryStatus,
+    conditions: &Conditions,
+) -> Result<()> {
+    let (before, after) = (serde_json::to_value(before)?, serde_json::to_value(after)?);
+    if !apply::write_status_of_seen(context, "Repository", repository, &before, &after).await? {
+        return Ok(());
+    }
+    let about: ObjectReference = repository.object_ref(&());
+    for condition in conditions.changed() {
+        if let Some(warning) = tells(condition, conditions) {
+            context
+                .tell(&about, warning, &condition.reason, &condition.message)
+                .await;
+        }
+    }
+    Ok(())
+}
+
+/// What does not go away by itself and yet stops nobody that uses the Repository.
+const STAYS: [&str; 2] = ["Forbidden", "MaintenanceInvalid"];
 
 /// Whether a change is worth an event, and whether that is a warning.
 fn tells(condition: &Condition, all: &Conditions) -> Option<bool> {
     let stalled = all.get(STALLED).is_some_and(|stalled| stalled.status == "True");
     match (condition.type_.as_str(), condition.status.as_str()) {
         (READY, "True") => Some(false),
-        (READY, "False") if stalled || condition.reason.ends_with("Failed") => Some(true),
+        (READY, "False")
+            if stalled || STAYS.contains(&condition.reason.as_str()) || condition.reason.ends_with("Failed") =>
+        {
+            Some(true)
+        }
         (REACHABLE | RECOVERY_KEY_EXPORTED | WRITE_SAFE, "False") => Some(true),
         _ => None,
     }

@@ -428,3 +428,61 @@ fn a_backup_that_is_over_wakes_its_repository() {
         ("main", Some("team"))
     );
 }
+
+#[tokio::test]
+async fn a_cron_job_of_somebody_else_is_not_touched_and_told() {
+    let theirs = json!({"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "main-check",
+        "namespace": "team", "uid": "theirs"}, "spec": {"schedule": "0 0 * * *", "jobTemplate": {}}});
+    let jobs = [job("probe", json!({}))];
+    let mut script = looks_for_key(&jobs, key_is_there());
+    script[0] = ok(Method::GET, CRON, theirs);
+    script.extend([
+        writes(),
+        event(),
+        event(),
+        pods("probe"),
+        // The signing key may not be made either: its catalogue is read all the same.
+        refused(Method::POST, SECRETS, 403, "Forbidden"),
+        event(),
+        ok(Method::POST, JOBS, Value::Null),
+    ]);
+    let answers = answers(vec![report("probe", present())]);
+    let (outcome, asked) = run(ready(), answers, script).await;
+    outcome.unwrap();
+    let written = asked.iter().find(|one| one.0 == Method::PATCH).unwrap();
+    let said = &written.2["status"]["conditions"][0];
+    assert_eq!(
+        (&said["type"], &said["reason"]),
+        (&json!("Ready"), &json!("MaintenanceInvalid"))
+    );
+    assert!(said["message"].as_str().unwrap().contains("main-check"));
+    assert_eq!(
+        asked.last().unwrap().2["metadata"]["labels"]["hardstorage.dev/role"],
+        "sync"
+    );
+}
+
+#[tokio::test]
+async fn a_missing_right_is_named_and_stops_nobody_that_uses_it() {
+    let mut forbidden = refused(Method::GET, CRON, 403, "Forbidden");
+    forbidden.body["message"] = json!("User \"a\" cannot get resource \"cronjobs\" in API group \"batch\"");
+    let (outcome, asked) = run(ready(), Answers::default(), vec![forbidden, writes(), event()]).await;
+    assert_eq!(outcome.unwrap(), Action::requeue(REST));
+    let status = &asked[1].2["status"];
+    assert_eq!(status["repositoryID"], ID);
+    let (said, stalled) = (&status["conditions"][0], &status["conditions"][1]);
+    assert_eq!(
+        (&said["reason"], &said["status"]),
+        (&json!("Forbidden"), &json!("False"))
+    );
+    assert!(
+        said["message"]
+            .as_str()
+            .unwrap()
+            .contains("cannot get resource \"cronjobs\"")
+    );
+    assert_eq!(
+        (&stalled["type"], &stalled["status"]),
+        (&json!("Stalled"), &json!("False"))
+    );
+}

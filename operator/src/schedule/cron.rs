@@ -32,6 +32,13 @@ impl Plan {
             return Err("the time zone Local would depend on the node: write a name such as Europe/Berlin".to_owned());
         }
         let zone = TimeZone::get(time_zone).map_err(|_| format!("there is no time zone {time_zone:?}"))?;
+        // The API server takes a name only as it is written.
+        if let Some(name) = zone
+            .iana_name()
+            .filter(|name| *name != time_zone && name.eq_ignore_ascii_case(time_zone))
+        {
+            return Err(format!("there is no time zone {time_zone:?}: write {name}"));
+        }
         Ok(Plan { fields, read, zone })
     }
 
@@ -151,6 +158,10 @@ mod tests {
         assert!(refused("5-3 * * * *", "Etc/UTC").contains("minute"));
         assert!(refused("0 0 * * *", "Mars/Olympus").contains("Mars/Olympus"));
         assert!(refused("0 0 * * *", "Local").contains("Local"));
+        assert!(refused("0 0 * * *", "europe/berlin").contains("Europe/Berlin"));
+        for zone in ["UTC", "Etc/UTC", "Europe/Berlin", "US/Eastern"] {
+            assert!(Plan::new(&Schedule::new("@daily"), zone, "a/b").is_ok(), "{zone}");
+        }
         assert!(refused("TZ=UTC 0 0 * * *", "Etc/UTC").contains("five fields"));
     }
 

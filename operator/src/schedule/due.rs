@@ -33,26 +33,43 @@ pub struct Facts<'a> {
     pub interval: Option<SignedDuration>,
 }
 
-/// The name of the Job that is to be made; the same facts give the same name, so that a second try finds it.
-pub fn due(facts: &Facts<'_>, now: Timestamp) -> Option<String> {
+/// A run that begins now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Due {
+    /// The name of its Job; the same facts give the same name, so that a second try finds it.
+    pub job: String,
+    /// Somebody asked for it: it does not matter what there is already.
+    pub asked: bool,
+}
+
+/// What is to be begun.
+pub fn due(facts: &Facts<'_>, now: Timestamp) -> Option<Due> {
     if facts.running {
         return None;
     }
-    let job = |seed: &str| Some(job_name(facts.name, Role::Backup, &format!("{}/{seed}", facts.uid)));
+    let job = |seed: &str, asked: bool| {
+        let job = job_name(facts.name, Role::Backup, &format!("{}/{seed}", facts.uid));
+        Some(Due { job, asked })
+    };
     if let Some(value) = facts
         .run_now
         .filter(|value| !value.is_empty() && Some(*value) != facts.done)
     {
-        return job(&format!("now/{value}"));
+        return job(&format!("now/{value}"), true);
     }
     let interval = facts.interval?;
-    let young = |time: Option<Timestamp>| time.is_some_and(|time| now.duration_since(time) < interval);
+    let young = |time: Option<Timestamp>| is_young(time, interval, now);
     // A run that failed counts too: it is tried again when its time comes.
     if facts.immediate && !facts.suspended && facts.catalog_known && !young(facts.newest) && !young(facts.last_run) {
         let last = facts.last_run.map(Timestamp::as_second).unwrap_or_default();
-        return job(&format!("immediate/{last}"));
+        return job(&format!("immediate/{last}"), false);
     }
     None
+}
+
+/// Whether something is younger than the time between two runs.
+pub fn is_young(time: Option<Timestamp>, interval: SignedDuration, now: Timestamp) -> bool {
+    time.is_some_and(|time| now.duration_since(time) < interval)
 }
 
 #[cfg(test)]

@@ -3,12 +3,14 @@
 
 use std::collections::BTreeSet;
 
-use hardstorage_crds::{Backup, BackupSchedule, BackupSpec, DeploymentRef, History};
+use hardstorage_crds::{Backup, BackupPhase, BackupSchedule, BackupSpec, DeploymentRef, History};
+use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::ResourceExt;
 
-use crate::backup::job_name;
+use super::status::began;
+use crate::backup::{is_sought, job_name};
 use crate::names::{self, Role, annotation, label};
 
 /// The Backup objects that are missing: of Jobs that the CronJob made, that somebody made from it, or that we made.
@@ -64,6 +66,24 @@ fn backup(schedule: &BackupSchedule, owner: Option<&OwnerReference>, name: Strin
     }
 }
 
+/// The Backup objects of failed runs that are not kept any more: as many stay as Jobs do, and the last one always, because
+/// it is what the schedule tells of. What has a backup goes as the catalogue has it, and what somebody else made stays.
+pub fn spent<'a>(history: &History, runs: &'a [Backup], now: Timestamp) -> Vec<&'a Backup> {
+    let is_spent = |backup: &&Backup| {
+        let status = backup.status.clone().unwrap_or_default();
+        status.phase == Some(BackupPhase::Failed)
+            && status.backup_id.is_none()
+            && !is_sought(backup, now)
+            && backup.labels().get(label::MANAGED_BY).map(String::as_str) == Some(names::MANAGER)
+            && !backup.annotations().contains_key(annotation::DELETE_DATA)
+            && backup.metadata.deletion_timestamp.is_none()
+    };
+    let mut failed: Vec<&Backup> = runs.iter().filter(is_spent).collect();
+    failed.sort_by_key(|backup| std::cmp::Reverse((began(backup), backup.name_any())));
+    let keep = usize::try_from(history.failed).unwrap_or_default().max(1);
+    failed.into_iter().skip(keep).collect()
+}
+
 /// The Jobs that are not kept any more.
 pub fn past<'a>(history: &History, jobs: &'a [Job]) -> Vec<&'a Job> {
     let mut out = Vec::new();
@@ -87,7 +107,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "test code")]
     use super::super::samples::{schedule, schedule_job};
     use super::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     fn stored(name: &str, second: u32, word: &str) -> Job {
         let mut job = schedule_job(name, second);
@@ -132,6 +152,46 @@ mod tests {
         let mut wish = schedule_job("mine-backup-1", 3);
         wish.labels_mut().insert(label::BACKUP.into(), "mine".into());
         assert!(missing(&schedule, None, &[wish], &[]).is_empty());
+    }
+
+    #[test]
+    fn objects_of_failures_are_bounded_and_nothing_else_goes() {
+        let failed = |hour: u32, more: Value| -> Backup {
+            let mut object = json!({"apiVersion": "hardstorage.dev/v1alpha1", "kind": "Backup",
+                "metadata": {"name": format!("f{hour}"), "namespace": "team",
+                    "labels": {"app.kubernetes.io/managed-by": names::MANAGER}},
+                "spec": {"deploymentRef": {"name": "orders"}},
+                "status": {"phase": "Failed", "failure": {"code": "auth.password"},
+                    "startTime": format!("2026-01-01T{hour:02}:00:00Z")}});
+            for (pointer, value) in more.as_object().into_iter().flatten() {
+                let (parent, key) = pointer.rsplit_once('/').unwrap();
+                object.pointer_mut(parent).unwrap()[key] = value.clone();
+            }
+            serde_json::from_value(object).unwrap()
+        };
+        let now: Timestamp = "2026-01-01T10:30:00Z".parse().unwrap();
+        let mut all: Vec<Backup> = (0..10).map(|hour| failed(hour, json!({}))).collect();
+        let gone = |all: &[Backup], failed| -> Vec<String> {
+            let history = History { successful: 1, failed };
+            spent(&history, all, now)
+                .iter()
+                .map(|backup| backup.name_any())
+                .collect()
+        };
+        assert_eq!(gone(&all, 8), ["f1", "f0"]);
+        assert_eq!(gone(&all, 0).len(), 9, "the last one tells");
+        all.truncate(1);
+        all.insert(0, failed(9, json!({})));
+        for kept in [
+            json!({"/metadata/labels": {}}),
+            json!({"/metadata/annotations": {annotation::DELETE_DATA: "x"}}),
+            json!({"/status/backupID": "a.full.20260101T000000Z.00aa"}),
+            json!({"/status/phase": "Completed"}),
+            json!({"/status/failure": {"message": "lost"}, "/status/completionTime": "2026-01-01T10:00:00Z"}),
+        ] {
+            all[1] = failed(0, kept.clone());
+            assert!(gone(&all, 0).is_empty(), "{kept}");
+        }
     }
 
     #[test]

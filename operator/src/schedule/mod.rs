@@ -19,6 +19,7 @@ use std::time::Duration;
 use hardstorage_crds::condition::schedule::LAST_RUN_SUCCEEDED;
 use hardstorage_crds::condition::{READY, STALLED};
 use hardstorage_crds::{Backup, BackupSchedule, Phase, ProtectedDeployment};
+use jiff::SignedDuration;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use kube::api::{Api, Patch, PatchParams};
 use kube::core::DeserializeGuard;
@@ -30,17 +31,19 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::apply;
+use crate::backup::ledger;
+use crate::backup::target::Target;
 use crate::condition::Conditions;
 use crate::context::Context;
 use crate::controllers::{api, drive, ours};
-use crate::deployment::retention::Outcome;
+use crate::deployment::retention::{Outcome, newest};
 use crate::error::{Error, Result};
 use crate::names::{annotation, label};
 use crate::repository::Refusal;
 use crate::settings::Settings;
 use build::Ground;
 use cron::Plan;
-use due::{Facts, due};
+use due::{Due, Facts, due, is_young};
 use fetch::Fetched;
 use status::{Seen, is_running, rests, status};
 
@@ -74,10 +77,22 @@ async fn reconcile(schedule: Arc<BackupSchedule>, context: Arc<Context>) -> Resu
         // The CronJob goes with it, and every backup stays.
         return Ok(Action::await_change());
     }
-    let found = fetch::fetch(&context, &schedule).await?;
+    match look(&schedule, &context).await {
+        Err(error) => {
+            let refusal = Refusal::of_right(error)?;
+            let (after, conditions) = status::unseen(&schedule, &refusal, context.now());
+            write(&context, &schedule, &serde_json::to_value(after)?, &conditions).await?;
+            Ok(Action::requeue(LOOK))
+        }
+        looked => looked,
+    }
+}
+
+async fn look(schedule: &BackupSchedule, context: &Context) -> Result<Action> {
+    let found = fetch::fetch(context, schedule).await?;
     let steps = Steps {
-        context: &context,
-        schedule: &schedule,
+        context,
+        schedule,
         found: &found,
     };
     let (namespace, name) = (schedule.namespace().unwrap_or_default(), schedule.name_any());
@@ -88,20 +103,24 @@ async fn reconcile(schedule: Arc<BackupSchedule>, context: Arc<Context>) -> Resu
         Ok(started) => (started, None),
         Err(error) => (false, Some(Refusal::of_job(error)?)),
     };
-    for job in history::past(&spec.history.clone().unwrap_or_default(), &found.jobs) {
-        apply::delete(&context, job).await?;
+    let (history, runs) = (spec.history.clone().unwrap_or_default(), found.runs(schedule));
+    for job in history::past(&history, &found.jobs) {
+        apply::delete(context, job).await?;
+    }
+    for backup in history::spent(&history, &runs, context.now()) {
+        apply::delete(context, backup).await?;
     }
     let retained = Outcome::over(&found.rotations);
     let (after, conditions) = status(&Seen {
-        schedule: &schedule,
+        schedule,
         plan: plan.as_ref().map_err(String::as_str),
         refusal: found.target.as_ref().err().or(refused.as_ref()),
-        name_taken: found.name_taken(&schedule),
-        backups: &found.runs(&schedule),
+        name_taken: found.name_taken(schedule),
+        backups: &runs,
         retention: retained.as_ref(),
         now: context.now(),
     });
-    steps.write(&serde_json::to_value(after)?, &conditions).await?;
+    write(context, schedule, &serde_json::to_value(after)?, &conditions).await?;
     Ok(Action::requeue(if adopted || started {
         Settings::JOB_PERIOD
     } else {
@@ -154,8 +173,11 @@ impl Steps<'_> {
         let remembered = existing.and_then(|cron_job| cron_job.annotations().get(annotation::RUN_NOW));
         let asked = self.schedule.annotations().get(annotation::RUN_NOW);
         let facts = self.facts(plan, &target.deployment, remembered.map(String::as_str));
-        let job = due(&facts, self.context.now());
-        if let Some(name) = &job {
+        let mut job = due(&facts, self.context.now());
+        if job.as_ref().is_some_and(|due| !due.asked) && !self.has_nothing_young(target, facts.interval).await? {
+            job = None;
+        }
+        if let Some(Due { job: name, .. }) = &job {
             let known = self.found.backups.iter().any(|backup| backup.name_any() == *name);
             // One that has its object already has run, and its Job is past.
             if !known {
@@ -214,27 +236,47 @@ impl Steps<'_> {
         Ok(())
     }
 
-    /// Writes the status, and an event for what has changed.
-    async fn write(&self, after: &serde_json::Value, conditions: &Conditions) -> Result<()> {
-        let before = serde_json::to_value(&self.schedule.status)?;
-        if !apply::write_status(self.context, "BackupSchedule", self.schedule, &before, after).await? {
-            return Ok(());
-        }
-        let about = self.schedule.object_ref(&());
-        let stalled = conditions.get(STALLED).is_some_and(|stalled| stalled.status == "True");
-        for condition in conditions.changed() {
-            let warning = match condition.type_.as_str() {
-                READY => stalled,
-                LAST_RUN_SUCCEEDED if condition.status == "False" => true,
-                _ => continue,
-            };
-            self.context
-                .tell(&about, warning, &condition.reason, &condition.message)
-                .await;
-        }
-        Ok(())
+    /// Asks the stream itself: its Deployment's status may be of before the catalogue was read, as when all objects have just
+    /// come back from Git. What cannot be asked has something, perhaps.
+    async fn has_nothing_young(&self, target: &Target, interval: Option<SignedDuration>) -> Result<bool> {
+        let namespace = self.schedule.namespace().unwrap_or_default();
+        let deployment = &self.schedule.spec.deployment_ref.name;
+        let (Some(interval), Ok(catalog)) = (interval, ledger::catalog(self.context, &namespace, deployment).await?)
+        else {
+            return Ok(false);
+        };
+        let newest = newest(&target.name, &catalog.backups).and_then(|record| record.stopped_at);
+        Ok(!is_young(newest, interval, self.context.now()))
     }
 }
 
+/// Writes the status, and an event for what has changed.
+async fn write(
+    context: &Context,
+    schedule: &BackupSchedule,
+    after: &serde_json::Value,
+    conditions: &Conditions,
+) -> Result<()> {
+    let before = serde_json::to_value(&schedule.status)?;
+    if !apply::write_status(context, "BackupSchedule", schedule, &before, after).await? {
+        return Ok(());
+    }
+    let about = schedule.object_ref(&());
+    let stalled = conditions.get(STALLED).is_some_and(|stalled| stalled.status == "True");
+    for condition in conditions.changed() {
+        let warning = match condition.type_.as_str() {
+            READY => stalled,
+            LAST_RUN_SUCCEEDED if condition.status == "False" => true,
+            _ => continue,
+        };
+        context
+            .tell(&about, warning, &condition.reason, &condition.message)
+            .await;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod runs_tests;
 #[cfg(test)]
 mod tests;

@@ -60,6 +60,20 @@ pub fn status(seen: &Seen<'_>) -> (BackupScheduleStatus, Conditions) {
     (status, conditions)
 }
 
+/// The status of one that cannot be looked at: what was known stays.
+pub fn unseen(schedule: &BackupSchedule, refusal: &Refusal, now: Timestamp) -> (BackupScheduleStatus, Conditions) {
+    let before = schedule.status.clone().unwrap_or_default();
+    let mut conditions = Conditions::new(&before.conditions, schedule.metadata.generation, now);
+    conditions.stalled(&refusal.reason, refusal.text());
+    before.conditions.iter().for_each(|old| conditions.keep(&old.type_));
+    let status = BackupScheduleStatus {
+        observed_generation: schedule.metadata.generation,
+        conditions: conditions.clone().finish(),
+        ..before
+    };
+    (status, conditions)
+}
+
 /// Whether the CronJob is to rest for it: what it backs up is not there, or does not want to be.
 pub fn rests(refusal: &Refusal) -> bool {
     use crate::backup::target::{DEPLOYMENT_DELETING, DEPLOYMENT_MISSING, REPOSITORY_READ_ONLY, SOURCE_HIBERNATED};

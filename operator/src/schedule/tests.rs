@@ -10,16 +10,17 @@ use super::samples::schedule;
 use super::*;
 use crate::backup::tests::{answers, world};
 use crate::remembering::{Break, Server};
+use crate::scripted::{Answers, ok, refused, scripted};
 use http::Method;
 use serde_json::Value;
 
 const OURS: &str = "/apis/hardstorage.dev/v1alpha1/namespaces/team";
-const NIGHTLY: &str = "/apis/hardstorage.dev/v1alpha1/namespaces/team/hsbackupschedules/nightly";
-const BACKUPS: &str = "/apis/hardstorage.dev/v1alpha1/namespaces/team/hsbackups";
-const JOBS: &str = "/apis/batch/v1/namespaces/team/jobs";
-const CRON_JOB: &str = "/apis/batch/v1/namespaces/team/cronjobs/nightly";
+pub const NIGHTLY: &str = "/apis/hardstorage.dev/v1alpha1/namespaces/team/hsbackupschedules/nightly";
+pub const BACKUPS: &str = "/apis/hardstorage.dev/v1alpha1/namespaces/team/hsbackups";
+pub const JOBS: &str = "/apis/batch/v1/namespaces/team/jobs";
+pub const CRON_JOB: &str = "/apis/batch/v1/namespaces/team/cronjobs/nightly";
 
-fn server(more: Value, run_now: Option<&str>) -> Server {
+pub fn server(more: Value, run_now: Option<&str>) -> Server {
     let server = world(0, serde_json::json!({"metadata": {"name": "x"}}));
     server.remove(&format!("{BACKUPS}/mine"));
     let mut object = serde_json::to_value(schedule(more)).unwrap();
@@ -30,7 +31,7 @@ fn server(more: Value, run_now: Option<&str>) -> Server {
     server
 }
 
-async fn step(server: &Server) -> bool {
+pub async fn step(server: &Server) -> bool {
     let object: BackupSchedule = server.get(NIGHTLY).unwrap();
     reconcile(Arc::new(object), server.context(answers(&[], None)))
         .await
@@ -174,4 +175,72 @@ async fn at_once_needs_a_catalogue_and_runs_once() {
         assert!(step(&server).await);
     }
     assert_eq!(server.count(&Method::POST, JOBS), 1);
+}
+
+#[tokio::test]
+async fn at_once_asks_the_stream_itself_so_that_a_rebuild_from_git_takes_no_backup_of_all() {
+    // The stream flows, its Deployment's status is new and says nothing of backups; ten hours ago there was one.
+    let server = server(json!({"immediate": true}), None);
+    server.change(&format!("{OURS}/hsdeployments/orders"), |object| {
+        object["status"] = json!({"phase": "Streaming"});
+    });
+    let step = async |stopped: Option<&str>| {
+        let mut pods = answers(&[], None);
+        match stopped {
+            Some(stopped) => {
+                let record = json!({"backup_id": "team.orders.full.20251231T140000Z.00aa", "type": "full", "file_count": 1,
+                    "logical_bytes": 1, "stored_bytes": 1, "reuse": 0.0, "held": false, "deleted": false,
+                    "damaged": false, "stopped_at": stopped});
+                let catalog = pods.catalogs.get_mut("10.0.0.9").unwrap();
+                catalog.backups.push(serde_json::from_value(record).unwrap());
+            }
+            // It has not read the catalogue yet.
+            None => pods.reports.get_mut("10.0.0.9").unwrap().catalog = None,
+        }
+        let object: BackupSchedule = server.get(NIGHTLY).unwrap();
+        reconcile(Arc::new(object), server.context(pods)).await.unwrap();
+        server.count(&Method::POST, JOBS)
+    };
+    assert_eq!(step(None).await, 0);
+    assert_eq!(step(Some("2025-12-31T14:00:00Z")).await, 0);
+    assert_eq!(step(Some("2025-12-30T14:00:00Z")).await, 1);
+}
+
+#[tokio::test]
+async fn a_missing_right_is_named_and_what_was_known_stays() {
+    let words = "jobs.batch is forbidden: User \"system:serviceaccount:a:b\" cannot list resource \"jobs\" in API group \
+                 \"batch\" in the namespace \"team\"";
+    let mut forbidden = refused(Method::GET, &format!("{OURS}/hsdeployments/orders"), 403, "Forbidden");
+    forbidden.body["message"] = json!(words);
+    let known = json!({"lastBackup": {"name": "a", "result": "Completed"}, "conditions": [{"type": "LastRunSucceeded",
+        "status": "True", "reason": "Completed", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]});
+    let mut object = serde_json::to_value(schedule(json!({}))).unwrap();
+    object["status"] = known;
+    let script = vec![
+        forbidden,
+        ok(Method::PATCH, &format!("{NIGHTLY}/status"), object.clone()),
+        ok(
+            Method::POST,
+            "/apis/events.k8s.io/v1/namespaces/team/events",
+            Value::Null,
+        ),
+    ];
+    let (context, server) = scripted(script, Answers::default(), jiff::Timestamp::UNIX_EPOCH);
+    let object: BackupSchedule = serde_json::from_value(object).unwrap();
+    let outcome = reconcile(Arc::new(object), context.clone()).await;
+    drop(context);
+    assert_eq!(outcome.unwrap(), Action::requeue(LOOK), "it is tried again");
+    let asked = server.await.unwrap();
+    let status = &asked[1].2["status"];
+    assert_eq!(status["lastBackup"]["name"], "a");
+    let said = |type_: &str| {
+        let conditions = status["conditions"].as_array().unwrap();
+        conditions.iter().find(|one| one["type"] == type_).unwrap().clone()
+    };
+    assert_eq!(
+        (&said("Ready")["reason"], &said("Stalled")["status"]),
+        (&json!("Forbidden"), &json!("True"))
+    );
+    assert!(said("Ready")["message"].as_str().unwrap().contains(words));
+    assert_eq!(said("LastRunSucceeded")["status"], "True");
 }

@@ -17,7 +17,7 @@ use hardstorage_report::{
     Catalog, CatalogTag, Error, Event, EventSink, Result, RunReport, RunState, StreamStatus, code,
 };
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -104,6 +104,7 @@ impl Live {
         let mut report = self.report();
         report.state = RunState::Failed;
         report.error = Some(error.into());
+        report.reachable = error.reach().cloned();
     }
 
     /// Waits until the result was heard, or for so long.
@@ -128,11 +129,18 @@ impl Live {
         if let Some(text) = fits(&report) {
             return text;
         }
+        // Lists and what others have written have no limit; what they lie beside has one.
+        if let Some(Value::Object(result)) = &mut report.result {
+            result.retain(|name, member| !member.is_array() && name != "source_snapshot");
+        }
+        if let Some(text) = fits(&report) {
+            return text;
+        }
         report.result = report
             .result
             .as_ref()
             .and_then(|result| result.get("backup_id"))
-            .cloned();
+            .map(|id| json!({"backup_id": id}));
         report.stream = None;
         report.catalog = None;
         if let Some(error) = &mut report.error {

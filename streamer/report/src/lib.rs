@@ -23,8 +23,8 @@ pub use event::{Event, EventSink, NullSink, Severity, Subject};
 pub use lsn::{Lsn, ParseLsnError};
 pub use names::{BackupId, DeploymentName, NameError};
 pub use restore::{
-    PointKind, PostgresVersion, Reachable, RecoveryPoint, RestoreCourse, RestorePlanReport, RestoreReport,
-    TablespacePlace,
+    CollationChange, DisabledSubscription, PointKind, PostgresVersion, Reachable, Recovered, RecoveryPoint,
+    RecoveryReport, RestoreCourse, RestorePlanReport, RestoreReport, TablespacePlace,
 };
 pub use run_report::{CatalogTag, REPORT_SCHEMA, RunReport, RunState};
 pub use segment::{SegmentName, SegmentSize, SystemId, Timeline};

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::{BackupId, DeploymentName, ErrorReport, Lsn, SegmentName, SystemId, Timeline};
 
@@ -174,6 +175,57 @@ pub struct RestorePlanReport {
     pub problems: Vec<ErrorReport>,
     /// Whether nothing does.
     pub preflight_ok: bool,
+    /// Where `pg_wal` goes, when not into the data directory.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub wal_dir: Option<PathBuf>,
+    /// The definition of the source that was kept with the backup; null without one.
+    #[serde(default)]
+    pub source_snapshot: Value,
+}
+
+/// Where recovery ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recovered {
+    /// The end of the last record that was replayed: the first byte of the new timeline.
+    pub lsn: Lsn,
+    /// When the last transaction that is in the copy ended, by the origin's clock; none when none was replayed.
+    #[serde(default)]
+    pub time: Option<Timestamp>,
+    /// The timeline that the copy begins.
+    pub timeline: Timeline,
+}
+
+/// A subscription that was disabled.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DisabledSubscription {
+    /// Its database.
+    pub database: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// A database whose collation is of another version here: its indexes on text may be in another order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CollationChange {
+    /// The database.
+    pub database: String,
+    /// The version that its indexes were made with.
+    pub recorded: Option<String>,
+    /// The version that this machine has.
+    pub actual: Option<String>,
+}
+
+/// What became of the copy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecoveryReport {
+    /// Where recovery ended.
+    pub recovered: Recovered,
+    /// Subscriptions that were disabled.
+    #[serde(default)]
+    pub disabled_subscriptions: Vec<DisabledSubscription>,
+    /// Databases whose collation is of another version here.
+    #[serde(default)]
+    pub collation_changes: Vec<CollationChange>,
 }
 
 /// The result of `restore`.
@@ -196,6 +248,9 @@ pub struct RestoreReport {
     /// What PostgreSQL's own verifier said, when it was asked.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub verifybackup: Option<String>,
+    /// What became of the copy, when it was recovered where it was restored.
+    #[serde(flatten, skip_serializing_if = "Option::is_none", default)]
+    pub recovery: Option<RecoveryReport>,
 }
 
 #[cfg(test)]

@@ -84,13 +84,15 @@ pub fn changes(place: &Place, records: &[BackupRecord], existing: &[Backup], now
         .filter(|shown| !shown.mirror)
         .map(|shown| shown.id)
         .collect();
+    let told = told_by_schedules(&objects);
     let mut out = Changes::default();
     let mut mirrored: BTreeSet<&str> = BTreeSet::new();
     for shown in &objects {
         let object = shown.object;
         let record = known.get(shown.id);
         let keep = match record {
-            Some(_) => window.contains(shown.id) && !(shown.mirror && by_run.contains(shown.id)),
+            Some(_) if shown.mirror => window.contains(shown.id) && !by_run.contains(shown.id),
+            Some(_) => window.contains(shown.id) || told.contains(&object.name_any()),
             // A run's own object may be newer than this catalogue; a mirror cannot be.
             None => !shown.mirror,
         };
@@ -170,6 +172,22 @@ fn shows<'a>(place: &Place, object: &'a Backup, known: &HashMap<&'a str, &'a Bac
     })
 }
 
+/// The last good run of each schedule: what it tells of itself. When others run more often it is out of the window, and an
+/// older failure would be the last that is left.
+fn told_by_schedules(objects: &[Shown<'_>]) -> BTreeSet<String> {
+    let mut last: BTreeMap<&str, (&str, &str, String)> = BTreeMap::new();
+    for shown in objects.iter().filter(|shown| !shown.mirror && at_rest(shown.object)) {
+        if let Some(schedule) = shown.object.labels().get(label::SCHEDULE) {
+            let this = (moment_of(shown.id), shown.id, shown.object.name_any());
+            let known = last.entry(schedule).or_insert_with(|| this.clone());
+            if this > *known {
+                *known = this;
+            }
+        }
+    }
+    last.into_values().map(|(.., name)| name).collect()
+}
+
 /// The ids that are shown: of each name the newest, those on hold, and of those marked as deleted the newest that were
 /// shown before.
 fn window<'a>(
@@ -197,7 +215,11 @@ fn window<'a>(
 
 /// The moment in an id: there even when the manifest cannot be read.
 fn moment(record: &BackupRecord) -> &str {
-    record.backup_id.as_str().rsplit('.').nth(1).unwrap_or_default()
+    moment_of(record.backup_id.as_str())
+}
+
+fn moment_of(id: &str) -> &str {
+    id.rsplit('.').nth(1).unwrap_or_default()
 }
 
 /// Whether we made it and may take it away.

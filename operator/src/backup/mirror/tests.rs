@@ -279,3 +279,24 @@ fn a_failed_run_whose_backup_lies_there_did_not_fail() {
     assert_eq!(status.backup_id.as_deref(), Some(id(3).as_str()));
     assert!(status.failure.is_none() && found.make.is_empty());
 }
+
+#[test]
+fn the_last_good_run_of_a_schedule_stays_however_often_others_run() {
+    let records: Vec<BackupRecord> = (0..6).map(|hour| record(hour, json!({}))).collect();
+    let of = |schedule: &str, hour: u32| {
+        let mut object = run(
+            &format!("{schedule}-{hour}"),
+            true,
+            json!({"phase": "Completed", "backupID": id(hour)}),
+        );
+        object.labels_mut().insert(label::SCHEDULE.into(), schedule.into());
+        object
+    };
+    let objects = [of("weekly", 0), of("weekly", 1), of("hourly", 4), of("hourly", 5)];
+    let gone = |limit: usize| -> Vec<String> {
+        let changes = changes(&place(limit), &records, &objects, now());
+        changes.remove.iter().map(kube::ResourceExt::name_any).collect()
+    };
+    assert_eq!(gone(2), ["weekly-0"]);
+    assert_eq!(gone(0), ["weekly-0", "hourly-4"]);
+}

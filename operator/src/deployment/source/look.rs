@@ -14,6 +14,8 @@ use super::patroni_rest::Rest;
 use super::{Kind, SourceFacts, State, cnpg, connection, reason};
 use crate::apply;
 use crate::context::Context;
+use crate::deployment::build;
+use crate::deployment::children::is_ours;
 use crate::deployment::identity::leader_service;
 use crate::error::{Error, Result};
 
@@ -28,7 +30,7 @@ pub async fn look(context: &Context, deployment: &ProtectedDeployment) -> Result
         return look_at_cluster(context, &namespace, wanted).await;
     }
     if let Some(wanted) = &source.patroni {
-        return look_at_patroni(context, &namespace, &deployment.name_any(), wanted).await;
+        return look_at_patroni(context, deployment, &namespace, wanted).await;
     }
     if let Some(wanted) = &source.connection {
         return Ok(connection::facts(wanted));
@@ -81,14 +83,34 @@ pub async fn installed(context: &Context) -> Result<bool> {
     }
 }
 
-async fn look_at_patroni(context: &Context, namespace: &str, name: &str, wanted: &Patroni) -> Result<SourceFacts> {
+async fn look_at_patroni(
+    context: &Context,
+    deployment: &ProtectedDeployment,
+    namespace: &str,
+    wanted: &Patroni,
+) -> Result<SourceFacts> {
     let members = match Members::of(wanted) {
         Ok(members) => members,
         Err(message) => return Ok(missing(Kind::Patroni, reason::INVALID, message)),
     };
-    let service = leader_service(name);
-    let found = leader(context, namespace, &members).await?;
-    let address = cluster_ip(context, namespace, &service).await?;
+    let service = leader_service(&deployment.name_any());
+    let pod = leading(context, namespace, &members).await?;
+    let there = apply::get::<Service>(context, namespace, &service).await?;
+    let found = leader(&members, pod, there.as_ref());
+    if there
+        .as_ref()
+        .is_some_and(|there| !is_ours(there, &build::leader_service(deployment, &found)))
+    {
+        return Ok(missing(
+            Kind::Patroni,
+            reason::SERVICE_TAKEN,
+            format!(
+                "the Service {service} is there and was not made for this object: where it leads is not known; delete it, or \
+                 make this object under another name"
+            ),
+        ));
+    }
+    let address = there.as_ref().and_then(cluster_ip);
     let waits = needs_address(wanted, &service) && address.is_none();
     let reached = match access(wanted, &service, address.as_deref()) {
         Ok(access) => Some(access),
@@ -135,26 +157,31 @@ async fn look_at_patroni(context: &Context, namespace: &str, name: &str, wanted:
     Ok(facts)
 }
 
-async fn leader(context: &Context, namespace: &str, members: &Members) -> Result<Leader> {
+async fn leading(context: &Context, namespace: &str, members: &Members) -> Result<Option<Pod>> {
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
     let list = pods.list(&ListParams::default().labels(&members.leaders())).await?;
     // During a failover two may bear the label for a moment: the one that is not on its way out leads.
-    let pod = list
+    Ok(list
         .items
         .into_iter()
-        .min_by_key(|pod| (pod.metadata.deletion_timestamp.is_some(), pod.name_any()));
+        .min_by_key(|pod| (pod.metadata.deletion_timestamp.is_some(), pod.name_any())))
+}
+
+fn leader(members: &Members, pod: Option<Pod>, service: Option<&Service>) -> Leader {
     let role = pod.as_ref().and_then(|pod| pod.labels().get(members.role).cloned());
-    Ok(Leader {
+    // While nobody leads, the Service stays as it was: the next leader bears the same word, and is found at once.
+    let before = service.and_then(|service| service.spec.as_ref()?.selector.as_ref()?.get(members.role).cloned());
+    let role = role.or(before.filter(|before| LEADER_VALUES.contains(&before.as_str())));
+    Leader {
         selector: members.selector(role.as_deref().unwrap_or(LEADER_VALUES[0])),
         ip: pod.as_ref().and_then(|pod| pod.status.as_ref()?.pod_ip.clone()),
         pod: pod.map(|pod| pod.name_any()),
-    })
+    }
 }
 
-async fn cluster_ip(context: &Context, namespace: &str, service: &str) -> Result<Option<String>> {
-    let found = apply::get::<Service>(context, namespace, service).await?;
-    let address = found.and_then(|service| service.spec?.cluster_ip);
-    Ok(address.filter(|address| !address.is_empty() && address != "None"))
+fn cluster_ip(service: &Service) -> Option<String> {
+    let address = service.spec.as_ref()?.cluster_ip.clone();
+    address.filter(|address| !address.is_empty() && address != "None")
 }
 
 /// What the leader says of itself. That it does not is no failure: the stream finds out by itself.

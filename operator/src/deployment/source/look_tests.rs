@@ -115,6 +115,38 @@ async fn the_leader_is_found_by_the_label_that_it_bears() {
     assert!(facts.access.is_some(), "the Service leads to the next leader by itself");
 }
 
+fn our_service(selector: Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "orders-leader", "namespace": "team",
+        "ownerReferences": [{"apiVersion": "x", "kind": "Deployment", "name": "orders", "uid": "uid-team-orders",
+            "controller": true}]},
+        "spec": {"selector": selector}})
+}
+
+/// Otherwise it would lead nowhere from each failover on until we look again.
+#[tokio::test]
+async fn while_nobody_leads_the_service_stays_as_it_was() {
+    let path = "/api/v1/namespaces/team/services/orders-leader";
+    for (before, wanted) in [("master", "master"), ("primary", "primary"), ("replica", "primary")] {
+        let service = our_service(json!({"cluster-name": "orders", "role": before}));
+        let facts = looked(
+            vec![pods(json!([])), ok(Method::GET, path, service)],
+            on_patroni("Plain"),
+        )
+        .await;
+        assert_eq!(facts.leader.unwrap().selector["role"], wanted, "{before}");
+    }
+}
+
+#[tokio::test]
+async fn a_service_of_somebody_else_leads_nobody_knows_where() {
+    let path = "/api/v1/namespaces/team/services/orders-leader";
+    let mut theirs = our_service(json!({"app": "theirs"}));
+    theirs["metadata"]["ownerReferences"] = json!([]);
+    let script = vec![pods(json!([pod("orders-1", "primary")])), ok(Method::GET, path, theirs)];
+    let facts = looked(script, on_patroni("Plain")).await;
+    assert_eq!((reason_of(&facts), &facts.access), (reason::SERVICE_TAKEN, &None));
+}
+
 #[tokio::test]
 async fn a_certificate_of_another_name_waits_for_the_services_address() {
     let source = json!({"patroni": {"scope": "orders", "flavor": "Crunchy"}});
@@ -138,8 +170,8 @@ async fn a_certificate_of_another_name_waits_for_the_services_address() {
         "/api/v1/namespaces/team/pods?",
         json!({"apiVersion": "v1", "kind": "PodList", "metadata": {}, "items": [{"metadata": {"name": "o-1"}}]}),
     );
-    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "orders-leader"},
-        "spec": {"clusterIP": "10.9.8.7"}});
+    let mut service = our_service(json!({}));
+    service["spec"]["clusterIP"] = json!("10.9.8.7");
     let facts = looked(vec![list, ok(Method::GET, path, service)], object).await;
     let access = facts.access.unwrap();
     assert!(

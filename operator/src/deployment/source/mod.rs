@@ -143,6 +143,8 @@ pub mod reason {
     pub const HIBERNATING: &str = "Hibernating";
     /// The spec says something that cannot be done.
     pub const INVALID: &str = "InvalidSource";
+    /// A Service that is not ours has the name of the one that leads to the leader.
+    pub const SERVICE_TAKEN: &str = "ServiceTaken";
     /// Patroni has no leader.
     pub const NO_LEADER: &str = "NoLeader";
 }

@@ -171,7 +171,13 @@ async fn change(
         return Ok(Err(refused));
     }
     match object(context, namespace, patroni).await? {
-        Some(object) => object.merge(context, namespace, wanted).await.map(Ok),
+        Some(object) => match object.merge(context, namespace, wanted).await {
+            Ok(()) => Ok(Ok(())),
+            Err(error) => match error.refusal() {
+                Some(said) => Ok(Err(Unasked(format!("the API server does not let us: {said}")))),
+                None => Err(error),
+            },
+        },
         None => Ok(Err(refused)),
     }
 }

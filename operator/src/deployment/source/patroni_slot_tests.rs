@@ -160,6 +160,23 @@ async fn a_refusal_is_told_with_what_to_write_and_the_annotation_is_touched_only
     assert_eq!(*fake.config.lock().unwrap(), json!({}));
 }
 
+/// The chart's value and the rights do not go together: a condition, and not a Deployment without a status.
+#[tokio::test]
+async fn what_the_api_server_refuses_is_told_too() {
+    let (url, _fake) = patroni(json!({}), Some("Basic other")).await;
+    let spec = json!({"scope": "orders", "rest": {"url": url}});
+    let path = "/api/v1/namespaces/team/endpoints/orders-config";
+    let endpoints = json!({"apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "orders-config",
+        "namespace": "team", "resourceVersion": "42", "annotations": {"config": "{}"}}});
+    let script = vec![
+        ok(Method::GET, path, endpoints),
+        refused(Method::PATCH, path, 403, "cannot patch endpoints"),
+    ];
+    let word = tended(spec, script, true).await;
+    assert_eq!((word.is, word.reason), (Is::False, "SlotNotPermanent"));
+    assert!(word.message.contains("cannot patch endpoints"), "{}", word.message);
+}
+
 #[tokio::test]
 async fn objects_of_other_operators_are_never_changed() {
     let (url, fake) = patroni(json!({}), None).await;

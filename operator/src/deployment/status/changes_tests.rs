@@ -195,3 +195,16 @@ fn figures_are_written_once_a_minute_and_transitions_at_once() {
     assert_eq!(settle(&first, tries.status(), at(1), Some(at(0))), first);
     assert_ne!(settle(&first, tries.status(), at(60), Some(at(0))), first);
 }
+
+/// Two versions take turns while one replaces the other.
+#[test]
+fn what_a_later_version_has_written_stays() {
+    let mut world = World::well();
+    let mut written = serde_json::to_value(world.status()).unwrap();
+    written["recoveryPoints"] = json!([{"time": "2027-01-15T00:00:00Z"}]);
+    world.deployment.status = Some(serde_json::from_value(written).unwrap());
+    world.heard = heard(&json!({"phase": "reconnecting", "last_error": error("unreachable.postgres")}));
+    let after = serde_json::to_value(world.status()).unwrap();
+    assert_eq!(after["recoveryPoints"], json!([{"time": "2027-01-15T00:00:00Z"}]));
+    assert_eq!(after["conditions"][1]["status"], "False");
+}

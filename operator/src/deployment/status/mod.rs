@@ -105,6 +105,7 @@ pub fn status(findings: &Findings<'_>) -> (DeploymentStatus, Conditions) {
             Heard::Now(report) => Some(report.version.clone()),
             Heard::Silent { .. } => before.engine_version,
         },
+        later: before.later,
     };
     (status, conditions)
 }

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt as _;
 
-use super::access::kek;
+use super::access::{Refusal, kek};
 use super::outcome::{Check, Init, Probe, Runs, Sync, generation};
 use super::share::Sharing;
 use super::verdict::Verdict;
@@ -70,6 +70,19 @@ pub fn status(seen: &Seen<'_>) -> (RepositoryStatus, Conditions) {
     (after, conditions)
 }
 
+/// The status of one that cannot be looked at. What was known stays, and nobody that uses it is stopped.
+pub fn unseen(repository: &Repository, refusal: &Refusal, now: Timestamp) -> (RepositoryStatus, Conditions) {
+    let before = repository.status.clone().unwrap_or_default();
+    let mut conditions = Conditions::new(&before.conditions, before.observed_generation, now);
+    conditions.progressing(&refusal.reason, refusal.text());
+    before.conditions.iter().for_each(|old| conditions.keep(&old.type_));
+    let status = RepositoryStatus {
+        conditions: conditions.clone().finish(),
+        ..before
+    };
+    (status, conditions)
+}
+
 fn facts(seen: &Seen<'_>, after: &mut RepositoryStatus) {
     let probed = seen.probe.last.as_ref().and_then(|run| run.outcome.as_ref().ok());
     let created = seen.init.last.as_ref().and_then(|run| run.outcome.as_ref().ok());
@@ -94,7 +107,11 @@ fn facts(seen: &Seen<'_>, after: &mut RepositoryStatus) {
         let result = match &check.outcome {
             Ok(verdict) if verdict.ok => "Completed".to_owned(),
             Ok(verdict) => problems(verdict),
-            Err(failure) => format!("Failed: {}", failure.code),
+            Err(failure) => match after.last_check.as_ref().and_then(found) {
+                // What the one before it found is not refuted.
+                Some(before) => format!("{before}{THEN}Failed: {}", failure.code),
+                None => format!("Failed: {}", failure.code),
+            },
         };
         after.last_check = Some(LastCheck {
             time: Time(check.ended),
@@ -146,7 +163,18 @@ fn catalogued(seen: &Seen<'_>, catalog: &ServedCatalog, after: &mut RepositorySt
 fn problems(check: &Check) -> String {
     let first = check.problems.first();
     let more = first.map_or_else(String::new, |first| format!(": {} in {}", first.code, first.backup_id));
-    format!("{} problem(s){more}", check.problems.len())
+    format!("{} {PROBLEMS}{more}", check.problems.len())
+}
+
+/// What stands in the result of a check that found something.
+const PROBLEMS: &str = "problem(s)";
+/// What follows it when another check did not get to its end.
+const THEN: &str = "; then ";
+
+/// What was found by the last check that got to its end; nothing when all is there.
+fn found(check: &LastCheck) -> Option<String> {
+    let (result, _) = check.result.split_once(THEN).unwrap_or((&check.result, ""));
+    result.contains(PROBLEMS).then(|| result.to_owned())
 }
 
 fn ready(seen: &Seen<'_>, before: &RepositoryStatus, after: &RepositoryStatus, conditions: &mut Conditions) {
@@ -164,10 +192,10 @@ fn ready(seen: &Seen<'_>, before: &RepositoryStatus, after: &RepositoryStatus, c
             conditions.progressing(verdict.reason(), format!("{message}{how}"));
         }
         Verdict::Good => {
-            let check = seen.check.last.as_ref().and_then(|run| run.outcome.as_ref().ok());
+            let unended = seen.check.last.as_ref().and_then(|run| run.outcome.as_ref().err());
             let sync = seen.sync.last.as_ref().and_then(|run| run.outcome.as_ref().err());
-            if let Some(check) = check.filter(|check| !check.ok) {
-                conditions.progressing("CheckFailed", format!("the last check found {}", problems(check)));
+            if let Some(found) = after.last_check.as_ref().and_then(found) {
+                conditions.progressing("CheckFailed", format!("the last check found {found}"));
             } else if let Some(problem) = seen.schedule {
                 conditions.progressing("MaintenanceInvalid", format!("maintenance: {problem}"));
             } else if let Some(failure) = sync {
@@ -176,7 +204,14 @@ fn ready(seen: &Seen<'_>, before: &RepositoryStatus, after: &RepositoryStatus, c
                 let backups = after
                     .backups
                     .map_or_else(String::new, |count| format!("{count} backup(s)"));
-                conditions.ready("Ready", backups);
+                let unended =
+                    unended.map(|failure| format!("the last check did not get to its end: {}", failure.text()));
+                let said: Vec<String> = Some(backups)
+                    .filter(|text| !text.is_empty())
+                    .into_iter()
+                    .chain(unended)
+                    .collect();
+                conditions.ready("Ready", said.join("; "));
             }
         }
         stalled if stalled.stalls() => conditions.stalled(verdict.reason(), message),

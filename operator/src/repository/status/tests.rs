@@ -9,6 +9,7 @@
 mod states;
 
 use super::*;
+use crate::job::Observed;
 use crate::repository::resolve::ClaimFacts;
 use crate::repository::samples::{
     ID, KEY, absent, at, job, lost, one, present, repository, runs, went_well, went_wrong,
@@ -248,10 +249,33 @@ fn a_check_that_found_something_is_not_ready_and_stops_nobody() {
         (says(&good, READY).as_str(), good.last_check.unwrap().result.as_str()),
         ("True/Ready", "Completed")
     );
-    // One that did not get to its end has found nothing.
+    // One that did not get to its end has found nothing, and says so.
     let ended = check(went_wrong("unreachable.store")).status();
     assert_eq!(says(&ended, READY), "True/Ready");
+    assert!(message(&ended, READY).contains("[unreachable.store]"));
     assert_eq!(ended.last_check.unwrap().result, "Failed: unreachable.store");
+    // Nor does it refute what was found before it; nor does a Job that somebody removed.
+    let after = |result: &str, state: Option<Observed>| {
+        let mut scene = Scene::good();
+        scene.status["lastCheck"] = json!({"time": at(1), "result": result});
+        scene.check = state.map(|state| one("c", state)).unwrap_or_default();
+        scene.status()
+    };
+    let kept = after(&last.result, Some(went_wrong("unreachable.store")));
+    assert_eq!(says(&kept, READY), "False/CheckFailed");
+    let result = kept.last_check.unwrap().result;
+    assert_eq!(result, format!("{}; then Failed: unreachable.store", last.result));
+    let again = after(&result, Some(went_wrong("auth.store_denied")));
+    assert!(
+        again
+            .last_check
+            .unwrap()
+            .result
+            .ends_with("team.x; then Failed: auth.store_denied")
+    );
+    assert_eq!(says(&after(&result, None), READY), "False/CheckFailed");
+    let healed = after(&result, Some(went_well(json!({"ok": true}), None)));
+    assert_eq!(says(&healed, READY), "True/Ready");
 }
 
 #[test]

@@ -20,7 +20,9 @@ pub(crate) use self::backup::{
 pub(crate) use self::catalogue::{BackupChoice, ListArgs, ShowArgs, StatusArgs};
 use self::parsers::parse_duration;
 pub(crate) use self::repository::{KeyringCommand, RepoCommand, SelfCommand};
-pub(crate) use self::restore::{ActionArg, HandOverArg, RestoreArgs, SubscriptionsArg, VerifyArgs, VerifyMode};
+pub(crate) use self::restore::{
+    ActionArg, FetchPlaces, HandOverArg, RestoreArgs, SubscriptionsArg, VerifyArgs, VerifyMode,
+};
 pub(crate) use self::wal::{FetchArgs, SlotCommand, StreamArgs, WalCommand};
 use crate::printer::Format;
 

@@ -58,6 +58,25 @@ pub(super) fn parse_mapping(text: &str) -> Result<(PathBuf, PathBuf), String> {
         .ok_or_else(|| format!("{text:?} is not of the form OLD=NEW with absolute paths"))
 }
 
+/// A path that is true wherever a command runs.
+pub(super) fn parse_absolute(text: &str) -> Result<PathBuf, String> {
+    Some(PathBuf::from(text))
+        .filter(|path| path.is_absolute())
+        .ok_or_else(|| format!("{text:?} is not an absolute path"))
+}
+
+/// An id that fits on one line of a marker: what schedulers give, a UID for example.
+pub(super) fn parse_retry_id(text: &str) -> Result<String, String> {
+    let fits = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    if (1..=128).contains(&text.len()) && text.bytes().all(fits) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!(
+            "{text:?} is not an id; write 1 to 128 letters, digits, '-', '_' and '.'"
+        ))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,6 +94,17 @@ mod tests {
         }
         for bad in ["", "s", "-1s", "1.5s", "1w1", "99999999999999999999s"] {
             assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn absolute_paths_and_ids() {
+        assert_eq!(parse_absolute("/opt/x"), Ok(PathBuf::from("/opt/x")));
+        assert!(parse_absolute("opt/x").is_err() && parse_absolute("").is_err());
+        let uid = "0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0";
+        assert_eq!(parse_retry_id(uid), Ok(uid.to_owned()));
+        for bad in ["", "a b", "a\n", "../x/y", &"x".repeat(129)] {
+            assert!(parse_retry_id(bad).is_err(), "{bad:?}");
         }
     }
 }

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use hardstorage_engine::restore::TargetTimeline;
 use hardstorage_report::{DeploymentName, Lsn};
 
-use super::parsers::{parse_lsn, parse_mapping, parse_timeline};
+use super::parsers::{parse_absolute, parse_lsn, parse_mapping, parse_retry_id, parse_timeline};
 use super::{BackupChoice, RepoArg, RunArgs};
 
 #[derive(Debug, Clone, Args)]
@@ -24,6 +24,9 @@ pub(crate) struct RestoreArgs {
     /// Recover to this time: "5 minutes ago", "yesterday 21:00", 2026-11-22T08:15:00Z
     #[arg(long = "to", value_name = "TIME", group = "goal")]
     pub(crate) to_time: Option<String>,
+    /// What relative times of --to count from, instead of the moment in which this command runs
+    #[arg(long, value_name = "TIME", requires = "to_time")]
+    pub(crate) now: Option<String>,
     /// Recover to this WAL position
     #[arg(long, value_name = "LSN", group = "goal", value_parser = parse_lsn)]
     pub(crate) to_lsn: Option<Lsn>,
@@ -78,6 +81,12 @@ pub(crate) struct RestoreArgs {
     /// Lay all WAL that recovery needs into the target, so that it starts without us and without the repository
     #[arg(long, conflicts_with = "recover")]
     pub(crate) wal_in_target: bool,
+    /// Mark the target with this id, and begin anew in one that a killed restore of the same id has left; nothing else is
+    /// ever emptied
+    #[arg(long, value_name = "ID", value_parser = parse_retry_id)]
+    pub(crate) retry_id: Option<String>,
+    #[command(flatten)]
+    pub(crate) fetch: FetchPlaces,
     #[command(flatten)]
     pub(crate) run: RunArgs,
 }
@@ -105,6 +114,35 @@ pub(crate) enum SubscriptionsArg {
     Disable,
     /// They stay: this takes the origin's place.
     Keep,
+}
+
+/// Where the `restore_command` finds what it needs, when the server recovers elsewhere than here.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "When the server recovers in another container")]
+pub(crate) struct FetchPlaces {
+    /// Path of this program there [default: where it is here]
+    #[arg(
+        id = "fetch_command",
+        long = "fetch-command",
+        value_name = "PATH",
+        env = "PG_HARDSTORAGE_RESTORE_BIN",
+        hide_env = true,
+        value_parser = parse_absolute
+    )]
+    pub(crate) program: Option<PathBuf>,
+    /// URL of the repository there [default: the one that is restored from]
+    #[arg(id = "fetch_repo", long = "fetch-repo", value_name = "URL")]
+    pub(crate) repo: Option<String>,
+    /// Directory with one file for each credential there [default: that of --credentials-dir]
+    #[arg(id = "fetch_credentials_dir", long = "fetch-credentials-dir", value_name = "DIR", value_parser = parse_absolute,
+        conflicts_with = "fetch_keyring")]
+    pub(crate) credentials_dir: Option<PathBuf>,
+    /// Directory of the keys there [default: that of this command, where there is no directory of credentials]
+    #[arg(id = "fetch_keyring", long = "fetch-keyring", value_name = "DIR", value_parser = parse_absolute)]
+    pub(crate) keyring: Option<PathBuf>,
+    /// Configuration file there [default: that of this command, unless --fetch-command is given]
+    #[arg(id = "fetch_config", long = "fetch-config", value_name = "FILE", value_parser = parse_absolute)]
+    pub(crate) config: Option<PathBuf>,
 }
 
 /// What the server does when it has arrived.

@@ -191,11 +191,24 @@ pub(crate) fn install(dir: &Path) -> Result<InstallResult> {
     let own = std::env::current_exe().map_err(failed("find", Path::new("this program")))?;
     let temporary = dir.join(format!(".pg_hardstorage.{}", std::process::id()));
     let path = dir.join("pg_hardstorage");
-    fs::copy(&own, &temporary).map_err(failed("copy to", &temporary))?;
-    fs::set_permissions(&temporary, fs::Permissions::from_mode(0o755))
-        .map_err(failed("set the mode of", &temporary))?;
-    fs::rename(&temporary, &path).map_err(failed("rename to", &path))?;
-    Ok(InstallResult { path })
+    let installed = copy_program(&own, &temporary).and_then(|()| {
+        fs::rename(&temporary, &path).map_err(failed("rename to", &path))?;
+        let folder = fs::File::open(dir).and_then(|folder| folder.sync_all());
+        folder.map_err(failed("sync", dir))
+    });
+    if installed.is_err() {
+        // The first error is the one that counts; what it left may be nothing.
+        let _ = fs::remove_file(&temporary);
+    }
+    installed.map(|()| InstallResult { path })
+}
+
+/// A volume may be short of space: the copy gets its name only when every byte of it is there.
+fn copy_program(own: &Path, temporary: &Path) -> Result<()> {
+    fs::copy(own, temporary).map_err(failed("copy to", temporary))?;
+    fs::set_permissions(temporary, fs::Permissions::from_mode(0o755)).map_err(failed("set the mode of", temporary))?;
+    let file = fs::File::open(temporary).and_then(|file| file.sync_all());
+    file.map_err(failed("sync", temporary))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ pub(crate) mod keys;
 pub(crate) mod list;
 pub(crate) mod meta;
 pub(crate) mod preflight;
+mod recovery;
 pub(crate) mod repo;
 pub(crate) mod restore;
 pub(crate) mod retention;

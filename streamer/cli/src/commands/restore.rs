@@ -1,13 +1,17 @@
 //! `restore DEPLOYMENT [BACKUP]`: bring a backup back, to its end or to any moment after it.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use hardstorage_engine::recover::{DisabledSubscription, HandOver, Recovered, Recovery, RecoveryResult, Subscriptions};
+use hardstorage_engine::recover::{HandOver, Recovery, Subscriptions};
 use hardstorage_engine::restore::{
-    RecoveryTarget, RestoreOptions, RestorePlan, RestoreRequest, RestoreResult, StopAt, TargetAction, both_zones,
-    parse_owner, parse_time, plan_restore, restore_command, run_restore,
+    RecoveryTarget, RestoreOptions, RestorePlan, RestoreRequest, StopAt, TargetAction, both_zones, parse_owner,
+    parse_time, plan_restore, run_restore,
 };
-use hardstorage_report::{ByteSize, DeploymentName, Error, Event, Result, Severity, code};
+use hardstorage_report::{
+    ByteSize, DisabledSubscription, Error, Event, Recovered, RecoveryReport, RestorePlanReport, RestoreReport, Result,
+    Severity, code,
+};
 use hardstorage_repository::Mode;
 use hardstorage_storage::Location;
 use jiff::Timestamp;
@@ -15,9 +19,10 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::backup_take::default_jobs;
+use super::recovery::fetch_command;
 use super::run::{Running, reported};
 use crate::app::App;
-use crate::args::{ActionArg, BackupChoice, HandOverArg, RestoreArgs, SubscriptionsArg, VerifyMode};
+use crate::args::{ActionArg, BackupChoice, HandOverArg, RestoreArgs, SubscriptionsArg};
 use crate::printer::Report;
 
 /// A plan or what became of it.
@@ -25,15 +30,16 @@ use crate::printer::Report;
 #[serde(untagged)]
 enum Outcome {
     Preview(Box<Preview>),
-    Restored(Box<RestoreResult>),
+    Restored(Box<RestoreReport>),
 }
 
 /// The plan, for people and programs.
 #[derive(Debug, Serialize)]
 struct Preview {
     #[serde(flatten)]
+    report: RestorePlanReport,
+    #[serde(skip)]
     plan: RestorePlan,
-    preflight_ok: bool,
     #[serde(skip)]
     zone: jiff::tz::TimeZone,
 }
@@ -43,6 +49,14 @@ impl Report for Outcome {
         match self {
             Outcome::Preview(preview) => preview.text(),
             Outcome::Restored(result) => restored(result),
+        }
+    }
+
+    /// A preview that finds a problem ends as the restore would.
+    fn failure(&self) -> Option<Error> {
+        match self {
+            Outcome::Preview(preview) => preview.plan.blocker(),
+            Outcome::Restored(_) => None,
         }
     }
 }
@@ -92,8 +106,8 @@ impl Preview {
             stop_words(&plan.stop_at, plan.inclusive),
             plan.action.as_str(),
             plan.target_timeline,
-            time(plan.recoverable_from),
-            plan.recoverable_to.map_or_else(|| "-".to_owned(), time),
+            time(plan.reachable.from),
+            time(plan.reachable.to),
             plan.file_count,
             ByteSize(plan.total_bytes),
             ByteSize(plan.wal_bytes),
@@ -101,7 +115,7 @@ impl Preview {
         for (oid, path) in &plan.tablespaces {
             out.push_str(&format!("Tablespace {oid}: {}\n", path.display()));
         }
-        for note in &plan.notes {
+        for note in &plan.warnings {
             out.push_str(&format!("Note:             {note}\n"));
         }
         if plan.problems.is_empty() {
@@ -119,15 +133,16 @@ impl Preview {
     }
 }
 
-fn restored(result: &RestoreResult) -> String {
+fn restored(result: &RestoreReport) -> String {
+    let course = &result.course;
     let mut out = format!(
         "✓ Restored {}\n\
          Target:           {}\n\
          Files:            {} ({} equal to PostgreSQL's own manifest)\n\
          Bytes written:    {}\n\
          Duration:         {:.1} s\n",
-        result.backup_id,
-        result.target_dir.display(),
+        course.backup_id,
+        course.target_dir.display(),
         result.file_count,
         result.files_checked,
         ByteSize(result.bytes_written),
@@ -138,8 +153,7 @@ fn restored(result: &RestoreResult) -> String {
         None => out.push_str(&format!(
             "Will reach:       {}\n\
              On reaching it:   {}\n",
-            result.reaches,
-            result.action.as_str(),
+            course.reaches, course.action,
         )),
     }
     if !result.neutralised.is_empty() {
@@ -148,17 +162,17 @@ fn restored(result: &RestoreResult) -> String {
     if let Some(verdict) = &result.verifybackup {
         out.push_str(&format!("pg_verifybackup:  {verdict}\n"));
     }
-    for note in &result.notes {
+    for note in &course.warnings {
         out.push_str(&format!("Note:             {note}\n"));
     }
     out.push_str(&format!(
         "\nStart it:  pg_ctl -D {} start\n",
-        result.target_dir.display()
+        course.target_dir.display()
     ));
     out
 }
 
-fn recovered(done: &RecoveryResult) -> String {
+fn recovered(done: &RecoveryReport) -> String {
     let Recovered { lsn, time, timeline } = done.recovered;
     let time = time.map_or_else(String::new, |time| format!(", the last transaction of {time}"));
     let mut out = format!("Recovered to:     {lsn}{time}\nNew timeline:     {timeline}\n");
@@ -179,11 +193,23 @@ fn recovered(done: &RecoveryResult) -> String {
 }
 
 fn exit(outcome: &Outcome) -> u8 {
-    match outcome {
-        // A preview that finds a problem ends as the restore would.
-        Outcome::Preview(preview) => preview.plan.blocker().map_or(0, |error| error.exit_code()),
-        Outcome::Restored(_) => 0,
+    outcome.failure().map_or(0, |error| error.exit_code())
+}
+
+/// How far the clock of whoever names a moment may be ahead of ours.
+const CLOCKS_DIFFER: Duration = Duration::from_mins(1);
+
+/// What relative times count from. A moment that is still to come is a mistake: what it leads to cannot be restored yet.
+fn base(text: Option<&str>, now: Timestamp, zone: &jiff::tz::TimeZone) -> Result<Timestamp> {
+    let Some(text) = text else { return Ok(now) };
+    let base = parse_time(text, now, zone)?;
+    if base.duration_since(now) > CLOCKS_DIFFER.try_into().unwrap_or_default() {
+        return Err(Error::new(
+            code::usage::TIME,
+            format!("--now {base} lies in the future: it is {now}"),
+        ));
     }
+    Ok(base)
 }
 
 /// Runs it.
@@ -197,7 +223,11 @@ fn goal(app: &App, args: &RestoreArgs) -> Result<RecoveryTarget> {
     Ok(
         match (&args.to_time, args.to_lsn, &args.to_name, args.to_xid, args.to_latest) {
             // Once, here: a relative time that is computed again later is another time.
-            (Some(text), ..) => RecoveryTarget::Time(parse_time(text, Timestamp::now(), app.printer.zone())?),
+            (Some(text), ..) => {
+                let zone = app.printer.zone();
+                let base = base(args.now.as_deref(), Timestamp::now(), zone)?;
+                RecoveryTarget::Time(parse_time(text, base, zone)?)
+            }
             (_, Some(lsn), ..) => RecoveryTarget::Lsn(lsn),
             (_, _, Some(name), ..) if name.is_empty() || name.len() > 63 => {
                 return Err(Error::new(
@@ -239,8 +269,7 @@ fn recovery(args: &RestoreArgs, plan: &RestorePlan) -> Result<Option<Recovery>> 
         SubscriptionsArg::Disable => Subscriptions::Disable,
         SubscriptionsArg::Keep => Subscriptions::Keep,
     };
-    let (named, verify) = (args.programs().map(Path::to_owned), args.verify != VerifyMode::Skip);
-    Recovery::prepare(&plan.pg_version, named, hand_over, subscriptions, verify).map(Some)
+    Recovery::prepare(&plan.pg_version, args.programs(), hand_over, subscriptions).map(Some)
 }
 
 async fn restore(app: &App, args: &RestoreArgs, running: Running) -> Result<Outcome> {
@@ -269,6 +298,7 @@ async fn restore(app: &App, args: &RestoreArgs, running: Running) -> Result<Outc
         repository_path: repository_path(&url),
         wal_dir: args.wal_dir.clone(),
         wal_in_target: args.wal_in_target,
+        retry_id: args.retry_id.clone(),
     };
     // Sessions are written by readers too: a collector must see them.
     let repository = app.repository(&url, Mode::Read).await?;
@@ -285,15 +315,16 @@ async fn restore(app: &App, args: &RestoreArgs, running: Running) -> Result<Outc
                 "tablespaces": plan.tablespaces.len() + 1,
             })),
     );
-    if url.starts_with("s3:") && app.credentials_dir().is_none() && std::env::var_os("AWS_ACCESS_KEY_ID").is_some() {
-        plan.notes.push(
+    let elsewhere = app.credentials_dir().is_some() || args.fetch.credentials_dir.is_some();
+    if url.starts_with("s3:") && !elsewhere && std::env::var_os("AWS_ACCESS_KEY_ID").is_some() {
+        plan.warnings.push(
             "the S3 credentials come from this environment: PostgreSQL needs them too when it fetches WAL".to_owned(),
         );
     }
     let recovery = recovery(args, &plan)?;
     if args.preview {
         let preview = Preview {
-            preflight_ok: plan.problems.is_empty(),
+            report: plan.report(),
             plan,
             zone: app.printer.zone().clone(),
         };
@@ -301,17 +332,14 @@ async fn restore(app: &App, args: &RestoreArgs, running: Running) -> Result<Outc
     }
     let options = RestoreOptions {
         jobs: args.jobs.map_or_else(default_jobs, usize::from),
-        restore_command: fetch_command(app, &args.deployment, &url, &plan)?,
+        restore_command: fetch_command(app, &args.fetch, &args.deployment, &url, &plan)?,
         run_id: args.run.run_id.clone(),
         recovery,
     };
     super::verify::verifybackup_is_ready(args.verify, args.programs(), &plan.pg_version)?;
     let stop = App::stop()?;
-    let mut result = run_restore(&deployment, &plan, &options, running.sink, stop.drain).await?;
-    // A recovered copy is no longer what PostgreSQL sent: it was looked at before.
-    if result.recovery.is_none() {
-        result.verifybackup = super::verify::verifybackup(args.verify, args.programs(), &result.target_dir).await?;
-    }
+    let proof = async |data: &Path| super::verify::verifybackup(args.verify, args.programs(), data).await;
+    let result = run_restore(&deployment, &plan, &options, running.sink, stop.drain, proof).await?;
     Ok(Outcome::Restored(Box::new(result)))
 }
 
@@ -321,34 +349,6 @@ fn repository_path(url: &str) -> Option<PathBuf> {
         Ok(Location::File(path)) => hardstorage_engine::restore::resolve(&path).ok(),
         _ => None,
     }
-}
-
-/// The restore_command: absolute paths only, and nothing that relies on HOME.
-pub(crate) fn fetch_command(app: &App, deployment: &DeploymentName, url: &str, plan: &RestorePlan) -> Result<String> {
-    let program = match std::env::var_os("PG_HARDSTORAGE_RESTORE_BIN") {
-        Some(path) => PathBuf::from(path),
-        None => {
-            std::env::current_exe().map_err(|error| Error::new(code::cli::IO, "find this program").source(error))?
-        }
-    };
-    let text = |path: &Path| path.to_string_lossy().into_owned();
-    let before = [text(&program), "wal".into(), "fetch".into(), deployment.to_string()];
-    let mut after = vec!["--repo".to_owned(), url.to_owned()];
-    if app.config_file.exists() {
-        after.extend(["--config".to_owned(), text(&app.config_file)]);
-    }
-    match app.credentials_dir() {
-        Some(dir) => after.extend(["--credentials-dir".to_owned(), text(dir)]),
-        None => after.extend(["--keyring".to_owned(), text(app.keyring_dir())]),
-    }
-    after.extend(["--lineage".to_owned(), plan.lineage().to_string()]);
-    after.extend(["--wal-segment-size".to_owned(), plan.segment_size().bytes().to_string()]);
-    after.extend([
-        "--timeline".to_owned(),
-        plan.target_timeline.to_string(),
-        "--quiet".to_owned(),
-    ]);
-    Ok(restore_command(&before, &after))
 }
 
 #[cfg(test)]
@@ -382,16 +382,34 @@ mod tests {
             repository_path: None,
             wal_dir: None,
             wal_in_target: false,
+            retry_id: None,
         };
         let plan = plan_restore(&samples::deployment().await, &request).await.unwrap();
         let outcome = Outcome::Preview(Box::new(Preview {
-            preflight_ok: plan.problems.is_empty(),
+            report: plan.report(),
             plan,
             zone: samples::zone(),
         }));
         let place = target.parent().unwrap().canonicalize().unwrap();
         let text = shown("restore", &outcome).replace(place.to_str().unwrap(), "/srv");
         (text, exit(&outcome))
+    }
+
+    #[test]
+    fn relative_times_count_from_a_moment_that_is_not_to_come() {
+        let zone = jiff::tz::TimeZone::UTC;
+        let now: Timestamp = "2026-11-22T08:15:00Z".parse().unwrap();
+        let of = |text| base(Some(text), now, &zone).map(|base| base.to_string());
+        assert_eq!(base(None, now, &zone).unwrap(), now);
+        assert_eq!(of("2026-11-22T08:00:00Z").unwrap(), "2026-11-22T08:00:00Z");
+        // The clock of whoever wrote it goes before ours.
+        assert_eq!(of("2026-11-22T08:16:00Z").unwrap(), "2026-11-22T08:16:00Z");
+        for wrong in ["2026-11-22T08:16:01Z", "2027-01-01T00:00:00Z", "soon"] {
+            assert!(of(wrong).unwrap_err().is(code::usage::TIME), "{wrong}");
+        }
+        let base = base(Some("2026-11-22T08:00:00Z"), now, &zone).unwrap();
+        let target = parse_time("5 minutes ago", base, &zone).unwrap();
+        assert_eq!(target.to_string(), "2026-11-22T07:55:00Z");
     }
 
     #[tokio::test]

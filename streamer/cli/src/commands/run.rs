@@ -69,6 +69,9 @@ where
         Ok(result) => {
             let code = exit(result);
             live.finish(result.summary(), code == 0);
+            if let Some(error) = result.failure() {
+                live.fail(&error);
+            }
             app.printer.result(name, result);
             code
         }

@@ -26,6 +26,11 @@ pub(crate) trait Report: Serialize {
     /// The text form, with a line feed at the end of each line.
     fn text(&self) -> String;
 
+    /// The error that this result means, when it is one that says no for a reason with a code.
+    fn failure(&self) -> Option<Error> {
+        None
+    }
+
     /// What a scheduler's report holds of it: all, unless a part of it is served in pages.
     fn summary(&self) -> Value {
         // What can be printed can be written.
@@ -49,12 +54,15 @@ pub(super) fn of_error(format: Format, command: &str, at: Timestamp, error: &Err
     if format == Format::Text {
         return format!("ERROR {}: {error}\n  hint: {}\n", error.code(), error.hint_text());
     }
-    let value = json!({
+    let mut value = json!({
         "code": error.code().as_str(),
         "message": error.to_string(),
         "hint": error.hint_text(),
         "exit_code": error.exit_code(),
     });
+    if let (Some(reachable), Value::Object(members)) = (error.reach(), &mut value) {
+        members.insert("reachable".to_owned(), json!(reachable));
+    }
     document(format, command, at, "error", &value)
 }
 

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
 
 mod fetch;
+mod install;
 mod scheduler;
 
 use std::path::Path;

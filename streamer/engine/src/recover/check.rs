@@ -22,7 +22,7 @@ pub(super) fn switch_to(data: &Path, timeline: Timeline) -> Result<Lsn> {
 
 /// Refuses a recovery that left a record behind which was in the archive when the plan was made.
 pub(super) async fn nothing_is_missing(plan: &RestorePlan, archive: &WalArchive, ended: Lsn) -> Result<()> {
-    let Some(end) = plan.archive_end.filter(|_| plan.stop_at == StopAt::EndOfArchive) else {
+    let Some(end) = plan.reachable.to_lsn.filter(|_| plan.stop_at == StopAt::EndOfArchive) else {
         return Ok(());
     };
     if ended >= end {

@@ -75,6 +75,7 @@ mod tests {
             data: data.clone(),
             tablespaces: BTreeMap::new(),
             wal: None,
+            configuration: None,
             owner: None,
         };
         fs::create_dir_all(data.join(SPOOL)).unwrap();

@@ -17,15 +17,13 @@ mod promote;
 mod session;
 mod tell;
 
-use std::path::PathBuf;
+use std::path::Path;
 
-use hardstorage_report::{Error, Lsn, Result, Timeline, code};
-use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use hardstorage_report::{Error, Result, code};
 
 use crate::postgres::Programs;
 
-pub(crate) use orphan::end_orphan;
+pub(crate) use orphan::{can_be_ended, end_orphan};
 pub(crate) use promote::{Job, recover};
 
 /// For whom the copy is made ready.
@@ -52,9 +50,6 @@ pub struct Recovery {
     hand_over: HandOver,
     subscriptions: Subscriptions,
     programs: Programs,
-    /// Whether `pg_verifybackup` looks at the files before they change.
-    verify: bool,
-    named: Option<PathBuf>,
 }
 
 impl Recovery {
@@ -62,10 +57,9 @@ impl Recovery {
     /// written. `pg_bin` names their directory.
     pub fn prepare(
         version: &str,
-        pg_bin: Option<PathBuf>,
+        pg_bin: Option<&Path>,
         hand_over: HandOver,
         subscriptions: Subscriptions,
-        verify: bool,
     ) -> Result<Recovery> {
         let major = version.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
         let missing = |program: &str| {
@@ -77,7 +71,7 @@ impl Recovery {
                 "recover where PostgreSQL {major} is installed, or name the directory of its programs with --pg-bin"
             ))
         };
-        let programs = Programs::find(pg_bin.as_deref(), major, "postgres")?.ok_or_else(|| missing("postgres"))?;
+        let programs = Programs::find(pg_bin, major, "postgres")?.ok_or_else(|| missing("postgres"))?;
         for program in ["psql", "pg_controldata"] {
             if !programs.have(program) {
                 return Err(missing(program));
@@ -87,8 +81,6 @@ impl Recovery {
             hand_over,
             subscriptions,
             programs,
-            verify,
-            named: pg_bin,
         })
     }
 
@@ -96,48 +88,6 @@ impl Recovery {
     pub fn hand_over(&self) -> HandOver {
         self.hand_over
     }
-}
-
-/// Where recovery ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Recovered {
-    /// The end of the last record that was replayed: the first byte of the new timeline.
-    pub lsn: Lsn,
-    /// When the last transaction that is in the copy ended, by the origin's clock; none when none was replayed.
-    pub time: Option<Timestamp>,
-    /// The timeline that the copy begins.
-    pub timeline: Timeline,
-}
-
-/// A subscription that was disabled.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DisabledSubscription {
-    /// Its database.
-    pub database: String,
-    /// Its name.
-    pub name: String,
-}
-
-/// A database whose collation is of another version here: its indexes on text may be in another order.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CollationChange {
-    /// The database.
-    pub database: String,
-    /// The version that its indexes were made with.
-    pub recorded: Option<String>,
-    /// The version that this machine has.
-    pub actual: Option<String>,
-}
-
-/// What became of the copy.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct RecoveryResult {
-    /// Where recovery ended.
-    pub recovered: Recovered,
-    /// Subscriptions that were disabled.
-    pub disabled_subscriptions: Vec<DisabledSubscription>,
-    /// Databases whose collation is of another version here.
-    pub collation_changes: Vec<CollationChange>,
 }
 
 fn interrupted() -> Error {

@@ -45,20 +45,29 @@ fn look(data: &Path, pid: i32) -> Found {
     }
 }
 
+/// The process that a directory names as its server; `None` when it names none.
+fn named(data: &Path) -> Result<Option<i32>> {
+    let file = data.join("postmaster.pid");
+    match fs::read_to_string(&file) {
+        Ok(text) => {
+            let number = text.lines().next().and_then(|line| line.trim().parse().ok());
+            Ok(Some(number.unwrap_or(0)))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed("read", &file)(error)),
+    }
+}
+
+/// Whether no server stands in the way of whoever begins anew in a directory.
+pub(crate) fn can_be_ended(data: &Path) -> Result<bool> {
+    Ok(named(data)?.is_none_or(|pid| look(data, pid) != Found::Other))
+}
+
 /// Ends the server that an earlier run of ours left in a directory, and removes what a dead one left. Another server is
 /// an error.
 pub(crate) fn end_orphan(data: &Path) -> Result<()> {
+    let Some(pid) = named(data)? else { return Ok(()) };
     let file = data.join("postmaster.pid");
-    let text = match fs::read_to_string(&file) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(failed("read", &file)(error)),
-    };
-    let pid: i32 = text
-        .lines()
-        .next()
-        .and_then(|line| line.trim().parse().ok())
-        .unwrap_or(0);
     let running = |what: String| Error::new(code::engine::TARGET_RUNNING, what);
     match look(data, pid) {
         Found::Nothing => {}
@@ -93,6 +102,7 @@ pub(crate) fn end_orphan(data: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use std::io::Read as _;
     use std::process::{Command, Stdio};
 
     use super::*;
@@ -112,19 +122,25 @@ mod tests {
 
         let start = |word: &str| {
             let mut command = Command::new("sh");
-            command.args(["-c", "read line; exit 0", "sh", word]).current_dir(&data);
-            let child = command.stdin(Stdio::piped()).spawn().unwrap();
+            command
+                .args(["-c", "echo; read line; exit 0", "sh", word])
+                .current_dir(&data);
+            let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+            // A process that has only just begun has no command line yet.
+            child.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
             fs::write(&file, format!("{}\n", child.id())).unwrap();
             child
         };
         let mut other = start("postgres");
         let refused = end_orphan(&data).unwrap_err();
         assert!(refused.is(code::engine::TARGET_RUNNING), "{refused}");
+        assert!(!can_be_ended(&data).unwrap());
         assert!(other.try_wait().unwrap().is_none() && file.exists());
         drop(other.stdin.take());
         other.wait().unwrap();
 
         let mut ours = start("config_file=/tmp/pg_hardstorage-recover-x/postgresql.conf");
+        assert!(can_be_ended(&data).unwrap());
         std::thread::scope(|scope| {
             // Its parent has to take notice of its end.
             scope.spawn(|| ours.wait().unwrap());

@@ -49,7 +49,7 @@ impl Told {
             target: match &plan.stop_at {
                 StopAt::Immediate => Some(plan.stop_lsn),
                 StopAt::Lsn(lsn) => Some(*lsn),
-                StopAt::EndOfArchive => plan.archive_end,
+                StopAt::EndOfArchive => plan.reachable.to_lsn,
                 StopAt::Time(_) | StopAt::Name(_) | StopAt::Xid(_) => None,
             },
             began: Instant::now(),

@@ -6,16 +6,16 @@ use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hardstorage_report::{DeploymentName, Error, Event, EventSink, Result, Severity, code};
+use hardstorage_report::{DeploymentName, Error, Event, EventSink, Recovered, RecoveryReport, Result, Severity, code};
 use hardstorage_repository::wal::WalArchive;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::progress::{Stage, Told};
 use super::session::Asked;
-use super::{Recovered, Recovery, RecoveryResult, Subscriptions, interrupted, tell};
+use super::{Recovery, Subscriptions, interrupted, tell};
 use super::{check, configuration, environment, hand_over, preload};
-use crate::postgres::{Control, LONGEST, Place, Server, State, failed, major_of, off_thread, verifybackup};
+use crate::postgres::{Control, LONGEST, Place, Server, State, failed, major_of, off_thread};
 use crate::restore::{Layout, Owner, RecoverySettings, RestorePlan};
 
 /// How often the server is looked at.
@@ -104,21 +104,9 @@ fn private(owner: Option<Owner>) -> Result<tempfile::TempDir> {
     Ok(made)
 }
 
-/// Recovers, promotes, and hands over; what `pg_verifybackup` said before, when it was asked. Dropped or failed at any
-/// point it leaves no server behind.
-pub(crate) async fn recover(job: &Job<'_>, recovery: &Recovery) -> Result<(Option<String>, RecoveryResult)> {
+/// Recovers, promotes, and hands over. Dropped or failed at any point it leaves no server behind.
+pub(crate) async fn recover(job: &Job<'_>, recovery: &Recovery) -> Result<RecoveryReport> {
     let data = job.layout.data.clone();
-    let verdict = off_thread({
-        let (verify, named, data) = (recovery.verify, recovery.named.clone(), data.clone());
-        move || {
-            if verify {
-                verifybackup(named.as_deref(), &data)
-            } else {
-                Ok(None)
-            }
-        }
-    });
-    let verdict = verdict.await?;
     let directory = private(job.layout.owner)?;
     let place = Place {
         programs: recovery.programs.clone(),
@@ -168,17 +156,17 @@ pub(crate) async fn recover(job: &Job<'_>, recovery: &Recovery) -> Result<(Optio
     let lsn = check::switch_to(&data, timeline)?;
     check::nothing_is_missing(job.plan, &job.archive, lsn).await?;
     hand_over::hand_over(job.layout, recovery.hand_over, job.auto_conf)?;
-    let result = RecoveryResult {
+    let result = RecoveryReport {
         recovered: Recovered { lsn, time, timeline },
         disabled_subscriptions,
         collation_changes,
     };
     job.tell(&result);
-    Ok((verdict, result))
+    Ok(result)
 }
 
 impl Job<'_> {
-    fn tell(&self, result: &RecoveryResult) {
+    fn tell(&self, result: &RecoveryReport) {
         self.emit(
             Severity::Notice,
             "restore.recovered",

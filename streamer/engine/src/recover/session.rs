@@ -1,10 +1,10 @@
 //! What is asked of a copy once it is promoted, by one of its superusers: its subscriptions and its collations.
 
-use hardstorage_report::{Error, Result, code};
+use hardstorage_report::{CollationChange, DisabledSubscription, Error, Result, code};
 use serde::de::DeserializeOwned;
 
+use super::interrupted;
 use super::promote::Job;
-use super::{CollationChange, DisabledSubscription, interrupted};
 use crate::postgres::{Asker, Place, Server, Session, USUAL_USER, off_thread};
 
 /// Databases that a cluster has; the second may have been dropped.

@@ -1,7 +1,7 @@
 //! What PostgreSQL is told of its recovery: as settings for the first start of the copy, or as the job of a server that
 //! recovers it here.
 
-use hardstorage_report::Result;
+use hardstorage_report::{RecoveryReport, Result};
 use hardstorage_repository::wal::WalArchive;
 
 use super::configuration;
@@ -10,7 +10,7 @@ use super::settings::{DROP_SPOOL, RecoverySettings, auto_conf};
 use super::stage::{self, Staging};
 use super::target::TargetTimeline;
 use crate::progress::ProgressMeter;
-use crate::recover::{Job, Recovery, RecoveryResult, recover};
+use crate::recover::{Job, Recovery, recover};
 
 impl Run<'_> {
     /// Lays all WAL that recovery needs into the target, when it shall lie there.
@@ -72,19 +72,12 @@ impl Run<'_> {
     }
 
     /// Recovers the copy here.
-    pub(super) async fn recover(
-        &self,
-        recovery: &Recovery,
-        auto_conf: &str,
-    ) -> Result<(Option<String>, RecoveryResult)> {
+    pub(super) async fn recover(&self, recovery: &Recovery, auto_conf: &str) -> Result<RecoveryReport> {
         let data = &self.layout.data;
         let outside = configuration::restored(self.manifest(), data);
         let (configuration, elsewhere) = match outside {
             Some((file, root)) => (file, Some(root)),
-            None => (
-                data.join("postgresql.conf"),
-                configuration::place(self.manifest(), data),
-            ),
+            None => (data.join("postgresql.conf"), self.layout.configuration.clone()),
         };
         let job = Job {
             deployment: self.deployment.name(),

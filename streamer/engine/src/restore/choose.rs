@@ -1,12 +1,12 @@
 //! Which backup a restore begins with: the one that was named, or the newest that ends before the target.
 
-use hardstorage_report::{Error, Result, code};
+use hardstorage_report::{Error, Reachable, Result, code};
 use hardstorage_repository::wal::WalArchive;
 use hardstorage_repository::{Catalog, CatalogEntry, Deployment, Manifest, VerifiedManifest};
 
 use super::plan::RestoreRequest;
 use super::target::{RecoveryTarget, TargetTimeline};
-use crate::window::newest_timeline;
+use crate::window::{newest_timeline, recoverable_window};
 
 /// The newest backup that ends before the target, or the one that was named.
 pub(super) async fn choose_backup(
@@ -82,13 +82,33 @@ pub(super) async fn choose_backup(
             describe(&request.goal)
         ),
     );
-    Err(match earliest {
-        Some(stored) => error.hint(format!(
-            "the earliest moment that can be recovered is {} ({}), the end of {}",
-            stored.manifest.times.stopped_at, stored.manifest.wal.stop_lsn, stored.manifest.backup_id
-        )),
+    let Some(stored) = earliest else {
+        return Err(error);
+    };
+    let error = error.hint(format!(
+        "the earliest moment that can be recovered is {} ({}), the end of {}",
+        stored.manifest.times.stopped_at, stored.manifest.wal.stop_lsn, stored.manifest.backup_id
+    ));
+    Err(match reachable(deployment, catalog, &stored.manifest).await? {
+        Some(reachable) => error.reachable(reachable),
         None => error,
     })
+}
+
+/// What can be reached without a gap in the life of the cluster that the earliest backup is of.
+async fn reachable(deployment: &Deployment, catalog: &Catalog, earliest: &Manifest) -> Result<Option<Reachable>> {
+    let Some(window) = recoverable_window(deployment, earliest.lineage).await? else {
+        return Ok(None);
+    };
+    let first = catalog.get(&window.first_backup).and_then(CatalogEntry::manifest);
+    Ok(first.map(|first| Reachable {
+        from: window.from,
+        to: window.to,
+        from_lsn: first.manifest.wal.stop_lsn,
+        to_lsn: Some(window.end_lsn),
+        timeline: window.timeline,
+        backup_id: window.first_backup.clone(),
+    }))
 }
 
 fn describe(goal: &RecoveryTarget) -> String {

@@ -4,21 +4,22 @@
 //! again whether the marker is alone: who has made it and found nothing else owns what comes after, and may remove it
 //! when the restore fails. Without the claim nothing is removed, and nothing where a server runs.
 //!
+//! A restore with an id may empty what an earlier process with that id has left, by its marker: see `marker.rs`.
+//!
 //! Each place is also opened here. `syncfs` tells of a write that failed only through a descriptor that is older than
 //! the failure, and only since Linux 5.8 and where the file system keeps its own superblock's errors; elsewhere every
 //! file is synced by itself.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use hardstorage_report::{Error, Result, code};
+use hardstorage_report::{Error, RestoreReport, Result, code};
 
 use super::directory::{Layout, failed};
-
-/// The marker's name: PostgreSQL has no file like it.
-pub(crate) const MARKER: &str = ".pg_hardstorage.restore";
+use super::marker::{MARKER, Marker, Whose, whose};
+use crate::recover::end_orphan;
 
 /// `EXT4_SUPER_MAGIC`, `XFS_SUPER_MAGIC`, `BTRFS_SUPER_MAGIC`, `TMPFS_MAGIC`.
 const TELLING: [u64; 4] = [0xEF53, 0x5846_5342, 0x9123_683E, 0x0102_1994];
@@ -27,7 +28,10 @@ const TELLING: [u64; 4] = [0xEF53, 0x5846_5342, 0x9123_683E, 0x0102_1994];
 #[derive(Debug)]
 pub(super) struct Claim {
     data: PathBuf,
+    /// The data directory is the first.
     roots: Vec<Root>,
+    /// What an earlier process of this restore had done already.
+    done: Option<RestoreReport>,
 }
 
 #[derive(Debug)]
@@ -35,36 +39,90 @@ struct Root {
     path: PathBuf,
     /// Whether the directory was made for this restore.
     made: bool,
+    /// Whether an earlier process of this restore has left it.
+    taken_over: bool,
     directory: File,
+    marker: Marker,
 }
 
 impl Claim {
-    /// Makes the places with what is missing above them, and claims them all, or none.
-    pub(super) fn take(layout: &Layout) -> Result<Claim> {
+    /// Makes the places with what is missing above them, and claims them all, or none. What an earlier process with the
+    /// same id has left in them is removed once all are claimed.
+    pub(super) fn take(layout: &Layout, id: Option<&str>) -> Result<Claim> {
         let mut claim = Claim {
             data: layout.data.clone(),
             roots: Vec::new(),
+            done: None,
         };
-        for path in layout.places() {
-            // A place inside the data directory is claimed with it.
-            let inside = path != &layout.data && path.starts_with(&layout.data);
-            let taken = if inside {
-                make(layout, path).map(|_| None)
-            } else {
-                Root::take(layout, path).map(Some)
-            };
-            let ready = taken.and_then(|root| {
-                claim.roots.extend(root);
-                own(layout, path)
-            });
-            if let Err(error) = ready {
-                if let Err(other) = claim.undo() {
-                    tracing::warn!(error = %other, "a claim on the restore's places could not be given back");
-                }
-                return Err(error);
+        // A place inside the data directory is claimed with it.
+        let inside = |path: &Path| path != layout.data && path.starts_with(&layout.data);
+        let claimed = layout
+            .places()
+            .filter(|path| !inside(path))
+            .try_for_each(|path| claim.add(layout, path, id));
+        let ready = claimed.and_then(|()| {
+            if claim.done.is_some() {
+                return Ok(());
+            }
+            claim.empty()?;
+            layout
+                .tablespaces
+                .values()
+                .filter(|path| inside(path))
+                .try_for_each(|path| {
+                    make(layout, path)?;
+                    own(layout, path)
+                })
+        });
+        match ready {
+            Ok(()) => Ok(claim),
+            Err(error) => {
+                claim.give_back();
+                Err(error)
             }
         }
-        Ok(claim)
+    }
+
+    fn add(&mut self, layout: &Layout, path: &Path, id: Option<&str>) -> Result<()> {
+        match id.map_or(Ok(None), |id| left(path, id))? {
+            Some((root, done)) => {
+                if path == layout.data {
+                    self.done = done;
+                }
+                self.roots.push(root);
+            }
+            // Its marker is gone already.
+            None if self.done.is_some() => return Ok(()),
+            None => self.roots.push(Root::take(layout, path, id)?),
+        }
+        own(layout, path)
+    }
+
+    /// What an earlier process of this restore had done, when only its end is missing.
+    pub(super) fn done(&self) -> Option<&RestoreReport> {
+        self.done.as_ref()
+    }
+
+    /// Removes what an earlier process has left.
+    fn empty(&self) -> Result<()> {
+        if self.roots.first().is_some_and(|data| data.taken_over) {
+            end_orphan(&self.data)?;
+        }
+        for root in self.roots.iter().filter(|root| root.taken_over) {
+            self.no_server()
+                .and_then(|()| root.empty())
+                .map_err(|error| failed("empty", &root.path, error))?;
+        }
+        Ok(())
+    }
+
+    /// Ends a claim that was not completed: what an earlier process has left stays as it is.
+    fn give_back(&self) {
+        for root in self.roots.iter().filter(|root| !root.taken_over) {
+            if let Err(error) = root.undo() {
+                tracing::warn!(%error, "the claim on {} could not be given back", root.path.display());
+            }
+        }
     }
 
     /// Whether every file must be synced by itself, because a failed write might not be told otherwise.
@@ -90,20 +148,33 @@ impl Claim {
         Ok(())
     }
 
-    /// Ends the claim and leaves what was restored.
+    /// Remembers the result, so that whoever follows when this process is killed has only to end the claim.
+    pub(super) fn remember(&self, report: &RestoreReport) -> Result<()> {
+        self.roots.first().map_or(Ok(()), |data| data.marker.done(report))
+    }
+
+    /// Ends the claim and leaves what was restored. The data directory's marker goes last.
     pub(super) fn release(&self) -> Result<()> {
-        for root in &self.roots {
-            let marker = root.path.join(MARKER);
-            fs::remove_file(&marker).map_err(|error| failed("remove", &marker, error))?;
-            root.directory
-                .sync_all()
-                .map_err(|error| failed("sync", &root.path, error))?;
+        for root in self.roots.iter().rev() {
+            root.marker
+                .remove()
+                .and_then(|()| root.directory.sync_all())
+                .map_err(|error| failed("remove the marker in", &root.path, error))?;
         }
         Ok(())
     }
 
     /// Removes everything that the restore wrote, and the places themselves when they were made for it.
     pub(super) fn undo(&self) -> io::Result<()> {
+        self.no_server()?;
+        let mut first = Ok(());
+        for root in &self.roots {
+            first = first.and(root.undo());
+        }
+        first
+    }
+
+    fn no_server(&self) -> io::Result<()> {
         let pid = self.data.join("postmaster.pid");
         if pid.symlink_metadata().is_ok() {
             return Err(io::Error::other(format!(
@@ -111,32 +182,38 @@ impl Claim {
                 pid.display()
             )));
         }
-        let mut first = Ok(());
-        for root in &self.roots {
-            first = first.and(root.undo());
-        }
-        first
+        Ok(())
     }
 }
 
+/// A place that bears the marker of an earlier process of this restore.
+fn left(path: &Path, id: &str) -> Result<Option<(Root, Option<RestoreReport>)>> {
+    match whose(path, Some(id)) {
+        Ok(Whose::Ours | Whose::Done(_)) => {}
+        // Whatever else is wrong with it, a claim says.
+        Ok(Whose::Nobody | Whose::Another) | Err(_) => return Ok(None),
+    }
+    let (marker, done) = Marker::take_over(path, id)?;
+    let root = Root {
+        path: path.to_owned(),
+        made: false,
+        taken_over: true,
+        directory: File::open(path).map_err(|error| failed("open", path, error))?,
+        marker,
+    };
+    Ok(Some((root, done)))
+}
+
 impl Root {
-    fn take(layout: &Layout, path: &Path) -> Result<Root> {
+    fn take(layout: &Layout, path: &Path, id: Option<&str>) -> Result<Root> {
         let made = make(layout, path)?;
         let directory = File::open(path).map_err(|error| failed("open", path, error))?;
-        let marker = path.join(MARKER);
-        let created = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&marker);
-        created.map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => taken(path),
-            _ => failed("create", &marker, error),
-        })?;
         let root = Root {
             path: path.to_owned(),
             made,
+            taken_over: false,
             directory,
+            marker: Marker::create(path, id)?,
         };
         // Another restore may have come and gone since the place was seen empty.
         let refused = match root.is_empty() {
@@ -147,9 +224,9 @@ impl Root {
             ),
             Err(error) => failed("look at", path, error),
         };
-        match fs::remove_file(&marker) {
+        match root.marker.remove() {
             Ok(()) => Err(refused),
-            Err(error) => Err(failed("remove", &marker, error)),
+            Err(error) => Err(failed("remove the marker in", path, error)),
         }
     }
 
@@ -163,8 +240,8 @@ impl Root {
         Ok(true)
     }
 
-    /// The marker goes last: until then nobody else takes the place for an empty one.
-    fn undo(&self) -> io::Result<()> {
+    /// Removes everything but the marker.
+    fn empty(&self) -> io::Result<()> {
         for entry in fs::read_dir(&self.path)? {
             let entry = entry?;
             if entry.file_name() == MARKER {
@@ -176,21 +253,15 @@ impl Root {
                 fs::remove_file(entry.path())?;
             }
         }
-        match fs::remove_file(self.path.join(MARKER)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        self.directory.sync_all()
+    }
+
+    /// The marker goes last: until then nobody else takes the place for an empty one.
+    fn undo(&self) -> io::Result<()> {
+        self.empty()?;
+        self.marker.remove()?;
         if self.made { fs::remove_dir(&self.path) } else { Ok(()) }
     }
-}
-
-/// "Somebody else restores there".
-pub(super) fn taken(path: &Path) -> Error {
-    Error::new(
-        code::engine::TARGET_NOT_EMPTY,
-        format!("a restore into {} is running, or was killed", path.display()),
-    )
-    .hint("wait for it; if none runs, remove what it left, or choose another directory")
 }
 
 /// Makes a directory and what is missing above it; whether it was missing itself.
@@ -226,82 +297,5 @@ fn kernel_tells(release: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-    use std::collections::BTreeMap;
-
-    use super::*;
-
-    fn layout(data: &Path, space: &Path) -> Layout {
-        Layout {
-            data: data.to_owned(),
-            tablespaces: BTreeMap::from([(7, space.to_owned()), (8, data.join("pg_tblspc/8"))]),
-            wal: None,
-            owner: None,
-        }
-    }
-
-    fn names(directory: &Path) -> Vec<String> {
-        let names = fs::read_dir(directory).unwrap();
-        let mut names: Vec<String> = names
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
-        names.sort();
-        names
-    }
-
-    #[test]
-    fn one_of_two_gets_a_place_and_the_other_leaves_it_alone() {
-        let root = tempfile::tempdir().unwrap();
-        let (data, space) = (root.path().join("data"), root.path().join("space"));
-        let first = Claim::take(&layout(&data, &space)).unwrap();
-        fs::write(data.join("PG_VERSION"), "18").unwrap();
-        // Once by the data directory, once by the tablespace alone.
-        let other = root.path().join("deep/other");
-        for second in [&data, &other] {
-            let error = Claim::take(&layout(second, &space)).unwrap_err();
-            assert!(error.is(code::engine::TARGET_NOT_EMPTY), "{error}");
-        }
-        assert!(!other.exists() && root.path().join("deep").exists());
-        assert_eq!(names(&data), [MARKER, "PG_VERSION", "pg_tblspc"]);
-        first.sync().unwrap();
-        first.release().unwrap();
-        assert_eq!(names(&data), ["PG_VERSION", "pg_tblspc"]);
-        assert_eq!(names(&space), [""; 0]);
-        // The place was seen empty before, and is taken and given back since.
-        assert!(Claim::take(&layout(&data, &root.path().join("new"))).is_err());
-        assert_eq!(names(&data), ["PG_VERSION", "pg_tblspc"]);
-    }
-
-    #[test]
-    fn a_failed_restore_leaves_a_place_as_it_was() {
-        let root = tempfile::tempdir().unwrap();
-        let (data, space) = (root.path().join("data"), root.path().join("space"));
-        fs::create_dir(&space).unwrap();
-        let claim = Claim::take(&layout(&data, &space)).unwrap();
-        fs::create_dir(data.join("base")).unwrap();
-        fs::write(data.join("base/1"), "x").unwrap();
-        fs::write(space.join("2"), "x").unwrap();
-        fs::write(data.join("postmaster.pid"), "1").unwrap();
-        assert!(claim.undo().is_err(), "a server may run there");
-        assert!(data.join("base/1").exists() && space.join("2").exists());
-        fs::remove_file(data.join("postmaster.pid")).unwrap();
-        claim.undo().unwrap();
-        assert!(!data.exists());
-        assert_eq!(names(&space), [""; 0]);
-    }
-
-    #[test]
-    fn kernels_that_tell_of_failed_writes() {
-        for (release, tells) in [
-            ("5.8.0-63-generic", true),
-            ("6.1.0", true),
-            ("10.0", true),
-            ("5.7.19", false),
-            ("4.18.0-553.el8_10.x86_64", false),
-            ("", false),
-        ] {
-            assert_eq!(kernel_tells(release), tells, "{release}");
-        }
-    }
-}
+#[path = "claim_tests.rs"]
+mod tests;

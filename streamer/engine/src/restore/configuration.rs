@@ -47,24 +47,12 @@ fn below(root: &Path, path: &str) -> PathBuf {
 }
 
 impl Run<'_> {
-    /// Writes them, when everything else is done. What an error leaves of them is removed.
+    /// Writes them, when everything else is done, into a place that is claimed like every other.
     pub(super) async fn restore_configuration(&self, reader: &BackupReader) -> Result<()> {
-        let Some(root) = place(self.manifest(), &self.plan.target_dir) else {
+        let Some(root) = &self.layout.configuration else {
             return Ok(());
         };
-        let there = root.exists();
-        let written = self.write_configuration(reader, &root).await;
-        if written.is_err() && !there {
-            // The first error is the one that counts.
-            if let Err(error) = std::fs::remove_dir_all(&root) {
-                tracing::warn!(%error, "{} stays", root.display());
-            }
-        }
-        written
-    }
-
-    async fn write_configuration(&self, reader: &BackupReader, root: &Path) -> Result<()> {
-        self.layout.make_directory(root, 0o700)?;
+        let root = root.as_path();
         let mut files = 0;
         for file in &self.manifest().external_files {
             let Some(name) = &file.attachment else { continue };

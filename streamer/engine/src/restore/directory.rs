@@ -29,6 +29,8 @@ pub struct Layout {
     pub tablespaces: BTreeMap<u32, PathBuf>,
     /// The directory that `pg_wal` leads to, when that lies elsewhere.
     pub wal: Option<PathBuf>,
+    /// Where configuration from outside of the data directory goes, when there is any.
+    pub configuration: Option<PathBuf>,
     /// Who shall own everything.
     pub owner: Option<Owner>,
 }
@@ -36,7 +38,7 @@ pub struct Layout {
 impl Layout {
     /// Every directory that is written to, the data directory first.
     pub(super) fn places(&self) -> impl Iterator<Item = &PathBuf> {
-        let others = self.tablespaces.values().chain(&self.wal);
+        let others = self.tablespaces.values().chain(&self.wal).chain(&self.configuration);
         std::iter::once(&self.data).chain(others)
     }
 
@@ -230,6 +232,7 @@ mod tests {
             data: data.to_owned(),
             tablespaces: BTreeMap::from([(7, data.join("ts"))]),
             wal: None,
+            configuration: None,
             owner: None,
         }
     }

@@ -9,7 +9,8 @@ use std::path::{Component, Path, PathBuf};
 
 use hardstorage_report::{ByteSize, Error, SystemId, code};
 
-use super::claim::{MARKER, taken};
+use super::marker::{MARKER, Whose, taken, whose};
+use crate::recover::can_be_ended;
 
 /// A place for a data directory or a tablespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,8 +74,15 @@ pub fn control_system_id(directory: &Path) -> io::Result<Option<SystemId>> {
     }
 }
 
-/// Everything that stops a restore into these places.
-pub fn check(data: &Place, tablespaces: &[Place], repository: Option<&Path>, cluster: SystemId) -> Vec<Error> {
+/// Everything that stops a restore into these places. With the id of a restore that is tried again, what its earlier
+/// process has left is no problem, and its space counts as free.
+pub fn check(
+    data: &Place,
+    tablespaces: &[Place],
+    repository: Option<&Path>,
+    cluster: SystemId,
+    retry_id: Option<&str>,
+) -> Vec<Error> {
     let mut problems = Vec::new();
     if let Some(repository) = repository {
         for place in std::iter::once(data).chain(tablespaces) {
@@ -105,15 +113,42 @@ pub fn check(data: &Place, tablespaces: &[Place], repository: Option<&Path>, clu
             );
         }
     }
-    check_directory(&data.path, Some(cluster), &mut problems);
-    for place in tablespaces {
-        check_directory(&place.path, None, &mut problems);
+    let ours = |path: &Path| match whose(path, retry_id) {
+        Ok(Whose::Ours) => true,
+        Ok(_) | Err(_) => false,
+    };
+    if matches!(whose(&data.path, retry_id), Ok(Whose::Done(_))) {
+        // Nothing is written any more.
+        return problems;
     }
-    check_space(std::iter::once(data).chain(tablespaces), &mut problems);
+    check_directory(&data.path, Some(cluster), ours(&data.path), &mut problems);
+    for place in tablespaces {
+        check_directory(&place.path, None, ours(&place.path), &mut problems);
+    }
+    let places = std::iter::once(data).chain(tablespaces).map(|place| Place {
+        path: place.path.clone(),
+        bytes: place
+            .bytes
+            .saturating_sub(if ours(&place.path) { occupied(&place.path) } else { 0 }),
+    });
+    check_space(&places.collect::<Vec<_>>(), &mut problems);
     problems
 }
 
-fn check_directory(path: &Path, cluster: Option<SystemId>, problems: &mut Vec<Error>) {
+/// Bytes on disk below a directory. What cannot be read counts as nothing: the answer only makes room look smaller.
+fn occupied(directory: &Path) -> u64 {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries
+        .map(|entry| match entry.metadata() {
+            Ok(metadata) if metadata.is_dir() => occupied(&entry.path()),
+            Ok(metadata) => metadata.blocks() * 512,
+            Err(_) => 0,
+        })
+        .sum()
+}
+
+/// `ours`: it is emptied first, by the restore that has filled it.
+fn check_directory(path: &Path, cluster: Option<SystemId>, ours: bool, problems: &mut Vec<Error>) {
     let io_problem = |error: io::Error| Error::new(code::cli::IO, format!("look at {}", path.display())).source(error);
     let mut entries = match fs::read_dir(path) {
         Ok(entries) => entries,
@@ -124,7 +159,9 @@ fn check_directory(path: &Path, cluster: Option<SystemId>, problems: &mut Vec<Er
         }
         Err(error) => return problems.push(io_problem(error)),
     };
-    if path.join("postmaster.pid").exists() {
+    // A recovery that was killed may have left its server, which is ended before anything is removed.
+    let ends = || can_be_ended(path).unwrap_or(false);
+    if path.join("postmaster.pid").exists() && !(ours && ends()) {
         problems.push(Error::new(
             code::engine::TARGET_RUNNING,
             format!(
@@ -132,6 +169,9 @@ fn check_directory(path: &Path, cluster: Option<SystemId>, problems: &mut Vec<Er
                 path.display()
             ),
         ));
+    }
+    if ours {
+        return;
     }
     if let Some(cluster) = cluster {
         match control_system_id(path) {
@@ -158,7 +198,7 @@ fn check_directory(path: &Path, cluster: Option<SystemId>, problems: &mut Vec<Er
 }
 
 /// Adds up what goes to each file system: two directories of one volume share its space.
-fn check_space<'a>(places: impl Iterator<Item = &'a Place>, problems: &mut Vec<Error>) {
+fn check_space(places: &[Place], problems: &mut Vec<Error>) {
     let mut volumes: Vec<(u64, &Path, u64)> = Vec::new();
     for place in places {
         let at = existing_ancestor(&place.path);
@@ -266,90 +306,5 @@ pub fn parse_owner(text: &str, passwd: &str, group: &str) -> Result<Owner, Error
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-    use super::*;
-
-    fn codes(problems: &[Error]) -> Vec<&'static str> {
-        problems.iter().map(|problem| problem.code().as_str()).collect()
-    }
-
-    fn place(path: &Path, bytes: u64) -> Place {
-        Place {
-            path: resolve(path).unwrap(),
-            bytes,
-        }
-    }
-
-    #[test]
-    fn an_empty_or_missing_target_is_fine() {
-        let root = tempfile::tempdir().unwrap();
-        for target in [root.path().join("new/deep"), root.path().to_owned()] {
-            assert!(check(&place(&target, 1), &[], None, SystemId(1)).is_empty());
-        }
-    }
-
-    #[test]
-    fn every_problem_is_named() {
-        let root = tempfile::tempdir().unwrap();
-        let data = root.path().join("data");
-        fs::create_dir_all(data.join("global")).unwrap();
-        fs::write(data.join("global/pg_control"), 7u64.to_ne_bytes()).unwrap();
-        fs::write(data.join("postmaster.pid"), "1").unwrap();
-        let found = check(&place(&data, u64::MAX / 2), &[], None, SystemId(1));
-        assert_eq!(
-            codes(&found),
-            [
-                "conflict.target_running",
-                "conflict.target_foreign_cluster",
-                "conflict.target_not_empty",
-                "preflight.no_space"
-            ]
-        );
-        let inside = check(
-            &place(&root.path().join("repo/x"), 1),
-            &[],
-            Some(&place(&root.path().join("repo"), 0).path),
-            SystemId(1),
-        );
-        assert_eq!(codes(&inside), ["usage.target_in_repository"]);
-        let nested = check(
-            &place(&root.path().join("a"), 1),
-            &[place(&root.path().join("a/b"), 1)],
-            None,
-            SystemId(1),
-        );
-        assert_eq!(codes(&nested), ["usage.invalid"]);
-    }
-
-    #[test]
-    fn a_link_into_the_repository_is_seen() {
-        let root = tempfile::tempdir().unwrap();
-        fs::create_dir(root.path().join("repo")).unwrap();
-        std::os::unix::fs::symlink(root.path().join("repo"), root.path().join("link")).unwrap();
-        let repository = place(&root.path().join("repo"), 0).path;
-        let found = check(
-            &place(&root.path().join("link/x"), 1),
-            &[],
-            Some(&repository),
-            SystemId(1),
-        );
-        assert_eq!(codes(&found), ["usage.target_in_repository"]);
-    }
-
-    #[test]
-    fn owners() {
-        let passwd = "root:x:0:0::/root:/bin/sh\npostgres:x:26:27::/var/lib:/bin/sh\n";
-        let group = "postgres:x:27:\nbackup:x:34:\n";
-        assert_eq!(
-            parse_owner("postgres", passwd, group).unwrap(),
-            Owner { uid: 26, gid: 27 }
-        );
-        assert_eq!(
-            parse_owner("postgres:backup", passwd, group).unwrap(),
-            Owner { uid: 26, gid: 34 }
-        );
-        assert_eq!(parse_owner("26:26", passwd, group).unwrap(), Owner { uid: 26, gid: 26 });
-        assert!(parse_owner("nobody-here", passwd, group).is_err());
-    }
-}
+#[path = "place_tests.rs"]
+mod tests;

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use hardstorage_report::{
-    BackupId, DeploymentName, Error, ErrorReport, Lsn, Result, SegmentName, SegmentSize, SystemId, Timeline, code,
+    BackupId, DeploymentName, Error, ErrorReport, Lsn, Reachable, Result, SegmentName, SegmentSize, SystemId, Timeline,
+    code,
 };
 use hardstorage_repository::wal::{ServerTime, WalArchive};
 use hardstorage_repository::{Deployment, Lineage, Manifest, VerifiedManifest};
 use jiff::Timestamp;
-use serde::Serialize;
 
 use super::choose::choose_backup;
 use super::configuration;
@@ -48,10 +48,12 @@ pub struct RestoreRequest {
     pub wal_dir: Option<PathBuf>,
     /// Whether everything that recovery needs shall lie in the target.
     pub wal_in_target: bool,
+    /// The id under which this restore is tried again: what an earlier process of it has left does not stand in the way.
+    pub retry_id: Option<String>,
 }
 
 /// What will be done.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
 pub struct RestorePlan {
     /// The backup.
     pub backup_id: BackupId,
@@ -73,6 +75,8 @@ pub struct RestorePlan {
     pub stopped_at: Timestamp,
     /// The moment that was asked for.
     pub goal: RecoveryTarget,
+    /// Including what lies exactly there.
+    pub inclusive_goal: bool,
     /// Where PostgreSQL will stop.
     pub stop_at: StopAt,
     /// Including what lies exactly where PostgreSQL will stop.
@@ -83,12 +87,12 @@ pub struct RestorePlan {
     pub target_timeline: Timeline,
     /// In words: the moment that will be reached.
     pub reaches: String,
-    /// The earliest moment that this backup leads to.
-    pub recoverable_from: Timestamp,
-    /// The latest, as far as the archive is complete on that branch.
-    pub recoverable_to: Option<Timestamp>,
-    /// The end of the archive on that branch.
-    pub archive_end: Option<Lsn>,
+    /// That moment, where it is known.
+    pub reaches_time: Option<Timestamp>,
+    /// Its position, where it is known.
+    pub reaches_lsn: Option<Lsn>,
+    /// Every moment that this backup leads to on that branch.
+    pub reachable: Reachable,
     /// Files, directories and links.
     pub file_count: u64,
     /// Bytes that will be written.
@@ -98,26 +102,22 @@ pub struct RestorePlan {
     /// Where each tablespace goes, by oid.
     pub tablespaces: BTreeMap<u32, PathBuf>,
     /// Where `pg_wal` goes, when not into the data directory.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub wal_dir: Option<PathBuf>,
     /// The definition of the source as it was when the backup was taken; null when none was given.
     pub source_snapshot: serde_json::Value,
     /// Who will own the files.
-    #[serde(skip)]
     pub owner: Option<Owner>,
     /// Everything that stands in the way; empty when the restore can run.
     pub problems: Vec<ErrorReport>,
     /// What is worth knowing.
-    pub notes: Vec<String>,
+    pub warnings: Vec<String>,
+    /// The id under which this restore is tried again.
+    pub retry_id: Option<String>,
     /// Whether the archive has a hole behind what this plan can reach.
-    #[serde(skip)]
     hole_behind: bool,
-    #[serde(skip)]
     blockers: Vec<std::sync::Arc<Error>>,
     /// The segments that go into the target.
-    #[serde(skip)]
     pub(super) staged: Option<Vec<SegmentName>>,
-    #[serde(skip)]
     pub(super) manifest: Box<Manifest>,
 }
 
@@ -146,6 +146,10 @@ impl RestorePlan {
     pub fn blocker(&self) -> Option<Error> {
         self.blockers.first().map(|error| {
             let copy = Error::new(error.code(), error.to_string()).hint(error.hint_text().to_owned());
+            let copy = match error.reach() {
+                Some(reachable) => copy.reachable(reachable.clone()),
+                None => copy,
+            };
             match self.blockers.len() {
                 1 => copy,
                 many => copy.context(format!("{many} problems, the first of them")),
@@ -192,6 +196,13 @@ pub async fn plan_restore(deployment: &Deployment, request: &RestoreRequest) -> 
             Stop::at(StopAt::Immediate, "-".to_owned())
         }
     };
+    let reachable = reach.reachable();
+    // What was found before it was known what can be reached.
+    let told = |error: Error| match error.reach() {
+        None if error.is(code::engine::UNREACHABLE) => error.reachable(reachable.clone()),
+        _ => error,
+    };
+    let mut problems: Vec<Error> = problems.into_iter().map(told).collect();
     let staged = if request.wal_in_target && problems.is_empty() {
         let (from, consistent) = (manifest.wal.start_lsn, manifest.wal.stop_lsn);
         Some(segments_until(&archive, &coverage, from, consistent, &stop).await?)
@@ -244,6 +255,7 @@ pub async fn plan_restore(deployment: &Deployment, request: &RestoreRequest) -> 
         &places,
         request.repository_path.as_deref(),
         manifest.lineage.system_id,
+        request.retry_id.as_deref(),
     ));
     let owner = match owner(&target, request.owner, request.running_as_root) {
         Ok(owner) => owner,
@@ -252,15 +264,15 @@ pub async fn plan_restore(deployment: &Deployment, request: &RestoreRequest) -> 
             None
         }
     };
-    let mut notes = notes(&stored, request, &stop.at);
-    notes.extend(configuration.map(|place| {
+    let mut warnings = notes(&stored, request, &stop.at);
+    warnings.extend(configuration.map(|place| {
         format!(
             "configuration from outside of the data directory goes to {}; PostgreSQL does not read it there",
             place.display()
         )
     }));
     if request.backup.is_none() {
-        notes.extend(
+        warnings.extend(
             catalog
                 .unreadable_after(&manifest.backup_id)
                 .map(|(id, error)| format!("backup {id} may be newer than this one, and cannot be read: {error}")),
@@ -270,7 +282,7 @@ pub async fn plan_restore(deployment: &Deployment, request: &RestoreRequest) -> 
     let source_snapshot = match source_snapshot(deployment, manifest).await {
         Ok(found) => found,
         Err(error) => {
-            notes.push(format!("the definition of the source cannot be read: {error}"));
+            warnings.push(format!("the definition of the source cannot be read: {error}"));
             serde_json::Value::Null
         }
     };
@@ -285,6 +297,7 @@ pub async fn plan_restore(deployment: &Deployment, request: &RestoreRequest) -> 
         timeline: manifest.wal.timeline,
         stopped_at: manifest.times.stopped_at,
         goal: request.goal.clone(),
+        inclusive_goal: request.inclusive,
         wal_bytes,
         wal_dir,
         source_snapshot,
@@ -294,16 +307,17 @@ pub async fn plan_restore(deployment: &Deployment, request: &RestoreRequest) -> 
         action,
         target_timeline: timeline,
         reaches: stop.reaches,
-        recoverable_from: manifest.times.stopped_at,
-        recoverable_to: latest,
-        archive_end: end,
+        reaches_time: stop.time,
+        reaches_lsn: stop.lsn,
+        reachable,
         hole_behind: coverage.first_hole(manifest.wal.start_lsn).is_some(),
         file_count: manifest.totals.files,
         total_bytes: manifest.totals.logical_bytes,
         tablespaces,
         owner,
         problems: problems.iter().map(ErrorReport::from).collect(),
-        notes,
+        warnings,
+        retry_id: request.retry_id.clone(),
         blockers: problems.into_iter().map(std::sync::Arc::new).collect(),
         manifest: Box::new(stored.manifest),
     })

@@ -1,25 +1,25 @@
 //! Runs a restore plan: directories, files straight to their final place, settings, and `pg_control` last, so that a
 //! half restore cannot be started.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
-use hardstorage_report::{BackupId, DeploymentName, Error, Event, EventSink, Lsn, Result, Severity, Timeline, code};
+use hardstorage_report::{Error, Event, EventSink, RestoreReport, Result, Severity, code};
 use hardstorage_repository::{
     ATTACHMENTS, BackupReader, Deployment, Entry, EntryKind, Manifest, Opening, Purpose, Session,
 };
-use serde::Serialize;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::claim::Claim;
+use super::configuration;
 use super::content::{CONTROL_FILE, SETTINGS_FILE, expected};
 use super::directory::{DirectorySink, Layout};
 use super::plan::RestorePlan;
 use super::settings::neutralised;
-use super::target::StopAt;
 use crate::progress::ProgressMeter;
-use crate::recover::{HandOver, Recovery, RecoveryResult};
+use crate::recover::{HandOver, Recovery};
 
 /// How a plan is run.
 #[derive(Debug, Clone)]
@@ -34,57 +34,21 @@ pub struct RestoreOptions {
     pub recovery: Option<Recovery>,
 }
 
-/// What was restored.
-#[derive(Debug, Clone, Serialize)]
-pub struct RestoreResult {
-    /// The backup.
-    pub backup_id: BackupId,
-    /// The deployment.
-    pub deployment: DeploymentName,
-    /// The data directory.
-    pub target_dir: PathBuf,
-    /// Regular files written.
-    pub file_count: u64,
-    /// Bytes written.
-    pub bytes_written: u64,
-    /// Files that were equal to PostgreSQL's own manifest.
-    pub files_checked: u64,
-    /// Milliseconds.
-    pub duration_ms: u64,
-    /// Where recovery will stop.
-    pub stop_at: StopAt,
-    /// What the server does then.
-    pub action: super::TargetAction,
-    /// The branch that recovery follows.
-    pub timeline: Timeline,
-    /// In words: the moment that will be reached.
-    pub reaches: String,
-    /// Where the backup is consistent.
-    pub stop_lsn: Lsn,
-    /// Settings of the source that were neutralised.
-    pub neutralised: Vec<&'static str>,
-    /// What is worth knowing.
-    pub notes: Vec<String>,
-    /// What PostgreSQL's own verifier said, when it was asked.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub verifybackup: Option<String>,
-    /// What the copy was recovered to, when it was.
-    #[serde(flatten, skip_serializing_if = "Option::is_none")]
-    pub recovery: Option<RecoveryResult>,
-}
-
 /// Runs the plan. On an error everything that was written is removed again, so that a second try finds an empty target.
+///
+/// `proof` looks at what was restored, and adds its words to the result; what it finds wrong stays, to be looked at.
 pub async fn run_restore(
     deployment: &Deployment,
     plan: &RestorePlan,
     options: &RestoreOptions,
     sink: Arc<dyn EventSink>,
     cancel: CancellationToken,
-) -> Result<RestoreResult> {
+    proof: impl AsyncFnOnce(&Path) -> Result<Option<String>>,
+) -> Result<RestoreReport> {
     if let Some(error) = plan.blocker() {
         return Err(error);
     }
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     // A reader without the right to write relies on the day that passes between a purge and the deletion.
     let mut opening = Opening::new(Purpose::Restore);
     opening.pins = vec![plan.backup_id.clone()];
@@ -106,6 +70,7 @@ pub async fn run_restore(
         data: plan.target_dir.clone(),
         tablespaces: plan.tablespaces.clone(),
         wal: plan.wal_dir.clone(),
+        configuration: configuration::place(&plan.manifest, &plan.target_dir),
         owner: plan.owner,
     };
     let run = Run {
@@ -116,14 +81,13 @@ pub async fn run_restore(
         layout: &layout,
         cancel,
     };
-    let outcome = run.claimed().await;
+    let outcome = run.claimed(began, proof).await;
     if let Some(session) = session
         && let Err(error) = session.close().await
     {
         tracing::warn!(%error, "the session of the restore stays open");
     }
-    let mut result = outcome?;
-    result.duration_ms = began.elapsed().as_millis() as u64;
+    let result = outcome?;
     sink.emit(
         Event::new(Severity::Notice, "restore.completed")
             .deployment(deployment.name())
@@ -159,19 +123,55 @@ impl Run<'_> {
     }
 
     /// The whole run, between the claim on its places and their release.
-    async fn claimed(&self) -> Result<RestoreResult> {
-        let claim = Claim::take(self.layout)?;
-        let outcome = self.go(&claim).await;
-        let outcome = outcome.and_then(|result| claim.release().map(|()| result));
-        if outcome.is_err()
-            && let Err(error) = claim.undo()
-        {
-            tracing::warn!(%error, "the half restore in {} could not be removed", self.layout.data.display());
+    async fn claimed(
+        &self,
+        began: Instant,
+        proof: impl AsyncFnOnce(&Path) -> Result<Option<String>>,
+    ) -> Result<RestoreReport> {
+        let claim = Claim::take(self.layout, self.plan.retry_id.as_deref())?;
+        if let Some(done) = claim.done() {
+            claim.release()?;
+            return Ok(done.clone());
         }
-        outcome
+        let (mut report, source_settings) = match self.go(&claim).await {
+            Ok(done) => done,
+            Err(error) => return Err(self.undone(&claim, error)),
+        };
+        match proof(&self.layout.data).await {
+            Ok(words) => report.verifybackup = words,
+            // The next process of this restore begins anew; without one a person looks at what is there.
+            Err(error) if self.plan.retry_id.is_some() => return Err(error),
+            Err(error) => {
+                claim.release()?;
+                return Err(error);
+            }
+        }
+        // What PostgreSQL sent was looked at: from here on its own server changes it.
+        if let Some(recovery) = &self.options.recovery {
+            let done = self.recover(recovery, &source_settings).await;
+            match done.and_then(|done| claim.sync().map(|()| done)) {
+                Ok(done) => report.recovery = Some(done),
+                Err(error) => return Err(self.undone(&claim, error)),
+            }
+        }
+        report.duration_ms = began.elapsed().as_millis() as u64;
+        if self.plan.retry_id.is_some() {
+            claim.remember(&report)?;
+        }
+        claim.release()?;
+        Ok(report)
     }
 
-    async fn go(&self, claim: &Claim) -> Result<RestoreResult> {
+    /// Removes what was written; the error is the one that counts.
+    fn undone(&self, claim: &Claim, error: Error) -> Error {
+        if let Err(error) = claim.undo() {
+            tracing::warn!(%error, "the half restore in {} could not be removed", self.layout.data.display());
+        }
+        error
+    }
+
+    /// Writes everything; gives also what the source had in its `postgresql.auto.conf`.
+    async fn go(&self, claim: &Claim) -> Result<(RestoreReport, String)> {
         let manifest = self.manifest();
         self.emit(
             Severity::Info,
@@ -225,34 +225,20 @@ impl Run<'_> {
                 "restore_command": "wired",
             }),
         );
-        let (verifybackup, recovery) = match &self.options.recovery {
-            Some(recovery) => {
-                let (verdict, done) = self.recover(recovery, &source_settings).await?;
-                claim.sync()?;
-                (verdict, Some(done))
-            }
-            None => (None, None),
-        };
         let hand_over = self.options.recovery.as_ref().map(Recovery::hand_over);
-        Ok(RestoreResult {
-            backup_id: self.plan.backup_id.clone(),
-            deployment: self.plan.deployment.clone(),
-            target_dir: self.plan.target_dir.clone(),
+        // CloudNativePG writes these settings itself.
+        let neutralised = neutralised().filter(|_| hand_over != Some(HandOver::Cnpg));
+        let report = RestoreReport {
+            course: self.plan.course(),
             file_count: report.files + last.files,
             bytes_written: report.bytes + last.bytes,
             files_checked: sink.checked(),
             duration_ms: 0,
-            stop_at: self.plan.stop_at.clone(),
-            action: self.plan.action,
-            timeline: self.plan.target_timeline,
-            reaches: self.plan.reaches.clone(),
-            stop_lsn: self.plan.stop_lsn,
-            // CloudNativePG writes these settings itself.
-            neutralised: neutralised().filter(|_| hand_over != Some(HandOver::Cnpg)).collect(),
-            notes: self.plan.notes.clone(),
-            verifybackup,
-            recovery,
-        })
+            neutralised: neutralised.map(str::to_owned).collect(),
+            verifybackup: None,
+            recovery: None,
+        };
+        Ok((report, source_settings))
     }
 
     /// Makes every directory and link; gives the source's `postgresql.auto.conf`.

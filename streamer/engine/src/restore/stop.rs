@@ -1,7 +1,7 @@
 //! Which branch recovery follows, and where on it PostgreSQL stops: a target that the archive does not lead to is an
 //! error that names what it does lead to.
 
-use hardstorage_report::{Error, Lsn, Result, Timeline, code};
+use hardstorage_report::{Error, Lsn, Reachable, Result, Timeline, code};
 use hardstorage_repository::Manifest;
 use hardstorage_repository::wal::{Coverage, ServerTime, TimeAnswer, WalArchive};
 use jiff::Timestamp;
@@ -61,6 +61,10 @@ pub(super) struct Stop {
     /// Where the record begins at which PostgreSQL sees, at the latest, that it has arrived; for targets that do not
     /// say so themselves.
     pub(super) seen_at: Option<Lsn>,
+    /// The moment that is reached, where it is known.
+    pub(super) time: Option<Timestamp>,
+    /// Its position, where it is known.
+    pub(super) lsn: Option<Lsn>,
 }
 
 impl Stop {
@@ -71,7 +75,27 @@ impl Stop {
             inclusive: true,
             reaches,
             seen_at: None,
+            time: None,
+            lsn: None,
         }
+    }
+
+    /// With the moment that it reaches.
+    fn reaching(mut self, time: Option<Timestamp>, lsn: Option<Lsn>) -> Stop {
+        (self.time, self.lsn) = (time, lsn);
+        self
+    }
+
+    /// With the record at which PostgreSQL sees that it has arrived.
+    fn seen_at(mut self, lsn: Lsn) -> Stop {
+        self.seen_at = Some(lsn);
+        self
+    }
+
+    /// Without what lies exactly there, unless it is wanted.
+    fn including(mut self, inclusive: bool) -> Stop {
+        self.inclusive = inclusive;
+        self
     }
 }
 
@@ -95,10 +119,25 @@ impl Reach<'_> {
     fn unreachable(&self, what: String) -> Error {
         let latest = self.latest.map_or_else(|| "-".to_owned(), |time| time.to_string());
         let end = self.end.map_or_else(|| "-".to_owned(), |end| end.to_string());
-        Error::new(code::engine::UNREACHABLE, what).hint(format!(
-            "from this backup every moment from {} ({}) to {latest} ({end}) on timeline {} can be reached",
-            self.manifest.times.stopped_at, self.manifest.wal.stop_lsn, self.timeline
-        ))
+        Error::new(code::engine::UNREACHABLE, what)
+            .hint(format!(
+                "from this backup every moment from {} ({}) to {latest} ({end}) on timeline {} can be reached",
+                self.manifest.times.stopped_at, self.manifest.wal.stop_lsn, self.timeline
+            ))
+            .reachable(self.reachable())
+    }
+
+    /// Every moment that the backup leads to.
+    pub(super) fn reachable(&self) -> Reachable {
+        let (from, from_lsn) = (self.manifest.times.stopped_at, self.manifest.wal.stop_lsn);
+        Reachable {
+            from,
+            to: self.latest.map_or(from, |latest| latest.max(from)),
+            from_lsn,
+            to_lsn: self.end.filter(|end| *end >= from_lsn),
+            timeline: self.timeline,
+            backup_id: self.manifest.backup_id.clone(),
+        }
     }
 
     /// Where PostgreSQL stops.
@@ -122,12 +161,12 @@ impl Reach<'_> {
                 // PostgreSQL gives up when that is before the data is consistent.
                 let start_lsn = self.manifest.wal.start_lsn;
                 match self.archive.find_restore_point(self.timeline, start_lsn, name).await? {
-                    Some(point) if point.lsn >= stop_lsn => Ok(Stop {
-                        at: StopAt::Name(name.clone()),
-                        inclusive,
-                        reaches: format!("the restore point {name:?} at {} ({})", point.time, point.lsn),
-                        seen_at: Some(point.lsn),
-                    }),
+                    Some(point) if point.lsn >= stop_lsn => Ok(Stop::at(
+                        StopAt::Name(name.clone()),
+                        format!("the restore point {name:?} at {} ({})", point.time, point.lsn),
+                    )
+                    .reaching(point.time.to_timestamp(), Some(point.lsn))
+                    .seen_at(point.lsn)),
                     Some(point) => Err(self.unreachable(format!(
                         "a restore point {name:?} lies at {}, before the end of the backup ({stop_lsn})",
                         point.lsn
@@ -141,12 +180,9 @@ impl Reach<'_> {
             RecoveryTarget::Xid(xid) if *xid as u32 <= 2 => {
                 Err(self.unreachable(format!("{xid} is the id of no transaction")))
             }
-            RecoveryTarget::Xid(xid) => Ok(Stop {
-                at: StopAt::Xid(*xid),
-                inclusive,
-                reaches: format!("transaction {xid}"),
-                seen_at: None,
-            }),
+            RecoveryTarget::Xid(xid) => {
+                Ok(Stop::at(StopAt::Xid(*xid), format!("transaction {xid}")).including(inclusive))
+            }
         }
     }
 
@@ -164,7 +200,8 @@ impl Reach<'_> {
         } else {
             StopAt::EndOfArchive
         };
-        Ok(Stop::at(at, reaches))
+        let end = (self.manifest.times.stopped_at, self.manifest.wal.stop_lsn);
+        Ok(Stop::at(at, reaches).reaching(Some(end.0), Some(end.1)))
     }
 
     fn end_of_archive(&self) -> Result<Stop> {
@@ -176,12 +213,13 @@ impl Reach<'_> {
                     hole.from, hole.to
                 ),
             )
-            .hint(self.before_the_hole()));
+            .hint(self.before_the_hole())
+            .reachable(self.reachable()));
         }
         let end = self.end.unwrap_or(self.manifest.wal.stop_lsn);
         let latest = self.latest.map_or_else(|| "-".to_owned(), |time| time.to_string());
         let reaches = format!("the end of the archive, at least {latest} ({end})");
-        Ok(Stop::at(StopAt::EndOfArchive, reaches))
+        Ok(Stop::at(StopAt::EndOfArchive, reaches).reaching(self.latest, Some(end)))
     }
 
     async fn stop_at_lsn(&self, lsn: Lsn, inclusive: bool) -> Result<Stop> {
@@ -190,12 +228,8 @@ impl Reach<'_> {
             return Err(self.unreachable(format!("{lsn} lies before the end of the backup ({stop_lsn})")));
         }
         if record::meets(self.archive, self.coverage, lsn).await? {
-            return Ok(Stop {
-                at: StopAt::Lsn(lsn),
-                inclusive,
-                reaches: lsn.to_string(),
-                seen_at: Some(lsn),
-            });
+            let stop = Stop::at(StopAt::Lsn(lsn), lsn.to_string()).including(inclusive);
+            return Ok(stop.reaching(None, Some(lsn)));
         }
         match self.end {
             // Nothing follows on the backup, and nothing is asked for beyond its end.
@@ -225,16 +259,15 @@ impl Reach<'_> {
             ServerTime(moment.0.saturating_sub(1))
         };
         match self.archive.time_covered_in(self.coverage, stop_lsn, wanted).await? {
-            TimeAnswer::Reached { by, .. } => Ok(Stop {
-                at: StopAt::Time(time),
-                inclusive,
-                reaches: time.to_string(),
-                seen_at: Some(by.lsn),
-            }),
+            TimeAnswer::Reached { by, .. } => Ok(Stop::at(StopAt::Time(time), time.to_string())
+                .including(inclusive)
+                .reaching(Some(time), None)
+                .seen_at(by.lsn)),
             TimeAnswer::CoveredToEnd { last: Some(commit), .. } => Ok(Stop::at(
                 StopAt::Lsn(commit.lsn),
                 format!("the last transaction before {time}, of {}", commit.time),
-            )),
+            )
+            .reaching(commit.time.to_timestamp(), Some(commit.lsn))),
             TimeAnswer::CoveredToEnd { last: None, .. } => {
                 self.backup_end(format!("{time}: nothing was committed since the backup's end"))
                     .await

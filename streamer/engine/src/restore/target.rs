@@ -1,6 +1,6 @@
 //! Where recovery stops: the user's wish, and the settings of PostgreSQL that mean it.
 
-use hardstorage_report::{Lsn, Timeline};
+use hardstorage_report::{Lsn, PointKind, RecoveryPoint, Timeline};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
@@ -21,6 +21,21 @@ pub enum RecoveryTarget {
     Name(String),
     /// A transaction id.
     Xid(u64),
+}
+
+impl RecoveryTarget {
+    /// The same as others read it.
+    pub fn point(&self, inclusive: bool) -> RecoveryPoint {
+        let point = |kind| RecoveryPoint::new(kind, inclusive);
+        match self {
+            RecoveryTarget::Immediate => point(PointKind::Immediate),
+            RecoveryTarget::Latest => point(PointKind::Latest),
+            RecoveryTarget::Time(time) => StopAt::Time(*time).point(inclusive),
+            RecoveryTarget::Lsn(lsn) => StopAt::Lsn(*lsn).point(inclusive),
+            RecoveryTarget::Name(name) => StopAt::Name(name.clone()).point(inclusive),
+            RecoveryTarget::Xid(xid) => StopAt::Xid(*xid).point(inclusive),
+        }
+    }
 }
 
 /// What the server does when it has arrived.
@@ -88,6 +103,32 @@ pub enum StopAt {
 }
 
 impl StopAt {
+    /// The same as others read it.
+    pub fn point(&self, inclusive: bool) -> RecoveryPoint {
+        let mut point = RecoveryPoint::new(PointKind::Unknown, inclusive);
+        point.kind = match self {
+            StopAt::Immediate => PointKind::Immediate,
+            StopAt::EndOfArchive => PointKind::Latest,
+            StopAt::Time(time) => {
+                point.time = Some(*time);
+                PointKind::Time
+            }
+            StopAt::Lsn(lsn) => {
+                point.lsn = Some(*lsn);
+                PointKind::Lsn
+            }
+            StopAt::Name(name) => {
+                point.name = Some(name.clone());
+                PointKind::Name
+            }
+            StopAt::Xid(xid) => {
+                point.xid = Some(*xid);
+                PointKind::Xid
+            }
+        };
+        point
+    }
+
     /// The settings, name and value, unquoted.
     pub fn settings(&self, inclusive: bool, action: TargetAction) -> Vec<(&'static str, String)> {
         let mut settings = Vec::new();

@@ -126,7 +126,7 @@ pub async fn prove_by_restore(
         run_id: None,
         recovery: None,
     };
-    let restored = run_restore(deployment, &restore, &options, sink, cancel.clone()).await?;
+    let restored = run_restore(deployment, &restore, &options, sink, cancel.clone(), async |_| Ok(None)).await?;
     let archive = WalArchive::new(deployment.clone(), manifest.lineage, manifest.server.wal_segment_size);
     let staging = Staging {
         archive: &archive,
@@ -205,5 +205,6 @@ fn request(plan: &ScratchPlan, manifest: &Manifest, scratch: &Path) -> RestoreRe
         repository_path: None,
         wal_dir: None,
         wal_in_target: false,
+        retry_id: None,
     }
 }

@@ -5,4 +5,5 @@ mod audit;
 mod bench;
 mod records;
 mod restore;
+mod retry;
 mod verify;

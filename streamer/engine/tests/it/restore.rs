@@ -50,6 +50,7 @@ async fn plan(bench: &Bench, target: &Path, goal: RecoveryTarget, inclusive: boo
         repository_path: None,
         wal_dir: None,
         wal_in_target: false,
+        retry_id: None,
     };
     plan_restore(&bench.deployment, &request).await.unwrap()
 }
@@ -176,6 +177,7 @@ async fn a_file_that_the_backup_lacks_is_missed_before_anything_can_start() {
             &options,
             sink.clone(),
             CancellationToken::new(),
+            async |_| Ok(None),
         )
         .await;
         let error = done.unwrap_err();
