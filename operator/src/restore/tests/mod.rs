@@ -8,6 +8,7 @@
 )]
 
 mod deletion;
+mod on_api_server;
 mod refused;
 mod walk;
 
