@@ -63,9 +63,6 @@ async fn reconcile(restore: Arc<Restore>, context: Arc<Context>) -> Result<Actio
         namespace: &restore.namespace().ok_or(Error::Incomplete("namespace"))?,
         uid: &restore.uid().ok_or(Error::Incomplete("uid"))?,
     };
-    if restore.metadata.deletion_timestamp.is_some() {
-        return work.delete().await;
-    }
     work.go().await
 }
 

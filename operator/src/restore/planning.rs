@@ -1,5 +1,6 @@
 //! The plan: made by a Job, stored, and made again while it cannot be made. Nothing is touched before it is stored.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use hardstorage_crds::{Reachable, Restore, RestoreFailure, RestorePhase, Subscriptions};
@@ -17,6 +18,7 @@ use crate::apply;
 use crate::condition::reason_of;
 use crate::error::Result;
 use crate::job::{self, Observed};
+use crate::repository::Refusal;
 use crate::settings::Settings;
 
 impl Work<'_> {
@@ -32,7 +34,9 @@ impl Work<'_> {
         };
         let engine = self.engine();
         let ground = self.ground(&source, &engine).await?;
-        apply::create_once(self.context, &job::build(build::plan(&ground, time, nearest))).await?;
+        if let Err(error) = apply::create_once(self.context, &job::build(build::plan(&ground, time, nearest))).await {
+            return self.held_up(RestorePhase::Pending, &Refusal::of_job(error)?).await;
+        }
         self.write(
             self.writer()
                 .waits(RestorePhase::Pending, "Planning", "the plan is being made", false),
@@ -130,8 +134,12 @@ impl Work<'_> {
     /// The plan is stored: its Job is of no use any more.
     pub(super) async fn tidy_plan(&self) -> Result<()> {
         let wanted = wanted_time(self.restore).ok().flatten();
-        for time in [None, nearest(self.restore, wanted), self.planned_time()] {
-            let name = build::plan_name(self.restore, time);
+        let times = [None, nearest(self.restore, wanted), self.planned_time()];
+        let names: BTreeSet<String> = times
+            .into_iter()
+            .map(|time| build::plan_name(self.restore, time))
+            .collect();
+        for name in names {
             if let Some(job) = fetch::job(self.context, self.restore, &name).await?
                 && job.metadata.deletion_timestamp.is_none()
             {

@@ -17,7 +17,7 @@ use super::run::{REST, WAIT, Work, failure_of};
 use super::status::step;
 use super::{build, cluster, fetch, resolve};
 use crate::apply::{self, Made};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::job;
 use crate::names::RESTORE_FINALIZER;
 use crate::repository::Refusal;
@@ -73,9 +73,11 @@ impl Work<'_> {
         let engine = self.engine();
         let ground = self.ground(&source, &engine).await?;
         let run = job::build(build::run(&ground, &wanted));
-        if apply::create_once(self.context, &run).await? == Made::Exists
-            && fetch::job(self.context, self.restore, &run.name_any()).await?.is_none()
-        {
+        let made = match apply::create_once(self.context, &run).await {
+            Ok(made) => made,
+            Err(error) => return self.held_up(RestorePhase::Preparing, &Refusal::of_job(error)?).await,
+        };
+        if made == Made::Exists && fetch::job(self.context, self.restore, &run.name_any()).await?.is_none() {
             let message = format!("there is another Job {}; remove it", run.name_any());
             self.write(writer.waits(RestorePhase::Preparing, "JobNameTaken", &message, true))
                 .await?;
@@ -86,10 +88,12 @@ impl Work<'_> {
 
     /// A claim, once: one that is there must be ours.
     async fn make(&self, claim: &PersistentVolumeClaim) -> Result<Result<(), Refusal>> {
-        if let Made::Created(_) = apply::create_once(self.context, claim).await? {
-            return Ok(Ok(()));
-        }
         let name = claim.name_any();
+        match apply::create_once(self.context, claim).await {
+            Ok(Made::Created(_)) => return Ok(Ok(())),
+            Ok(Made::Exists) => {}
+            Err(error) => return Ok(Err(not_taken(&format!("the claim {name}"), error)?)),
+        }
         let there = apply::get::<PersistentVolumeClaim>(self.context, self.namespace, &name).await?;
         Ok(match there {
             Some(there) if is_ours(there.metadata.annotations.as_ref(), self.uid) => Ok(()),
@@ -163,8 +167,11 @@ impl Work<'_> {
             // Somebody has deleted it, and what they wanted gone does not come back by itself.
             return self.not_adopted(&format!("the Cluster {name} is gone"), true).await;
         }
-        if let Some(cluster) = &wanted.cluster {
-            cluster::create(self.context, self.namespace, cluster).await?;
+        if let Some(cluster) = &wanted.cluster
+            && let Err(error) = cluster::create(self.context, self.namespace, cluster).await
+        {
+            let refusal = not_taken(&format!("the Cluster {name}"), error)?;
+            return self.not_adopted(&refusal.text(), true).await;
         }
         let writer = self.writer().with_created(CLUSTER, name);
         let message = format!("the Cluster {name} is made");
@@ -225,4 +232,19 @@ impl Work<'_> {
         let steps = &self.restore.status.as_ref()?.steps;
         steps.iter().find(|one| one.name == step::RESTORE).map(|one| one.time.0)
     }
+}
+
+/// What the API server has against an object: a quota, a policy, a right. It may change its mind, so that is no end.
+fn not_taken(what: &str, error: Error) -> Result<Refusal> {
+    let Some(said) = error.refusal() else {
+        return Err(error);
+    };
+    Ok(Refusal {
+        waits: true,
+        ..destination::refusal(
+            "NotTaken",
+            format!("the API server does not take {what}: {said}"),
+            "correct what it names",
+        )
+    })
 }

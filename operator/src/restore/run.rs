@@ -8,7 +8,7 @@ use kube::ResourceExt as _;
 use kube::runtime::controller::Action;
 
 use super::build::{self, Ground};
-use super::decide::{Step, decide, is_restored};
+use super::decide::{Step, decide, is_over, is_restored};
 use super::destination::USED;
 use super::fetch;
 use super::resolve::Source;
@@ -19,7 +19,7 @@ use super::target::wanted_time;
 use crate::apply;
 use crate::condition::reason_of;
 use crate::context::Context;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::job::{self, Observed};
 use crate::names::RESTORE_FINALIZER;
 use crate::namespace::NamespaceFacts;
@@ -47,8 +47,28 @@ pub struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Does what is to be done.
+    /// Does what is to be done, or says what the operator has no right to.
     pub async fn go(&self) -> Result<Action> {
+        let going = self.restore.metadata.deletion_timestamp.is_some();
+        let outcome = if going { self.delete().await } else { self.step().await };
+        match outcome {
+            Err(error) => self.lacks_right(error, going).await,
+            done => done,
+        }
+    }
+
+    async fn lacks_right(&self, error: Error, going: bool) -> Result<Action> {
+        let status = self.restore.status.clone().unwrap_or_default();
+        if is_over(&status) && !going {
+            return Err(error);
+        }
+        let refusal = Refusal::of_right(error)?;
+        let phase = status.phase.unwrap_or(RestorePhase::Pending);
+        self.held_up(if going { RestorePhase::Cancelled } else { phase }, &refusal)
+            .await
+    }
+
+    async fn step(&self) -> Result<Action> {
         let wanted = match wanted_time(self.restore) {
             Ok(wanted) => wanted,
             Err(text) => return self.no_time(&text).await,
@@ -174,6 +194,10 @@ impl Work<'_> {
     /// Nothing more happens: what is left of the work is put away.
     async fn rest(&self, run: Option<&Job>) -> Result<Action> {
         let status = self.restore.status.clone().unwrap_or_default();
+        if status.observed_generation != self.restore.metadata.generation {
+            // How its pods are run was changed, or a plan that was refused was let go: seen, and of no effect.
+            self.write(self.writer().seen()).await?;
+        }
         let phase = status.phase.clone().unwrap_or(RestorePhase::Completed);
         if let Some(job) = run.filter(|job| job.metadata.deletion_timestamp.is_none()) {
             self.put_away(job, &phase).await?;

@@ -1,6 +1,7 @@
 //! The status of a Restore, from what is known of it. Pure.
 
 use hardstorage_crds::condition::restore::TARGET_REACHABLE;
+use hardstorage_crds::condition::{READY, STALLED};
 use hardstorage_crds::{
     CreatedObject, Reachable, Restore, RestoreFailure, RestorePhase, RestoreProgress, RestoreStatus, RestoreStep,
 };
@@ -50,6 +51,13 @@ impl Writer {
             },
             now,
         }
+    }
+
+    /// It was looked at, and nothing has changed.
+    pub fn seen(mut self) -> Written {
+        self.conditions.keep(READY);
+        self.conditions.keep(STALLED);
+        self.finish()
     }
 
     /// It waits, and gets on by itself or not.

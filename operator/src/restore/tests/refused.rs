@@ -214,3 +214,64 @@ async fn without_cloudnativepg_it_waits_and_fills_nothing() {
     steps(&server, &good(), 14).await;
     assert_eq!(phase(&server).0, "Adopting");
 }
+
+#[tokio::test]
+async fn what_was_let_go_after_its_refusal_is_seen_and_stays_refused() {
+    let server = world(json!({"dryRun": true}), Value::Null);
+    let engine = Engine {
+        plan: Says::Error("notfound.backup", None),
+        ..good()
+    };
+    steps(&server, &engine, 4).await;
+    let before = seen(&server).status.unwrap();
+    server.change(RESTORE, |object| {
+        object["spec"]["dryRun"] = json!(false);
+        object["metadata"]["generation"] = json!(2);
+    });
+    steps(&server, &good(), 4).await;
+    let after = seen(&server).status.unwrap();
+    assert_eq!(after.observed_generation, Some(2));
+    assert_eq!((after.phase, after.failure), (before.phase, before.failure));
+    assert_eq!(after.conditions, before.conditions);
+    made_nothing(&server, "let go");
+}
+
+#[tokio::test]
+async fn what_the_api_server_does_not_take_is_said() {
+    use crate::scripted::{ok, refused, scripted};
+    let restore: Restore = serde_json::from_value(object(json!({}), planned())).unwrap();
+    let named = |kind: &str| format!("{OURS}/{kind}");
+    let get = |path: &str, body: Value| ok(Method::GET, path, body);
+    let server = world(json!({}), planned());
+    let there = |path: &str| get(path, server.get::<Value>(path).unwrap());
+    let absent = |path: &str| refused(Method::GET, path, 404, "NotFound");
+    let list = || json!({"kind": "List", "apiVersion": "v1", "metadata": {}, "items": []});
+    let plan = format!("{JOBS}/back-plan");
+    let mut held = object(json!({}), planned());
+    held["metadata"]["finalizers"] = json!(["hardstorage.dev/restore"]);
+    let restore = Restore {
+        metadata: serde_json::from_value(held["metadata"].clone()).unwrap(),
+        ..restore
+    };
+    let mut quota = refused(Method::POST, CLAIMS, 403, "Forbidden");
+    quota.body["message"] = json!("exceeded quota: storage");
+    let script = vec![
+        absent(&format!("{JOBS}/back-restore")),
+        absent(&plan),
+        there(&named("hsdeployments/orders")),
+        there(&named("hsrepositories/main")),
+        absent(&format!("{CLAIMS}/pg")),
+        get(PODS, list()),
+        quota,
+        ok(Method::PATCH, &format!("{RESTORE}/status"), held),
+        ok(Method::POST, "/apis/events.k8s.io", Value::Null),
+    ];
+    let (context, server) = scripted(script, Answers::default(), "2026-01-02T08:10:00Z".parse().unwrap());
+    reconcile(Arc::new(restore), context).await.unwrap();
+    let asked = server.await.unwrap();
+    let said = asked[7].2["status"]["conditions"].to_string();
+    assert!(
+        said.contains("exceeded quota: storage") && said.contains("NotTaken"),
+        "{said}"
+    );
+}
