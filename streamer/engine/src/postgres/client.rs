@@ -1,7 +1,4 @@
 //! Asks a server through PostgreSQL's own client, over the socket in its private directory.
-//!
-//! What the copy's own roles and databases set for their sessions must not change what is asked: names are looked up in
-//! the system's catalogue only, and nothing is read-only.
 
 use std::process::Stdio;
 
@@ -24,6 +21,8 @@ pub(crate) struct Session {
 pub(crate) struct Asker<'a> {
     pub(crate) place: &'a Place,
     pub(crate) cancel: &'a CancellationToken,
+    /// Settings of the session, as `-c name=value`; they win over those that the copy has for its roles and databases.
+    pub(crate) options: &'static str,
     /// The error of a stop.
     pub(crate) interrupted: fn() -> Error,
 }
@@ -36,10 +35,7 @@ impl Asker<'_> {
         command.args(["-X", "-A", "-t", "-q", "-w", "-v", "ON_ERROR_STOP=1", "-p", PORT]);
         command.args(["-U", &session.user, "-d", &session.database, "-c", query, "-h"]);
         command.arg(&self.place.private).stdin(Stdio::null());
-        command.env(
-            "PGOPTIONS",
-            "-c default_transaction_read_only=off -c search_path=pg_catalog -c statement_timeout=0 -c lock_timeout=0",
-        );
+        command.env("PGOPTIONS", self.options);
         let asked = off_thread(move || {
             let output = command.output();
             output.map_err(|error| Error::new(code::engine::PROGRAMS, "run psql").source(error))

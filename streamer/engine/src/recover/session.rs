@@ -10,6 +10,11 @@ use crate::postgres::{Asker, Place, Server, Session, USUAL_USER, off_thread};
 /// Databases that a cluster has; the second may have been dropped.
 const DATABASES: [&str; 2] = ["template1", "postgres"];
 
+/// What the copy's own roles and databases set for their sessions must not change what is done: names are looked up in
+/// the system's catalogue only, nothing is read-only, and nothing is given up.
+const OPTIONS: &str =
+    "-c search_path=pg_catalog -c default_transaction_read_only=off -c statement_timeout=0 -c lock_timeout=0";
+
 /// Subscriptions lie in a catalogue that all databases share. `ALTER SUBSCRIPTION` would need a connection to the
 /// database of each, and one that allows none today would subscribe as soon as it is opened.
 const DISABLE: &str = "WITH off AS (UPDATE pg_catalog.pg_subscription SET subenabled = false WHERE subenabled \
@@ -41,6 +46,7 @@ impl<'a> Asked<'a> {
         let asker = Asker {
             place,
             cancel: &job.cancel,
+            options: OPTIONS,
             interrupted,
         };
         if let Ok(session) = superuser(&asker, USUAL_USER).await? {

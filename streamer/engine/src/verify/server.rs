@@ -31,6 +31,8 @@ pub(super) async fn ask(place: Place, database: &str, query: &str, cancel: &Canc
     let asker = Asker {
         place: &place,
         cancel,
+        // The query is somebody's own, and means what it means on the source.
+        options: "",
         interrupted,
     };
     let mut session = Session {
