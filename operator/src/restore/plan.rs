@@ -191,6 +191,18 @@ mod tests {
     }
 
     #[test]
+    fn the_sample_is_what_the_engine_writes() {
+        let typed: hardstorage_report::RestorePlanReport = serde_json::from_value(plan_result()).unwrap();
+        let Outcome::Made(made) = read_it(&report(Some(serde_json::to_value(typed).unwrap()), None)) else {
+            panic!("no plan");
+        };
+        let Outcome::Made(sample) = read_it(&report(Some(plan_result()), None)) else {
+            panic!("no plan");
+        };
+        assert_eq!(made, sample);
+    }
+
+    #[test]
     fn a_plan_is_kept_whole() {
         let Outcome::Made(made) = read_it(&report(Some(plan_result()), None)) else {
             panic!("no plan");

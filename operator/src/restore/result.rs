@@ -158,6 +158,29 @@ mod tests {
     }
 
     #[test]
+    fn what_the_engine_writes_is_read() {
+        let mut result = super::super::samples::plan_result();
+        for (name, value) in [
+            ("bytes_written", json!(1 << 20)),
+            ("files_checked", json!(1)),
+            ("duration_ms", json!(2500)),
+            (
+                "recovered",
+                json!({"lsn": "0/5", "time": "2026-01-01T00:00:00Z", "timeline": 4}),
+            ),
+            ("disabled_subscriptions", json!([{"database": "shop", "name": "s"}])),
+        ] {
+            result[name] = value;
+        }
+        let typed: hardstorage_report::RestoreReport = serde_json::from_value(result).unwrap();
+        let mut report = RunReport::new("restore", None, "0.1.0");
+        report.result = Some(serde_json::to_value(typed).unwrap());
+        let done = Done::of(&report);
+        assert_eq!(done.recovered.unwrap().lsn.as_deref(), Some("0/5"));
+        assert_eq!(done.notes, ["a note", "disabled subscriptions: shop.s"]);
+    }
+
+    #[test]
     fn every_stage_is_a_phase() {
         for (body, wanted) in [
             (json!(null), RestorePhase::Copying),

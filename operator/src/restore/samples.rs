@@ -36,7 +36,10 @@ pub fn restore(spec: Value, status: Value) -> Restore {
 /// What the engine says of a plan.
 pub fn plan_result() -> Value {
     json!({
-        "backup_id": ID, "deployment": "team.orders", "pg_version": "18.6", "system_identifier": "7512345678901234567",
+        "backup_id": ID, "deployment": "team.orders", "target_dir": "/restore/pgdata", "pg_version": "18.6",
+        "postgres": {"major": 18, "minor": 6}, "system_identifier": "7512345678901234567", "action": "promote",
+        "reaches": "the end of the archive", "start_lsn": "0/2", "start_segment": "000000020000000000000001",
+        "stop_lsn": "0/3", "stopped_at": "2026-01-01T00:00:10Z", "file_count": 1, "preflight_ok": true,
         "target": {"kind": "latest", "inclusive": true}, "stop_at": {"kind": "latest", "inclusive": true},
         "target_timeline": 3, "timeline": 2, "total_bytes": 10 << 20, "wal_bytes": 2 << 20, "problems": [],
         "warnings": ["a note"], "reachable": {"from": "2026-01-01T00:00:10Z", "to": "2026-01-02T07:59:00Z",
