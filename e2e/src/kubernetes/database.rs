@@ -71,6 +71,14 @@ impl Database {
         }
     }
 
+    /// A Cluster that somebody else made.
+    pub fn of_cloud_native_pg(name: &str) -> Database {
+        Database {
+            keeper: Keeper::CloudNativePG,
+            name: name.to_owned(),
+        }
+    }
+
     /// Two members of Patroni, scope `orders`.
     #[track_caller]
     pub fn patroni(namespace: &Namespace) -> Database {

@@ -11,6 +11,7 @@ mod patroni;
 mod protect;
 mod rebuilt;
 mod removal;
+mod restore;
 mod retention;
 mod secrets;
 mod shown;
