@@ -90,7 +90,7 @@ def main():
     known |= set(re.findall(r"`([a-z_.]+\.[a-z_.]+)`", (ROOT / "docs/reference/events.md").read_text()))
     pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
     sources = [path for folder in ("operator/src", "crds/src", "charts") for path in sorted((ROOT / folder).rglob("*")) if path.is_file()]
-    objects = kubernetes.Objects(sorted((ROOT / "docs/reference").glob("kubernetes-*.md")), sources)
+    objects = kubernetes.Objects(sorted((ROOT / "docs/reference").glob("kubernetes-*.md")), sources, ROOT / "operator/kubectl/src/args.rs")
     problems, lines, asked = [], 0, 0
     for page in pages:
         text, name = page.read_text(), page.relative_to(ROOT)

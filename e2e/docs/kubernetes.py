@@ -1,6 +1,7 @@
 """What the book says to kubectl: verbs, kinds, conditions, fields, labels and annotations that are there. Fields and conditions
 are those of the pages that are generated from the definitions (docs/reference/kubernetes-*.md); what of `hardstorage.dev/`
-is obeyed is what the operator's source names. check.py calls it; nothing is run."""
+is obeyed is what the operator's source names; what `kubectl hardstorage` takes is what its source declares. check.py calls it;
+nothing is run."""
 
 import json
 import re
@@ -13,16 +14,59 @@ VERBS = {
 # What kubectl's own kinds are called here.
 OTHERS = {
     "cluster", "clusters", "configmap", "crd", "cronjob", "cronjobs", "deploy", "deployment", "event", "events", "job", "jobs",
-    "lease", "namespace", "node", "nodes", "pod", "pods", "secret", "service", "statefulset",
+    "lease", "namespace", "node", "nodes", "persistentvolumeclaims", "pod", "pods", "secret", "service", "statefulset",
 }
 # Both are made of other things than a kind and a name.
 WITHOUT_KIND = {"apply", "kustomize", "exec", "logs", "port-forward", "rollout", "explain", "top"}
 
 
+class Plugin:
+    """`kubectl hardstorage`: its commands, and the options of each with whether they take a value."""
+
+    def __init__(self, text):
+        structs = re.findall(r"^pub struct (\w+) \{\n(.*?)^\}", text, re.S | re.M)
+        options = {name: self.options_of(body) for name, body in structs}
+        commands = re.search(r"^pub enum Command \{\n(.*?)^\}", text, re.S | re.M).group(1)
+        # The one command without a struct has no options of its own.
+        found = re.findall(r"^    (\w+)(?:\((\w+)\),| \{)$", commands, re.M)
+        self.commands = {name.lower(): options["Scope"] | options.get(of, {}) for name, of in found}
+
+    @staticmethod
+    def options_of(body):
+        options = {}
+        for attribute, name, kind in re.findall(r"#\[arg\((.*?)\)\]\n    pub (\w+): (.*),$", body, re.M):
+            long, short = re.search(r"\blong\b", attribute), re.search(r"\bshort\b(?: = '(.)')?", attribute)
+            if long:
+                options["--" + name.replace("_", "-")] = kind != "bool"
+            if short:
+                options["-" + (short.group(1) or name[0])] = kind != "bool"
+        return options
+
+    def check(self, words):
+        """What is wrong with the words behind `kubectl hardstorage`."""
+        if not words or words in (["--help"], ["--version"]):
+            return None
+        command, rest = words[0], words[1:]
+        if command not in self.commands:
+            return f"kubectl hardstorage has no command {command}"
+        while rest:
+            name, equals, _ = rest.pop(0).partition("=")
+            if not name.startswith("-"):
+                continue
+            if name not in self.commands[command]:
+                return f"kubectl hardstorage {command} has no option {name}"
+            if self.commands[command][name] and not equals:
+                if not rest:
+                    return f"{name} needs a value"
+                rest.pop(0)
+        return None
+
+
 class Objects:
     """Our kinds, from their pages."""
 
-    def __init__(self, pages, sources):
+    def __init__(self, pages, sources, plugin):
+        self.plugin = Plugin(plugin.read_text())
         self.fields, self.conditions, self.kinds = {}, {}, {}
         for page in pages:
             text = page.read_text()
@@ -85,6 +129,10 @@ def check_line(line, objects):
     # Options that stand before the verb.
     while words and words[0] in ("-n", "--namespace"):
         words = words[2:]
+        if words[:1] == ["hardstorage"]:
+            return "kubectl takes no option before the name of a plugin"
+    if words[:1] == ["hardstorage"]:
+        return objects.plugin.check(words[1:])
     if not words or words[0] not in VERBS:
         return f"kubectl has no {words[0] if words else 'nothing'} here"
     verb, kinds = words[0], []
