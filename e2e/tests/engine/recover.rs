@@ -1,24 +1,24 @@
-//! Copies that are recovered where they are restored, or that bring their WAL along: what is handed over starts with
-//! PostgreSQL alone, on a timeline of its own, and a restore that was killed begins anew.
+//! Copies that are recovered where they are restored: what is handed over starts with PostgreSQL alone, on a timeline of
+//! its own, and what cannot be recovered leaves nothing.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use hardstorage_e2e::{Answer, Cluster, Ledger, postgres_program};
 use serde_json::Value;
 
-use crate::site::{PATIENCE, Site, fill_segment, lsn, step};
+use crate::site::{Site, fill_segment, lsn, step};
 
-const MARKER: &str = ".pg_hardstorage.restore";
+pub const MARKER: &str = ".pg_hardstorage.restore";
 
 /// The directory of PostgreSQL's programs.
-fn programs(major: u16) -> PathBuf {
+pub fn programs(major: u16) -> PathBuf {
     postgres_program(major, "postgres").parent().unwrap().to_owned()
 }
 
 /// The words of a restore that recovers.
-fn words<'a>(target: &'a Path, bin: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
+pub fn words<'a>(target: &'a Path, bin: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
     let (target, bin) = (target.to_str().unwrap(), bin.to_str().unwrap());
     let fixed = ["restore", "db1", "--target", target, "--recover", "--pg-bin", bin];
     [&fixed[..], more].concat()
@@ -26,14 +26,14 @@ fn words<'a>(target: &'a Path, bin: &'a Path, more: &[&'a str]) -> Vec<&'a str> 
 
 /// Restores `db1` and recovers it; the result, and where the files are.
 #[track_caller]
-fn recover(site: &Site, major: u16, name: &str, more: &[&str]) -> (Value, PathBuf) {
+pub fn recover(site: &Site, major: u16, name: &str, more: &[&str]) -> (Value, PathBuf) {
     let target = site.place(name);
     let result = site.ask(&words(&target, &programs(major), more));
     (result, target)
 }
 
 /// Nobody can ask us any more.
-fn move_away(site: &Site) {
+pub fn move_away(site: &Site) {
     let repository = site.repository();
     fs::rename(&repository, repository.with_file_name("moved-away")).unwrap();
 }
@@ -54,7 +54,7 @@ fn subscribe(cluster: &Cluster, database: &str) {
     in_database(cluster, database, "ALTER SUBSCRIPTION orders ENABLE");
 }
 
-fn files(directory: &Path) -> Vec<String> {
+pub fn files(directory: &Path) -> Vec<String> {
     let names = fs::read_dir(directory).unwrap();
     let mut names: Vec<String> = names
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -68,7 +68,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[track_caller]
-fn nothing_tells_of_the_recovery(data: &Path) {
+pub fn nothing_tells_of_the_recovery(data: &Path) {
     for name in [
         MARKER,
         "recovery.signal",
@@ -286,70 +286,6 @@ fn a_timeline_that_is_in_use_is_not_taken() {
 }
 
 #[test]
-fn wal_in_the_target_is_all_that_recovery_needs_15() {
-    wal_in_the_target(15);
-}
-
-#[test]
-fn wal_in_the_target_is_all_that_recovery_needs_18() {
-    wal_in_the_target(18);
-}
-
-fn wal_in_the_target(major: u16) {
-    let source = Cluster::builder(major)
-        .wal_segment_size(1)
-        .set("autovacuum", "off")
-        .start();
-    let site = Site::new();
-    Ledger::create(&source);
-    let mut stream = site.stream("stream", &source.connection(), &[]);
-    site.backup(&source);
-    let none = Ledger::read(&source);
-    for _ in 0..3 {
-        fill_segment(&source, "before the moment");
-    }
-    let wanted = Ledger::add(&source, "the last ones", 10);
-    let (moment, position) = (source.now(), source.insert_lsn());
-    source.sql("SELECT pg_create_restore_point('here')");
-    for _ in 0..20 {
-        fill_segment(&source, "behind the moment");
-    }
-    let everything = Ledger::read(&source);
-    stream.until_durable(&source);
-    let mut copies = Vec::new();
-    for (name, goal, rows, segments) in [
-        ("time", &["--to", &moment][..], &wanted, 8),
-        ("lsn", &["--to-lsn", &position], &wanted, 8),
-        ("name", &["--to-name", "here"], &wanted, 8),
-        ("end", &[], &none, 4),
-        ("latest", &["--to-latest"], &everything, 100),
-    ] {
-        step(name);
-        let more = [goal, &["--wal-in-target", "--to-action", "promote"]].concat();
-        let (answer, data) = site.restore_files(name, &more);
-        let there = files(&data.join("pg_hardstorage_wal"));
-        assert!((1..=segments).contains(&there.len()), "{there:?}\n{answer}");
-        copies.push((data, rows));
-    }
-    let most = files(&copies.last().unwrap().0.join("pg_hardstorage_wal")).len();
-    assert!(most > 20, "{most}");
-    let both = ["--wal-in-target", "--recover"];
-    site.refused("both", &both, 2, "usage.invalid");
-    stream.stop();
-
-    step("the repository is gone");
-    move_away(&site);
-    for (data, rows) in copies {
-        let mut copy = Cluster::builder(major).over(&data).start();
-        copy.until_promoted();
-        assert_eq!(&Ledger::read(&copy), rows, "{}", data.display());
-        copy.until("what was brought along is removed", |_| {
-            (!data.join("pg_hardstorage_wal").exists()).then_some(())
-        });
-    }
-}
-
-#[test]
 fn wal_and_tablespaces_in_places_of_their_own() {
     let source = Cluster::builder(18).start();
     let site = Site::new();
@@ -393,113 +329,4 @@ fn wal_and_tablespaces_in_places_of_their_own() {
     assert_eq!(Ledger::read(&copy), wanted);
     let link = copy.value("SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE spcname = 'more'");
     assert_eq!(Path::new(&link), space);
-}
-
-/// A program that tells that it was called, and then waits as long as a file is there.
-struct Held {
-    called: PathBuf,
-    hold: PathBuf,
-}
-
-impl Held {
-    fn before(script: &Path, program: &Path) -> Held {
-        let beside = |end: &str| script.with_extension(end);
-        let held = Held {
-            called: beside("called"),
-            hold: beside("hold"),
-        };
-        fs::write(&held.hold, "").unwrap();
-        let text = format!(
-            "#!/bin/sh\n: > '{}'\nwhile [ -e '{}' ]; do sleep 0.05; done\nexec '{}' \"$@\"\n",
-            held.called.display(),
-            held.hold.display(),
-            program.display()
-        );
-        fs::write(script, text).unwrap();
-        fs::set_permissions(script, fs::Permissions::from_mode(0o755)).unwrap();
-        held
-    }
-
-    fn let_go(&self) {
-        fs::remove_file(&self.hold).unwrap();
-    }
-}
-
-#[test]
-fn a_killed_recovery_begins_anew() {
-    let source = Cluster::builder(18).start();
-    let mut site = Site::new();
-    Ledger::create(&source);
-    let mut stream = site.stream("stream", &source.connection(), &[]);
-    site.backup(&source);
-    let wanted = Ledger::add(&source, "rows", 500);
-    stream.until_durable(&source);
-    stream.stop();
-
-    // PostgreSQL's own programs, one of which waits.
-    let home = site.dir("pg");
-    let (real, bin) = (programs(18), home.join("bin"));
-    fs::create_dir(&bin).unwrap();
-    symlink(real.with_file_name("lib"), home.join("lib")).unwrap();
-    for name in ["postgres", "pg_controldata", "pg_verifybackup"] {
-        symlink(real.join(name), bin.join(name)).unwrap();
-    }
-    let scripts = site.dir("x");
-    fs::set_permissions(&scripts, fs::Permissions::from_mode(0o777)).unwrap();
-    let asks = scripts.join("psql");
-    let asking = Held::before(&asks, &real.join("psql"));
-    symlink(&asks, bin.join("psql")).unwrap();
-    let fetches = scripts.join("fetch");
-    let fetching = Held::before(&fetches, site.product.binary());
-    site.product
-        .set("PG_HARDSTORAGE_RESTORE_BIN", fetches.to_str().unwrap());
-
-    let target = site.place("copy");
-    let wal = site.place("wal");
-    let more = ["--to-latest", "--retry-id", "one", "--wal-dir", wal.to_str().unwrap()];
-    let command = words(&target, &bin, &more);
-    let start = |name: &str| {
-        let args = [&command[..], &["--repo", &site.repo]].concat();
-        site.product.start(name, &args)
-    };
-    let owner = |pid: &Path| -> Option<u32> { fs::read_to_string(pid).ok()?.lines().next()?.trim().parse().ok() };
-
-    step("killed while it copies");
-    let mut run = start("copying");
-    run.until("it writes", PATIENCE, || {
-        target.join("PG_VERSION").exists().then_some(())
-    });
-    run.kill();
-    assert!(!target.join("global/pg_control").exists(), "it was too fast");
-    assert!(target.join(MARKER).exists());
-
-    step("killed while it recovers");
-    let mut run = start("recovering");
-    run.until("WAL is asked for", PATIENCE, || fetching.called.exists().then_some(()));
-    run.kill();
-    let server = owner(&target.join("postmaster.pid")).unwrap();
-    assert!(Path::new(&format!("/proc/{server}")).exists(), "its server lives on");
-
-    step("killed when all but the end is done");
-    fetching.let_go();
-    let mut run = start("finishing");
-    run.until("the copy is asked", PATIENCE, || asking.called.exists().then_some(()));
-    run.kill();
-    let promoted = owner(&target.join("postmaster.pid")).unwrap();
-    assert_ne!(promoted, server);
-    assert!(Path::new(&format!("/proc/{promoted}")).exists(), "its server lives on");
-    let other = [&command[..7], &["--retry-id", "two"]].concat();
-    site.run(&other).exits(7);
-
-    step("and once more");
-    asking.let_go();
-    let answer = start("last").wait(PATIENCE).ok();
-    assert!(answer.stdout.contains("New timeline:     2"), "{answer}");
-    assert!(!Path::new(&format!("/proc/{promoted}")).exists());
-    nothing_tells_of_the_recovery(&target);
-    assert!(!wal.join(MARKER).exists());
-    move_away(&site);
-    let copy = Cluster::builder(18).over(&target).start();
-    assert_eq!(Ledger::read(&copy), wanted);
-    assert_eq!(copy.value("SELECT timeline_id FROM pg_control_checkpoint()"), "2");
 }

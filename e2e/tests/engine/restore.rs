@@ -130,7 +130,14 @@ fn a_plan_tells_the_definition_of_the_source() {
     let definition = site.dir("s").join("cluster.json");
     let preview = |backup: &str| {
         let target = site.place("restored");
-        let words = ["restore", "db1", backup, "--target", target.to_str().unwrap(), "--preview"];
+        let words = [
+            "restore",
+            "db1",
+            backup,
+            "--target",
+            target.to_str().unwrap(),
+            "--preview",
+        ];
         site.ask(&words)
     };
     let plain = id(&site.run(&take).ok().result());

@@ -8,6 +8,7 @@ mod content;
 mod course;
 mod directory;
 mod marker;
+mod notes;
 mod place;
 mod plan;
 mod record;

@@ -9,12 +9,13 @@ use hardstorage_report::{
     code,
 };
 use hardstorage_repository::wal::{ServerTime, WalArchive};
-use hardstorage_repository::{Deployment, Lineage, Manifest, VerifiedManifest};
+use hardstorage_repository::{Deployment, Lineage, Manifest};
 use jiff::Timestamp;
 
 use super::choose::choose_backup;
 use super::configuration;
 use super::content::source_snapshot;
+use super::notes::{notes, wal_bytes};
 use super::place::{Owner, Place, check, owner, resolve};
 use super::stage::segments_until;
 use super::stop::{Reach, Stop, branch};
@@ -321,50 +322,4 @@ pub async fn plan_restore(deployment: &Deployment, request: &RestoreRequest) -> 
         blockers: problems.into_iter().map(std::sync::Arc::new).collect(),
         manifest: Box::new(stored.manifest),
     })
-}
-
-fn wal_bytes(manifest: &Manifest, stop: &StopAt, end: Option<Lsn>) -> u64 {
-    let to = match stop {
-        StopAt::Immediate => manifest.wal.stop_lsn,
-        StopAt::Lsn(lsn) => *lsn,
-        _ => end.unwrap_or(manifest.wal.stop_lsn),
-    };
-    manifest.wal.start_lsn.bytes_until(to)
-}
-
-fn notes(stored: &VerifiedManifest, request: &RestoreRequest, stop: &StopAt) -> Vec<String> {
-    let mut notes = Vec::new();
-    if request.goal == RecoveryTarget::Immediate {
-        notes.push("stops at the backup's end; --to-latest goes on to the end of the archive".to_owned());
-    }
-    if matches!(
-        (&request.goal, stop),
-        (RecoveryTarget::Time(_), StopAt::Lsn(_) | StopAt::Immediate)
-    ) {
-        notes.push("no transaction committed after this time yet: recovery stops at the last one before it".to_owned());
-    }
-    if matches!(request.goal, RecoveryTarget::Xid(_)) {
-        notes.push(
-            "transaction ids are not recorded in the archive: PostgreSQL will find out whether this one is there"
-                .to_owned(),
-        );
-    }
-    if !stored.manifest.damaged_pages.is_empty() {
-        notes.push(format!(
-            "{} pages of this backup were damaged on the server already",
-            stored.manifest.damaged_pages.len()
-        ));
-    }
-    for file in stored
-        .manifest
-        .external_files
-        .iter()
-        .filter(|file| file.attachment.is_none())
-    {
-        notes.push(format!(
-            "{} lay outside of the data directory and is not in the backup",
-            file.path
-        ));
-    }
-    notes
 }
