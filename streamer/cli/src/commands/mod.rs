@@ -11,6 +11,7 @@ pub(crate) mod preflight;
 mod recovery;
 pub(crate) mod repo;
 pub(crate) mod restore;
+mod restore_text;
 pub(crate) mod retention;
 pub(crate) mod run;
 #[cfg(test)]

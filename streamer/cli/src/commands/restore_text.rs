@@ -1,0 +1,111 @@
+//! What a person reads of a restore: the plan before it, and the summary after it.
+
+use hardstorage_engine::restore::{RestorePlan, StopAt, both_zones};
+use hardstorage_report::{ByteSize, RestoreReport};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+fn stop_words(stop: &StopAt, inclusive: bool) -> String {
+    let suffix = if inclusive { "" } else { ", exclusive" };
+    match stop {
+        StopAt::Immediate => "recovery_target = 'immediate'".to_owned(),
+        StopAt::EndOfArchive => "none: to the end of the archive".to_owned(),
+        StopAt::Time(time) => format!("recovery_target_time = {time}{suffix}"),
+        StopAt::Lsn(lsn) => format!("recovery_target_lsn = {lsn}{suffix}"),
+        StopAt::Name(name) => format!("recovery_target_name = {name}"),
+        StopAt::Xid(xid) => format!("recovery_target_xid = {xid}{suffix}"),
+    }
+}
+
+/// What would be done, and what stands in the way.
+pub(super) fn planned(plan: &RestorePlan, zone: &TimeZone) -> String {
+    let time = |at: Timestamp| both_zones(at, zone);
+    let mut out = format!(
+        "Restore plan (preview only — no files written)\n\
+             Backup:           {}\n\
+             Deployment:       {}\n\
+             Target:           {}\n\
+             PostgreSQL:       {}\n\
+             Cluster ID:       {}\n\
+             Backup stop LSN:  {} (TLI {})\n\
+             Backup stopped:   {}\n\
+             Reaches:          {}\n\
+             Recovery target:  {}\n\
+             On reaching it:   {}\n\
+             Recovery TLI:     {}\n\
+             Recoverable:      {} to {}\n\
+             Files:            {}\n\
+             Total bytes:      {}\n\
+             WAL to replay:    {} at most\n",
+        plan.backup_id,
+        plan.deployment,
+        plan.target_dir.display(),
+        plan.pg_version,
+        plan.system_identifier,
+        plan.stop_lsn,
+        plan.timeline,
+        time(plan.stopped_at),
+        plan.reaches,
+        stop_words(&plan.stop_at, plan.inclusive),
+        plan.action.as_str(),
+        plan.target_timeline,
+        time(plan.reachable.from),
+        time(plan.reachable.to),
+        plan.file_count,
+        ByteSize(plan.total_bytes),
+        ByteSize(plan.wal_bytes),
+    );
+    for (oid, path) in &plan.tablespaces {
+        out.push_str(&format!("Tablespace {oid}: {}\n", path.display()));
+    }
+    for note in &plan.warnings {
+        out.push_str(&format!("Note:             {note}\n"));
+    }
+    if plan.problems.is_empty() {
+        out.push_str("Pre-flight:       ✓ ready\n");
+    } else {
+        out.push_str(&format!("Pre-flight:       ✗ {} issue(s)\n", plan.problems.len()));
+        for problem in &plan.problems {
+            out.push_str(&format!(
+                "  {}: {}\n    hint: {}\n",
+                problem.code, problem.message, problem.hint
+            ));
+        }
+    }
+    out
+}
+
+/// What was done.
+pub(super) fn restored(result: &RestoreReport) -> String {
+    let course = &result.course;
+    let mut out = format!(
+        "✓ Restored {}\n\
+         Target:           {}\n\
+         Files:            {} ({} equal to PostgreSQL's own manifest)\n\
+         Bytes written:    {}\n\
+         Duration:         {:.1} s\n\
+         Will reach:       {}\n\
+         On reaching it:   {}\n\
+         Neutralised:      {}\n",
+        course.backup_id,
+        course.target_dir.display(),
+        result.file_count,
+        result.files_checked,
+        ByteSize(result.bytes_written),
+        result.duration_ms as f64 / 1000.0,
+        course.reaches,
+        course.action,
+        result.neutralised.join(", "),
+    );
+    if let Some(verdict) = &result.verifybackup {
+        out.push_str(&format!("pg_verifybackup:  {verdict}\n"));
+    }
+    for note in &course.warnings {
+        out.push_str(&format!("Note:             {note}\n"));
+    }
+    out.push_str(&format!(
+        "\nStart it:  pg_ctl -D {} start\n",
+        course.target_dir.display()
+    ));
+    out
+}
