@@ -5,6 +5,7 @@
 
 mod chart;
 mod claim;
+mod fleet;
 mod leader;
 mod major;
 mod patroni;
