@@ -16,4 +16,5 @@ mod retention;
 mod secrets;
 mod shown;
 mod site;
+mod sources;
 mod tutorial;
