@@ -67,10 +67,8 @@ fn a_restore_that_was_killed_is_tried_again_and_nobody_elses_directory_is() {
         step(&format!("kill {tries}"));
         if killed(&site, &format!("kill-{tries}"), &of("run-1"), &target, there) {
             in_the_middle += 1;
-        } else if everything(&target).is_empty() {
-            continue;
-        } else {
-            // It was faster than we: from here on there is nothing to kill.
+        } else if !everything(&target).is_empty() {
+            // It was faster than we: there is nothing to try again.
             fs::remove_dir_all(&target).unwrap();
             fs::remove_dir_all(&moved).unwrap();
         }

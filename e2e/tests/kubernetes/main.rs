@@ -5,6 +5,7 @@
 
 mod chart;
 mod claim;
+mod fleet;
 mod leader;
 mod major;
 mod patroni;
@@ -16,4 +17,5 @@ mod retention;
 mod secrets;
 mod shown;
 mod site;
+mod sources;
 mod tutorial;

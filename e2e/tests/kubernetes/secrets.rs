@@ -3,11 +3,11 @@
 use std::process::Command;
 use std::time::Duration;
 
-use hardstorage_e2e::kubernetes::{is, is_for};
+use hardstorage_e2e::kubernetes::{condition, is, is_for};
 use hardstorage_e2e::run;
 use serde_json::Value;
 
-use crate::site::{PATIENCE, Site, step};
+use crate::site::{PATIENCE, Site, deployment, repository, step};
 
 /// The kubelet brings a change of a Secret into a pod's files within a minute or two.
 const MOUNT: Duration = Duration::from_mins(4);
@@ -98,4 +98,37 @@ fn a_key_that_is_gone_is_missed_and_its_return_seen() {
     site.until_ready();
     assert_eq!(site.stream(), stream, "the stream was started again");
     site.back_up("after");
+}
+
+/// What is applied in one go comes in any order: a stream waits for its Secret, says so, and is never started again.
+#[test]
+fn a_secret_that_comes_after_its_reader_is_read() {
+    let site = Site::new("e2e-late", 1);
+    let namespace = &site.namespace;
+    namespace.apply(&repository(&site.bucket.url("main")));
+    let connection = "{connection: {hosts: [{host: shop-rw}], user: streaming_replica, \
+                      tls: {caRef: {kind: Secret, name: shop-ca}, certificateSecretRef: {name: late}}}}";
+    namespace.apply(&deployment("shop", "").replace("{cloudNativePG: {cluster: shop}}", connection));
+
+    step("without it the server lets nobody in, and that is told with a way out");
+    let told = |object: &Value| {
+        let streaming = condition(object, "Streaming").filter(|streaming| streaming["status"] == "False");
+        let reason = streaming.and_then(|streaming| streaming["reason"].as_str());
+        reason.is_some_and(|reason| reason.starts_with("Auth"))
+    };
+    let object = namespace.until_object("hsdep/shop", "it is told", PATIENCE, told);
+    let message = condition(&object, "Streaming").unwrap()["message"].as_str().unwrap();
+    assert!(message.contains("; "), "no hint: {message}");
+    let stream = site.stream();
+    assert!(stream.ends_with(" 0"), "the container was started again: {stream}");
+
+    step("it comes, and WAL flows");
+    let data = namespace.get("secret/shop-replication")["data"].clone();
+    let late = serde_json::json!({"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
+        "metadata": {"name": "late"}, "data": {"tls.crt": data["tls.crt"], "tls.key": data["tls.key"]}});
+    namespace.apply(&late.to_string());
+    namespace.until_condition("hsdep/shop", "Streaming", MOUNT);
+    site.database.sql(namespace, "CREATE TABLE late AS SELECT 1 AS n");
+    site.until_archived();
+    assert_eq!(site.stream(), stream, "the stream was started again");
 }

@@ -95,7 +95,7 @@ pub async fn fetch(context: &Context, deployment: &ProtectedDeployment, shared: 
     let target = &context.settings.engine_image;
     let moves = child.as_ref().and_then(image_of).is_some_and(|image| image != *target);
     let streams = match &child {
-        Some(_) if moves => streams(context, &all).await?,
+        Some(_) if moves => streams(context, &all, &shared.memory).await?,
         Some(child) => vec![seen(child, deployment)],
         None => Vec::new(),
     };
@@ -182,7 +182,15 @@ async fn listen(
 }
 
 /// All streams that are ours, with the status of their objects.
-async fn streams(context: &Context, all: &[Arc<DeserializeGuard<ProtectedDeployment>>]) -> Result<Vec<Seen>> {
+async fn streams(
+    context: &Context,
+    all: &[Arc<DeserializeGuard<ProtectedDeployment>>],
+    memory: &Memory,
+) -> Result<Vec<Seen>> {
+    let now = context.now();
+    if let Some(seen) = memory.streams(now) {
+        return Ok(seen);
+    }
     let selector = format!(
         "{}={MANAGER},{}={}",
         label::MANAGED_BY,
@@ -198,9 +206,11 @@ async fn streams(context: &Context, all: &[Arc<DeserializeGuard<ProtectedDeploym
             .find(|object| object.uid().is_some_and(|uid| is_controlled_by(child, &uid)))
     };
     let found = children.items.iter();
-    Ok(found
+    let seen: Vec<Seen> = found
         .filter_map(|child| owner_of(child).map(|owner| seen(child, owner)))
-        .collect())
+        .collect();
+    memory.put_streams(now, seen.clone());
+    Ok(seen)
 }
 
 fn seen(child: &Deployment, owner: &ProtectedDeployment) -> Seen {

@@ -3,9 +3,11 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::upgrade::Seen;
 use crate::report::ServedCatalog;
 
 /// What is remembered of one object.
@@ -24,26 +26,63 @@ pub struct Remembered {
     pub going: Option<Timestamp>,
 }
 
-/// By UID.
+/// So long all reconciles judge by the same look at all streams. During an upgrade each of a thousand would else list a
+/// thousand. It is whole, so that nobody is counted as both waiting and gone.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// By UID; and the last look at all streams.
 #[derive(Debug, Default)]
-pub struct Memory(Mutex<HashMap<String, Remembered>>);
+pub struct Memory {
+    objects: Mutex<HashMap<String, Remembered>>,
+    streams: Mutex<Option<(Timestamp, Vec<Seen>)>>,
+}
 
 impl Memory {
     /// What is remembered.
     pub fn get(&self, uid: &str) -> Remembered {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
         all.get(uid).cloned().unwrap_or_default()
     }
 
     /// Remembers.
     pub fn put(&self, uid: &str, remembered: Remembered) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
         all.insert(uid.to_owned(), remembered);
+    }
+
+    /// All streams, when they were looked at a moment ago.
+    pub fn streams(&self, now: Timestamp) -> Option<Vec<Seen>> {
+        let last = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, seen) = last.as_ref()?;
+        let is_young = Duration::try_from(now.duration_since(*at)).is_ok_and(|age| age < LOOK);
+        is_young.then(|| seen.clone())
+    }
+
+    /// Remembers a look at all streams.
+    pub fn put_streams(&self, now: Timestamp, seen: Vec<Seen>) {
+        *self.streams.lock().unwrap_or_else(PoisonError::into_inner) = Some((now, seen));
     }
 
     /// Forgets one that is gone.
     pub fn forget(&self, uid: &str) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
         all.remove(uid);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "test code")]
+    use super::*;
+
+    #[test]
+    fn a_look_at_all_streams_serves_for_a_moment() {
+        let memory = Memory::default();
+        let at = |second: i64| Timestamp::from_second(1_000_000 + second).unwrap();
+        assert_eq!(memory.streams(at(0)), None);
+        memory.put_streams(at(0), vec![]);
+        assert_eq!(memory.streams(at(4)), Some(vec![]));
+        assert_eq!(memory.streams(at(5)), None);
+        assert_eq!(memory.streams(at(-1)), None, "a clock that was set back");
     }
 }

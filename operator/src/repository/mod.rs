@@ -50,6 +50,9 @@ pub use resolve::{Resolved, resolve};
 
 /// How soon one is looked at again that may not be looked at.
 const REST: Duration = Duration::from_mins(1);
+/// Its Secrets are no objects of ours, and nothing wakes us when one goes. A claim is looked for more often: it takes its data
+/// along as soon as nobody uses it.
+const LOOK: Duration = Duration::from_mins(5);
 
 /// Runs the controller.
 pub async fn run(context: Arc<Context>, stop: CancellationToken) {
@@ -186,7 +189,8 @@ async fn reconcile(repository: Arc<Repository>, context: Arc<Context>, signers: 
         now: context.now(),
     });
     if let Step::Wait(wait) = step {
-        return Ok(Action::requeue(wait));
+        let longest = repository.spec.persistent_volume_claim.as_ref().map_or(LOOK, |_| REST);
+        return Ok(Action::requeue(wait.min(longest)));
     }
     steps.admit().await?;
     steps.take(&step).await?;

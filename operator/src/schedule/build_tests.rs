@@ -101,7 +101,15 @@ fn what_marks_the_parent_never_reaches_a_child() {
 fn the_command_says_what_is_wanted() {
     let (_, job) = built(json!({}), json!({}), json!({}));
     let plain = args(job.spec.as_ref().unwrap());
-    assert_eq!(plain[..3], ["backup", "team.orders", "--repo=s3://backups/team"]);
+    assert_eq!(
+        plain[..4],
+        [
+            "backup",
+            "team.orders",
+            "--allow-concurrent",
+            "--repo=s3://backups/team"
+        ]
+    );
     assert!(plain.iter().any(|word| word.contains("host=shop-rw")), "{plain:?}");
     assert!(plain.iter().any(|word| word == "$(RUN_ID)"));
     assert!(plain.iter().any(|word| word == "--source-snapshot"));

@@ -292,6 +292,24 @@ mod tests {
         assert_eq!(live.snapshot().warnings.len(), WARNINGS);
     }
 
+    #[test]
+    fn a_long_list_does_not_cost_the_rest_of_a_result() {
+        let live = Live::new("restore", Some("run-1".into()));
+        let warnings: Vec<String> = (0..40).map(|number| format!("{number:0200}")).collect();
+        live.finish(
+            json!({"backup_id": "x", "target": {"kind": "latest"}, "warnings": warnings}),
+            true,
+        );
+        let read = |live: &Live| serde_json::from_str::<Value>(&live.termination_message()).unwrap();
+        let document = read(&live);
+        assert_eq!(
+            document["result"],
+            json!({"backup_id": "x", "target": {"kind": "latest"}})
+        );
+        live.finish(json!({"backup_id": "x", "text": "x".repeat(10_000)}), true);
+        assert_eq!(read(&live)["result"], json!({"backup_id": "x"}));
+    }
+
     #[tokio::test]
     async fn heard_ends_the_wait_only_for_the_right_run_and_after_the_end() {
         let live = Live::new("backup", Some("run-1".into()));

@@ -122,6 +122,12 @@ impl Cluster {
         leads.is_some_and(|leads| !leads.is_empty() && leads != me)
     }
 
+    /// Whether it belongs to several that follow each other: its primary may be a standby although the spec says no more, or
+    /// not yet, that it follows. A promotion takes its time.
+    pub fn may_follow(&self) -> bool {
+        self.spec.get("replica").is_some_and(Value::is_object)
+    }
+
     /// Whether the primary is fenced.
     pub fn is_fenced(&self) -> bool {
         self.fenced
@@ -209,6 +215,8 @@ mod tests {
             (Value::Null, false),
         ] {
             assert_eq!(follows(replica.clone()), wanted, "{replica}");
+            let cluster = Cluster::of(&json!({"spec": {"replica": replica}}));
+            assert_eq!(cluster.may_follow(), replica.is_object(), "{replica}");
         }
     }
 }

@@ -42,7 +42,8 @@ pub fn facts(cluster: &Cluster) -> SourceFacts {
     SourceFacts {
         kind: Kind::CloudNativePg,
         state: state(cluster),
-        access: primary.and_then(|service| access(service, standby_source)),
+        // The same before, during and after a promotion, which then restarts no stream.
+        access: primary.and_then(|service| access(service, cluster.may_follow())),
         standby: has_standby
             .then(|| access(&format!("{}-ro", cluster.name), true))
             .flatten(),

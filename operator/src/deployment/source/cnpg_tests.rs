@@ -87,11 +87,16 @@ fn one_that_switches_over_is_on_the_way() {
 
 #[test]
 fn a_replica_cluster_is_streamed_from_its_designated_primary() {
-    let facts = of(&sample(include_str!("samples/replica.json")));
+    let mut object = sample(include_str!("samples/replica.json"));
+    let facts = of(&object);
     assert_eq!((facts.state, facts.mode), (State::Ready, SourceMode::Standby));
-    let access = facts.access.unwrap();
+    let access = facts.access.clone().unwrap();
     assert_eq!((access.hosts[0].name.as_str(), access.standby), ("copy-rw", true));
     assert_eq!(facts.standby, None, "one instance has no standby");
+    // Promoted: its spec says so at once, its server a while later, and the stream is not started anew for it.
+    object["spec"]["replica"]["enabled"] = json!(false);
+    let promoted = of(&object);
+    assert_eq!((promoted.mode, promoted.access), (SourceMode::Primary, facts.access));
 }
 
 #[test]

@@ -79,6 +79,18 @@ fn a_stream_that_is_not_heard() {
 }
 
 #[test]
+fn a_stream_that_waits_for_its_first_connection_says_nothing_of_the_archive() {
+    let waits = json!({"phase": "reconnecting", "connections": 0, "received_lsn": null, "durable_lsn": null,
+        "last_error": error("auth.key_missing")});
+    let mut world = World::well();
+    world.heard = heard(&waits);
+    assert_eq!(said(&world.status(), ARCHIVE_CONTINUOUS), "-");
+    // One that was started again keeps what was known.
+    world.deployment.status = Some(World::well().status());
+    assert_eq!(said(&world.status(), ARCHIVE_CONTINUOUS), "True/Continuous");
+}
+
+#[test]
 fn a_hole_stays_until_a_backup_was_taken_after_it() {
     let mut world = World::well();
     let backup = |second: i64| -> BackupRecord {

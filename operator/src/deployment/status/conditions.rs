@@ -93,6 +93,9 @@ fn archive(findings: &Findings<'_>, before: &DeploymentStatus, conditions: &mut 
     if gap_since_start || !closed {
         let message = "WAL is missing in the repository; take a backup: recovery goes on from there".to_owned();
         conditions.set(ARCHIVE_CONTINUOUS, Is::False, "WalMissing", message);
+    } else if streamed.durable_lsn.is_none() {
+        // It has archived nothing yet, and so has nothing to say of it.
+        conditions.keep(ARCHIVE_CONTINUOUS);
     } else {
         conditions.set(ARCHIVE_CONTINUOUS, Is::True, "Continuous", "");
     }

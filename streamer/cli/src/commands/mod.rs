@@ -11,7 +11,7 @@ pub(crate) mod preflight;
 mod recovery;
 pub(crate) mod repo;
 pub(crate) mod restore;
-mod restored;
+mod restore_text;
 pub(crate) mod retention;
 pub(crate) mod run;
 #[cfg(test)]

@@ -8,18 +8,60 @@ use hardstorage_engine::restore::{
     RecoveryTarget, RestoreOptions, RestorePlan, RestoreRequest, TargetAction, parse_owner, parse_time, plan_restore,
     run_restore,
 };
-use hardstorage_report::{Error, Event, Result, Severity, code};
+use hardstorage_report::{Error, Event, RestorePlanReport, RestoreReport, Result, Severity, code};
 use hardstorage_repository::Mode;
 use hardstorage_storage::Location;
 use jiff::Timestamp;
+use serde::Serialize;
 use serde_json::json;
 
 use super::backup_take::default_jobs;
 use super::recovery::fetch_command;
-use super::restored::{Outcome, Preview, exit};
+use super::restore_text::{planned, restored};
 use super::run::{Running, reported};
 use crate::app::App;
 use crate::args::{ActionArg, BackupChoice, HandOverArg, RestoreArgs, SubscriptionsArg};
+use crate::printer::Report;
+
+/// A plan or what became of it.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Outcome {
+    Preview(Box<Preview>),
+    Restored(Box<RestoreReport>),
+}
+
+/// The plan, for people and programs.
+#[derive(Debug, Serialize)]
+struct Preview {
+    #[serde(flatten)]
+    report: RestorePlanReport,
+    #[serde(skip)]
+    plan: RestorePlan,
+    #[serde(skip)]
+    zone: jiff::tz::TimeZone,
+}
+
+impl Report for Outcome {
+    fn text(&self) -> String {
+        match self {
+            Outcome::Preview(preview) => planned(&preview.plan, &preview.zone),
+            Outcome::Restored(result) => restored(result),
+        }
+    }
+
+    /// A preview that finds a problem ends as the restore would.
+    fn failure(&self) -> Option<Error> {
+        match self {
+            Outcome::Preview(preview) => preview.plan.blocker(),
+            Outcome::Restored(_) => None,
+        }
+    }
+}
+
+fn exit(outcome: &Outcome) -> u8 {
+    outcome.failure().map_or(0, |error| error.exit_code())
+}
 
 /// How far the clock of whoever names a moment may be ahead of ours.
 const CLOCKS_DIFFER: Duration = Duration::from_mins(1);

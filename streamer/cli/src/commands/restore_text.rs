@@ -1,49 +1,9 @@
-//! What a restore shows: its plan, or what became of it.
+//! What a person reads of a restore: the plan before it, and the summary after it.
 
 use hardstorage_engine::restore::{RestorePlan, StopAt, both_zones};
-use hardstorage_report::{
-    ByteSize, DisabledSubscription, Error, Recovered, RecoveryReport, RestorePlanReport, RestoreReport,
-};
+use hardstorage_report::{ByteSize, DisabledSubscription, Recovered, RecoveryReport, RestoreReport};
 use jiff::Timestamp;
-use serde::Serialize;
-
-use crate::printer::Report;
-
-/// A plan or what became of it.
-#[derive(Debug, Serialize)]
-#[serde(untagged)]
-pub(super) enum Outcome {
-    Preview(Box<Preview>),
-    Restored(Box<RestoreReport>),
-}
-
-/// The plan, for people and programs.
-#[derive(Debug, Serialize)]
-pub(super) struct Preview {
-    #[serde(flatten)]
-    pub(super) report: RestorePlanReport,
-    #[serde(skip)]
-    pub(super) plan: RestorePlan,
-    #[serde(skip)]
-    pub(super) zone: jiff::tz::TimeZone,
-}
-
-impl Report for Outcome {
-    fn text(&self) -> String {
-        match self {
-            Outcome::Preview(preview) => preview.text(),
-            Outcome::Restored(result) => restored(result),
-        }
-    }
-
-    /// A preview that finds a problem ends as the restore would.
-    fn failure(&self) -> Option<Error> {
-        match self {
-            Outcome::Preview(preview) => preview.plan.blocker(),
-            Outcome::Restored(_) => None,
-        }
-    }
-}
+use jiff::tz::TimeZone;
 
 fn stop_words(stop: &StopAt, inclusive: bool) -> String {
     let suffix = if inclusive { "" } else { ", exclusive" };
@@ -57,12 +17,11 @@ fn stop_words(stop: &StopAt, inclusive: bool) -> String {
     }
 }
 
-impl Preview {
-    fn text(&self) -> String {
-        let plan = &self.plan;
-        let time = |at: Timestamp| both_zones(at, &self.zone);
-        let mut out = format!(
-            "Restore plan (preview only — no files written)\n\
+/// What would be done, and what stands in the way.
+pub(super) fn planned(plan: &RestorePlan, zone: &TimeZone) -> String {
+    let time = |at: Timestamp| both_zones(at, zone);
+    let mut out = format!(
+        "Restore plan (preview only — no files written)\n\
              Backup:           {}\n\
              Deployment:       {}\n\
              Target:           {}\n\
@@ -78,46 +37,46 @@ impl Preview {
              Files:            {}\n\
              Total bytes:      {}\n\
              WAL to replay:    {} at most\n",
-            plan.backup_id,
-            plan.deployment,
-            plan.target_dir.display(),
-            plan.pg_version,
-            plan.system_identifier,
-            plan.stop_lsn,
-            plan.timeline,
-            time(plan.stopped_at),
-            plan.reaches,
-            stop_words(&plan.stop_at, plan.inclusive),
-            plan.action.as_str(),
-            plan.target_timeline,
-            time(plan.reachable.from),
-            time(plan.reachable.to),
-            plan.file_count,
-            ByteSize(plan.total_bytes),
-            ByteSize(plan.wal_bytes),
-        );
-        for (oid, path) in &plan.tablespaces {
-            out.push_str(&format!("Tablespace {oid}: {}\n", path.display()));
-        }
-        for note in &plan.warnings {
-            out.push_str(&format!("Note:             {note}\n"));
-        }
-        if plan.problems.is_empty() {
-            out.push_str("Pre-flight:       ✓ ready\n");
-        } else {
-            out.push_str(&format!("Pre-flight:       ✗ {} issue(s)\n", plan.problems.len()));
-            for problem in &plan.problems {
-                out.push_str(&format!(
-                    "  {}: {}\n    hint: {}\n",
-                    problem.code, problem.message, problem.hint
-                ));
-            }
-        }
-        out
+        plan.backup_id,
+        plan.deployment,
+        plan.target_dir.display(),
+        plan.pg_version,
+        plan.system_identifier,
+        plan.stop_lsn,
+        plan.timeline,
+        time(plan.stopped_at),
+        plan.reaches,
+        stop_words(&plan.stop_at, plan.inclusive),
+        plan.action.as_str(),
+        plan.target_timeline,
+        time(plan.reachable.from),
+        time(plan.reachable.to),
+        plan.file_count,
+        ByteSize(plan.total_bytes),
+        ByteSize(plan.wal_bytes),
+    );
+    for (oid, path) in &plan.tablespaces {
+        out.push_str(&format!("Tablespace {oid}: {}\n", path.display()));
     }
+    for note in &plan.warnings {
+        out.push_str(&format!("Note:             {note}\n"));
+    }
+    if plan.problems.is_empty() {
+        out.push_str("Pre-flight:       ✓ ready\n");
+    } else {
+        out.push_str(&format!("Pre-flight:       ✗ {} issue(s)\n", plan.problems.len()));
+        for problem in &plan.problems {
+            out.push_str(&format!(
+                "  {}: {}\n    hint: {}\n",
+                problem.code, problem.message, problem.hint
+            ));
+        }
+    }
+    out
 }
 
-fn restored(result: &RestoreReport) -> String {
+/// What was done.
+pub(super) fn restored(result: &RestoreReport) -> String {
     let course = &result.course;
     let mut out = format!(
         "✓ Restored {}\n\
@@ -174,9 +133,4 @@ fn recovered(done: &RecoveryReport) -> String {
         ));
     }
     out
-}
-
-/// The exit code of an outcome.
-pub(super) fn exit(outcome: &Outcome) -> u8 {
-    outcome.failure().map_or(0, |error| error.exit_code())
 }
