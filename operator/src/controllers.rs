@@ -6,8 +6,8 @@ use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::guarded::Guarded;
 use futures::StreamExt as _;
-use kube::core::DeserializeGuard;
 use kube::runtime::controller::{Action, Config, Controller};
 use kube::runtime::watcher;
 use kube::{Api, Resource, ResourceExt as _};
@@ -56,7 +56,7 @@ where
 /// Drives a controller to its end.
 pub async fn drive<K, F, Fut>(
     kind: &'static str,
-    controller: Controller<DeserializeGuard<K>>,
+    controller: Controller<Guarded<K>>,
     context: Arc<Context>,
     stop: CancellationToken,
     reconcile: F,
@@ -76,7 +76,7 @@ pub async fn drive<K, F, Fut>(
     context.metrics.show(kind, Arc::new(look));
     let failures = Arc::new(Failures::default());
     let failed = failures.clone();
-    let work = move |guard: Arc<DeserializeGuard<K>>, context: Arc<Context>| {
+    let work = move |guard: Arc<Guarded<K>>, context: Arc<Context>| {
         let (reconcile, failures) = (reconcile.clone(), failures.clone());
         async move {
             // What cannot be read is left alone until it changes; so are its children, and a stream goes on.
@@ -107,7 +107,7 @@ pub async fn drive<K, F, Fut>(
             outcome
         }
     };
-    let on_error = move |guard: Arc<DeserializeGuard<K>>, error: &Error, context: Arc<Context>| {
+    let on_error = move |guard: Arc<Guarded<K>>, error: &Error, context: Arc<Context>| {
         context.metrics.failed(kind, error.label());
         tracing::warn!(kind, name = guard.name_any(), namespace = guard.namespace(), %error, "a reconcile is tried again");
         Action::requeue(failed.another(key(&*guard)))

@@ -11,6 +11,7 @@ mod context;
 mod controllers;
 mod deployment;
 mod error;
+mod guarded;
 mod job;
 mod lease;
 mod metrics;

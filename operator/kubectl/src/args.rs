@@ -44,7 +44,7 @@ pub enum Command {
     Logs(LogsArgs),
     /// Look for what is wrong, each with what to do about it
     Doctor(DoctorArgs),
-    /// Print the completions of a shell; `kubectl_complete-hardstorage` may call this program with `__complete`
+    /// Print the completions of a shell
     Completion {
         /// The shell
         shell: clap_complete::Shell,

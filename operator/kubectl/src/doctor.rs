@@ -2,7 +2,7 @@
 
 mod findings;
 
-use hardstorage_crds::{BackupSchedule, ProtectedDeployment, Repository};
+use hardstorage_crds::{BackupSchedule, ProtectedDeployment, Repository, Restore};
 use jiff::Timestamp;
 use kube::core::DeserializeGuard;
 use serde_json::json;
@@ -23,6 +23,7 @@ pub async fn run(session: &Session, args: &DoctorArgs) -> Result<u8> {
     let repositories = look::all(session.looked_at::<DeserializeGuard<Repository>>()).await?;
     let deployments = look::all(session.looked_at::<DeserializeGuard<ProtectedDeployment>>()).await?;
     let schedules = look::all(session.looked_at::<DeserializeGuard<BackupSchedule>>()).await?;
+    let restores = look::all(session.looked_at::<DeserializeGuard<Restore>>()).await?;
     let mut all = findings::malformed("Repository", &repositories.malformed);
     all.extend(findings::malformed("Deployment", &deployments.malformed));
     all.extend(findings::malformed("BackupSchedule", &schedules.malformed));
@@ -36,6 +37,8 @@ pub async fn run(session: &Session, args: &DoctorArgs) -> Result<u8> {
             .iter()
             .flat_map(|schedule| findings::schedule(schedule, now)),
     );
+    all.extend(findings::malformed("Restore", &restores.malformed));
+    all.extend(restores.objects.iter().flat_map(findings::restore));
     let clusters = unprotected::clusters(session, &deployments.objects).await?;
     all.extend(clusters.iter().map(findings::unprotected));
     all.sort_by_key(|finding| finding.level);

@@ -41,9 +41,9 @@ impl Error {
         match self {
             Error::Config(_) => Some("name one with --kubeconfig and --context"),
             Error::Kube(error) => match error.as_ref() {
-                kube::Error::Api(status) if status.code == 403 => {
-                    Some("ask for the ClusterRole pg-hardstorage-edit or pg-hardstorage-view in this namespace")
-                }
+                kube::Error::Api(status) if status.code == 403 => Some(
+                    "ask for the role edit or view in this namespace: both hold the rights on objects of hardstorage.dev",
+                ),
                 kube::Error::Api(status) if status.code == 404 => {
                     Some("install pg_hardstorage first: its definitions are not there")
                 }

@@ -36,7 +36,7 @@ const KINDS: [(&str, &str, &str, &str, &str); 3] = [
     ),
 ];
 
-/// Looks for them. A kind that is not installed has no clusters.
+/// Looks for them. A kind that is not installed, or that this person may not see, has no clusters.
 pub async fn clusters(session: &Session, deployments: &[ProtectedDeployment]) -> Result<Vec<Cluster>> {
     let protected: BTreeSet<(String, String)> = deployments.iter().filter_map(named).collect();
     let mut out = Vec::new();
@@ -44,7 +44,7 @@ pub async fn clusters(session: &Session, deployments: &[ProtectedDeployment]) ->
         let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural);
         let list = match session.looked_at_dynamic(&resource).list(&ListParams::default()).await {
             Ok(list) => list,
-            Err(kube::Error::Api(status)) if status.code == 404 => continue,
+            Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => continue,
             Err(error) => return Err(error.into()),
         };
         for object in list.items {

@@ -6,10 +6,10 @@
 
 use std::time::Duration;
 
+use crate::guarded::Guarded;
 use hardstorage_crds::{Backup, BackupPhase, ProtectedDeployment, Repository, RepositoryRef};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
 use kube::{Resource as _, ResourceExt as _};
 
@@ -193,7 +193,7 @@ where
         + Clone
         + std::fmt::Debug,
 {
-    let found = apply::get::<DeserializeGuard<K>>(context, namespace, &owner.name).await?;
+    let found = apply::get::<Guarded<K>>(context, namespace, &owner.name).await?;
     Ok(found.is_some_and(|object| {
         object.meta().uid.as_ref() == Some(&owner.uid) && object.meta().deletion_timestamp.is_none()
     }))

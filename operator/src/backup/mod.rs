@@ -17,10 +17,10 @@ pub mod turn;
 
 use std::sync::Arc;
 
+use crate::guarded::Guarded;
 use hardstorage_crds::{Backup, BackupPhase, BackupStatus, Origin};
 use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt as _;
-use kube::core::DeserializeGuard;
 use kube::runtime::controller::{Action, Controller};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
@@ -41,7 +41,7 @@ pub use run::tests;
 
 /// Runs the controller.
 pub async fn run(context: Arc<Context>, stop: CancellationToken) {
-    let controller = Controller::new(api::<DeserializeGuard<Backup>>(&context), watcher::Config::default()).watches(
+    let controller = Controller::new(api::<Guarded<Backup>>(&context), watcher::Config::default()).watches(
         api::<Job>(&context),
         ours(),
         |job| of_job(&job),
@@ -50,7 +50,7 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken) {
 }
 
 /// The Backup that a Job was made for, or that is named after it.
-fn of_job(job: &Job) -> Option<ObjectRef<DeserializeGuard<Backup>>> {
+fn of_job(job: &Job) -> Option<ObjectRef<Guarded<Backup>>> {
     let labels = job.labels();
     let role = labels.get(label::ROLE)?;
     let named = match labels.get(label::BACKUP) {

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use crate::guarded::Guarded;
 use hardstorage_crds::{Backup, BackupPhase, BackupSchedule, Failure};
 use k8s_openapi::api::batch::v1::Job;
 use kube::api::{Api, ListParams, Patch, PatchParams};
-use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
 use kube::{Resource as _, ResourceExt as _};
 use serde_json::json;
@@ -115,7 +115,7 @@ impl Run<'_> {
         let Some(name) = self.backup.labels().get(label::SCHEDULE) else {
             return Ok((Manner::of(None), None));
         };
-        let found = apply::get::<DeserializeGuard<BackupSchedule>>(self.context, self.namespace, name).await?;
+        let found = apply::get::<Guarded<BackupSchedule>>(self.context, self.namespace, name).await?;
         let schedule = found.and_then(|guard| guard.0.ok());
         Ok((Manner::of(schedule.as_ref()), schedule.map(|_| name.clone())))
     }

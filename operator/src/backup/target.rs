@@ -2,9 +2,9 @@
 //!
 //! What is missing is a refusal: a sentence for a condition. It never changes what runs.
 
+use crate::guarded::Guarded;
 use hardstorage_crds::{Duration, ProtectedDeployment};
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::core::DeserializeGuard;
 
 use crate::access::SourceAccess;
 use crate::apply;
@@ -82,16 +82,16 @@ pub async fn deployment(
     name: &str,
 ) -> Result<Result<ProtectedDeployment, Refusal>> {
     // Guarded, so that one that cannot be read is a condition of its users and not an endless error.
-    let found = apply::get::<DeserializeGuard<ProtectedDeployment>>(context, namespace, name).await?;
+    let found = apply::get::<Guarded<ProtectedDeployment>>(context, namespace, name).await?;
     Ok(match found {
-        Some(DeserializeGuard(Ok(deployment))) if deployment.metadata.deletion_timestamp.is_none() => Ok(deployment),
-        Some(DeserializeGuard(Ok(_))) => Err(refusal(
+        Some(Guarded(Ok(deployment))) if deployment.metadata.deletion_timestamp.is_none() => Ok(deployment),
+        Some(Guarded(Ok(_))) => Err(refusal(
             DEPLOYMENT_DELETING,
             format!("Deployment {name} is being deleted"),
             "",
             false,
         )),
-        Some(DeserializeGuard(Err(error))) => Err(refusal(
+        Some(Guarded(Err(error))) => Err(refusal(
             "DeploymentMalformed",
             format!("Deployment {name} cannot be read: {error}"),
             "correct it",

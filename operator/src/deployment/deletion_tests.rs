@@ -8,11 +8,11 @@
 
 use std::sync::Arc;
 
+use crate::guarded::Guarded;
 use hardstorage_crds::{DeploymentStatus, Lineage, StreamStatus};
 use hardstorage_report::{ErrorReport, RunReport, RunState};
 use http::Method;
 use jiff::Timestamp;
-use kube::core::DeserializeGuard;
 use kube::runtime::reflector;
 use serde_json::{Value, json};
 
@@ -146,7 +146,7 @@ async fn tried(
     answers: Answers,
 ) -> (Result<Action>, Asked) {
     let (context, server) = scripted(script, answers, now());
-    let (store, _writer) = reflector::store::<DeserializeGuard<ProtectedDeployment>>();
+    let (store, _writer) = reflector::store::<Guarded<ProtectedDeployment>>();
     let memory = Memory::default();
     let since = Timestamp::from_second(now().as_second() - seconds).unwrap();
     memory.put(

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use crate::guarded::Guarded;
 use hardstorage_crds::ProtectedDeployment;
 use hardstorage_crds::condition::deployment::{SOURCE_READY, STREAMING};
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::ListParams;
-use kube::core::DeserializeGuard;
 use kube::runtime::reflector::Store;
 use kube::{Resource as _, ResourceExt as _};
 
@@ -31,14 +31,14 @@ use crate::repository::{Intent, Refusal, resolve};
 /// What all reconciles of this kind share.
 pub struct Shared {
     /// All Deployments.
-    pub all: Store<DeserializeGuard<ProtectedDeployment>>,
+    pub all: Store<Guarded<ProtectedDeployment>>,
     /// What was heard.
     pub memory: Memory,
 }
 
 impl Shared {
     /// Those that can be read.
-    pub fn deployments(&self) -> Vec<Arc<DeserializeGuard<ProtectedDeployment>>> {
+    pub fn deployments(&self) -> Vec<Arc<Guarded<ProtectedDeployment>>> {
         self.all.state()
     }
 }
@@ -182,11 +182,7 @@ async fn listen(
 }
 
 /// All streams that are ours, with the status of their objects.
-async fn streams(
-    context: &Context,
-    all: &[Arc<DeserializeGuard<ProtectedDeployment>>],
-    memory: &Memory,
-) -> Result<Vec<Seen>> {
+async fn streams(context: &Context, all: &[Arc<Guarded<ProtectedDeployment>>], memory: &Memory) -> Result<Vec<Seen>> {
     let now = context.now();
     if let Some(seen) = memory.streams(now) {
         return Ok(seen);

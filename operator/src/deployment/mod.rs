@@ -26,12 +26,12 @@ mod upgrade;
 
 use std::sync::Arc;
 
+use crate::guarded::Guarded;
 use hardstorage_crds::ProtectedDeployment;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Service;
 use kube::Api;
-use kube::core::DeserializeGuard;
 use kube::runtime::Controller;
 use kube::runtime::watcher;
 use tokio_util::sync::CancellationToken;
@@ -43,7 +43,7 @@ use memory::Memory;
 
 /// Runs the controller.
 pub async fn run(context: Arc<Context>, stop: CancellationToken) {
-    let watched: Api<DeserializeGuard<ProtectedDeployment>> = guarded(&context);
+    let watched: Api<Guarded<ProtectedDeployment>> = guarded(&context);
     let controller = Controller::new(watched, watcher::Config::default())
         .owns(api::<Deployment>(&context), ours())
         .owns(api::<Job>(&context), ours())
@@ -58,6 +58,6 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken) {
     drive(reconcile::KIND, controller, context, stop, work).await;
 }
 
-fn guarded(context: &Context) -> Api<DeserializeGuard<ProtectedDeployment>> {
+fn guarded(context: &Context) -> Api<Guarded<ProtectedDeployment>> {
     api(context)
 }

@@ -6,9 +6,9 @@
     reason = "test code"
 )]
 
+use crate::guarded::Guarded;
 use http::Method;
 use jiff::Timestamp;
-use kube::core::DeserializeGuard;
 use kube::runtime::reflector;
 use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
@@ -91,10 +91,10 @@ fn the_pod() -> [Exchange; 2] {
 }
 
 fn shared(all: &[ProtectedDeployment]) -> Arc<Shared> {
-    let (store, mut writer) = reflector::store::<DeserializeGuard<ProtectedDeployment>>();
+    let (store, mut writer) = reflector::store::<Guarded<ProtectedDeployment>>();
     writer.apply_watcher_event(&Event::Init);
     for object in all {
-        writer.apply_watcher_event(&Event::InitApply(DeserializeGuard(Ok(object.clone()))));
+        writer.apply_watcher_event(&Event::InitApply(Guarded(Ok(object.clone()))));
     }
     writer.apply_watcher_event(&Event::InitDone);
     Arc::new(Shared {

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crate::guarded::Guarded;
 use hardstorage_crds::{NamespacesFrom, ProtectedDeployment, Repository};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use kube::ResourceExt as _;
 use kube::api::{Api, ListParams};
-use kube::core::DeserializeGuard;
 
 use super::access::admits;
 use super::build::{check_name, kek_name};
@@ -130,7 +130,7 @@ async fn look(context: &Context, jobs: &[Job], role: Role, owner: Option<&str>) 
 
 /// Who uses it, of what the operator can see.
 async fn users(context: &Context, repository: &Repository) -> Result<Users> {
-    let api = controllers::api::<DeserializeGuard<ProtectedDeployment>>(context);
+    let api = controllers::api::<Guarded<ProtectedDeployment>>(context);
     let list = api.list(&ListParams::default()).await?;
     let home = repository.namespace().unwrap_or_default();
     let mut users = Users::default();

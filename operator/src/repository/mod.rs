@@ -23,10 +23,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::guarded::Guarded;
 use hardstorage_crds::{ProtectedDeployment, Repository, Restore};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use kube::api::ResourceExt as _;
-use kube::core::DeserializeGuard;
 use kube::runtime::controller::{Action, Controller};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
@@ -57,22 +57,17 @@ const LOOK: Duration = Duration::from_mins(5);
 /// Runs the controller.
 pub async fn run(context: Arc<Context>, stop: CancellationToken) {
     let (signers, seen) = (Arc::new(Signers::default()), Seens::default());
-    let controller = Controller::new(
-        api::<DeserializeGuard<Repository>>(&context),
-        watcher::Config::default(),
-    )
-    .owns(api::<CronJob>(&context), ours())
-    .watches(api::<Job>(&context), ours(), |job| of_job(&job))
-    .watches(
-        api::<DeserializeGuard<ProtectedDeployment>>(&context),
-        watcher::Config::default(),
-        move |guard| of_deployment(&guard, &seen),
-    )
-    .watches(
-        api::<DeserializeGuard<Restore>>(&context),
-        watcher::Config::default(),
-        |guard| restoring::of_restore(&guard),
-    );
+    let controller = Controller::new(api::<Guarded<Repository>>(&context), watcher::Config::default())
+        .owns(api::<CronJob>(&context), ours())
+        .watches(api::<Job>(&context), ours(), |job| of_job(&job))
+        .watches(
+            api::<Guarded<ProtectedDeployment>>(&context),
+            watcher::Config::default(),
+            move |guard| of_deployment(&guard, &seen),
+        )
+        .watches(api::<Guarded<Restore>>(&context), watcher::Config::default(), |guard| {
+            restoring::of_restore(&guard)
+        });
     drive("Repository", controller, context, stop, move |repository, context| {
         reconcile(repository, context, signers.clone())
     })
@@ -80,7 +75,7 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken) {
 }
 
 /// The Repository that a Job works for: one of its own, or a backup that is over.
-fn of_job(job: &Job) -> Option<ObjectRef<DeserializeGuard<Repository>>> {
+fn of_job(job: &Job) -> Option<ObjectRef<Guarded<Repository>>> {
     let roles = [Role::Probe, Role::Init, Role::Sync, Role::Check].map(Role::as_str);
     let labels = job.labels();
     let role = labels.get(label::ROLE)?.as_str();
@@ -100,10 +95,7 @@ type Seens = Mutex<HashMap<String, (Option<i64>, Option<String>)>>;
 
 /// The Repository that a Deployment uses, when its spec has changed, it has a new backup, or it is being deleted: what else
 /// its status says, and that is every minute something else, is no news to the Repository.
-fn of_deployment(
-    guard: &DeserializeGuard<ProtectedDeployment>,
-    seen: &Seens,
-) -> Option<ObjectRef<DeserializeGuard<Repository>>> {
+fn of_deployment(guard: &Guarded<ProtectedDeployment>, seen: &Seens) -> Option<ObjectRef<Guarded<Repository>>> {
     let deployment = guard.0.as_ref().ok()?;
     let last = deployment
         .status

@@ -1,8 +1,8 @@
 //! A reference to a Repository, followed for one of our other objects.
 
+use crate::guarded::Guarded;
 use hardstorage_crds::{Repository, RepositoryRef};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
-use kube::core::DeserializeGuard;
 use kube::{Api, ResourceExt as _};
 
 use super::access::{Consumer, Intent, Refusal, access};
@@ -32,10 +32,10 @@ pub async fn resolve(
 ) -> Result<Result<Resolved, Refusal>> {
     let home = reference.namespace.as_deref().unwrap_or(namespace);
     // Guarded, so that one that cannot be read is a condition of its users and not an endless error.
-    let api: Api<DeserializeGuard<Repository>> = Api::namespaced(context.client.clone(), home);
+    let api: Api<Guarded<Repository>> = Api::namespaced(context.client.clone(), home);
     let repository = match api.get_opt(&reference.name).await? {
-        Some(DeserializeGuard(Ok(repository))) => repository,
-        Some(DeserializeGuard(Err(error))) => {
+        Some(Guarded(Ok(repository))) => repository,
+        Some(Guarded(Err(error))) => {
             return Ok(Err(Refusal::new(
                 "RepositoryMalformed",
                 format!("Repository {home}/{} cannot be read: {error}", reference.name),

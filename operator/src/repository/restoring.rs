@@ -3,10 +3,10 @@
 
 use std::collections::BTreeSet;
 
+use crate::guarded::Guarded;
 use hardstorage_crds::{NamespacesFrom, Repository, RepositoryRef, Restore};
 use kube::ResourceExt as _;
 use kube::api::ListParams;
-use kube::core::DeserializeGuard;
 use kube::runtime::reflector::ObjectRef;
 
 use super::access::may_read;
@@ -33,7 +33,7 @@ pub async fn restoring(context: &Context, repository: &Repository) -> Result<BTr
     if allowed.is_none_or(|allowed| allowed.from == NamespacesFrom::Same) {
         return Ok(BTreeSet::new());
     }
-    let api = controllers::api::<DeserializeGuard<Restore>>(context);
+    let api = controllers::api::<Guarded<Restore>>(context);
     let list = api.list(&ListParams::default()).await?;
     let readable = list.items.iter().filter_map(|guard| guard.0.as_ref().ok());
     let readers = readable.filter(|restore| !ended(restore)).filter_map(|restore| {
@@ -45,7 +45,7 @@ pub async fn restoring(context: &Context, repository: &Repository) -> Result<BTr
 }
 
 /// The Repository that has to look when a Restore of another namespace begins or is over; how far it is, is no news.
-pub fn of_restore(guard: &DeserializeGuard<Restore>) -> Option<ObjectRef<DeserializeGuard<Repository>>> {
+pub fn of_restore(guard: &Guarded<Restore>) -> Option<ObjectRef<Guarded<Repository>>> {
     let restore = guard.0.as_ref().ok()?;
     let (_, reference, _) = elsewhere(restore)?;
     let planned = restore.status.as_ref().is_some_and(|status| status.plan.is_some());
@@ -106,7 +106,7 @@ mod tests {
     fn only_its_beginning_and_its_end_are_news() {
         let wakes = |status: Value| {
             let object: Restore = serde_json::from_value(restore("own", "own.orders", status)).unwrap();
-            of_restore(&DeserializeGuard(Ok(object))).is_some()
+            of_restore(&Guarded(Ok(object))).is_some()
         };
         assert!(wakes(Value::Null) && wakes(json!({"phase": "Pending"})));
         assert!(!wakes(json!({"phase": "Copying", "plan": {}})));

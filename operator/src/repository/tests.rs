@@ -386,7 +386,7 @@ async fn one_that_is_gone_in_between_is_no_more_than_an_error() {
 #[test]
 fn a_deployment_wakes_its_repository_when_its_spec_changes() {
     let deployment = |generation: i64, namespace: Value| {
-        DeserializeGuard(Ok(serde_json::from_value(json!({"apiVersion": "hardstorage.dev/v1alpha1",
+        Guarded(Ok(serde_json::from_value(json!({"apiVersion": "hardstorage.dev/v1alpha1",
             "kind": "Deployment", "metadata": {"name": "orders", "namespace": "qa", "uid": "d", "generation": generation},
             "spec": {"source": {"cloudNativePG": {"cluster": "orders"}},
                 "repositoryRef": {"name": "main", "namespace": namespace}}}))

@@ -24,10 +24,10 @@ mod target;
 
 use std::sync::Arc;
 
+use crate::guarded::Guarded;
 use hardstorage_crds::Restore;
 use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt as _;
-use kube::core::DeserializeGuard;
 use kube::runtime::controller::{Action, Controller};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
@@ -42,7 +42,7 @@ pub use decide::is_over;
 
 /// Runs the controller.
 pub async fn run(context: Arc<Context>, stop: CancellationToken) {
-    let controller = Controller::new(api::<DeserializeGuard<Restore>>(&context), watcher::Config::default()).watches(
+    let controller = Controller::new(api::<Guarded<Restore>>(&context), watcher::Config::default()).watches(
         api::<Job>(&context),
         ours(),
         |job| of_job(&job),
@@ -51,7 +51,7 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken) {
 }
 
 /// The Restore that a Job was made for.
-fn of_job(job: &Job) -> Option<ObjectRef<DeserializeGuard<Restore>>> {
+fn of_job(job: &Job) -> Option<ObjectRef<Guarded<Restore>>> {
     let name = job.labels().get(label::RESTORE)?;
     Some(ObjectRef::new(name).within(&job.namespace()?))
 }

@@ -192,7 +192,13 @@ impl Work<'_> {
                 self.write(writer.adopted(&sentence)).await?;
                 Ok(Action::requeue(Duration::ZERO))
             }
-            Adoption::Waiting(words) => self.not_adopted(&words, false).await,
+            Adoption::Waiting { words, serves: true } => {
+                let writer = self.writer();
+                self.write(writer.waits(RestorePhase::Adopting, "Adopting", &words, false))
+                    .await?;
+                Ok(Action::requeue(Settings::JOB_PERIOD))
+            }
+            Adoption::Waiting { words, .. } => self.not_adopted(&words, false).await,
         }
     }
 

@@ -16,13 +16,13 @@ mod status;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::guarded::Guarded;
 use hardstorage_crds::condition::schedule::LAST_RUN_SUCCEEDED;
 use hardstorage_crds::condition::{READY, STALLED};
 use hardstorage_crds::{Backup, BackupSchedule, Phase, ProtectedDeployment};
 use jiff::SignedDuration;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use kube::api::{Api, Patch, PatchParams};
-use kube::core::DeserializeGuard;
 use kube::runtime::controller::{Action, Controller};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
@@ -52,22 +52,19 @@ const LOOK: Duration = Duration::from_mins(1);
 
 /// Runs the controller.
 pub async fn run(context: Arc<Context>, stop: CancellationToken) {
-    let controller = Controller::new(
-        api::<DeserializeGuard<BackupSchedule>>(&context),
-        watcher::Config::default(),
-    )
-    .owns(api::<CronJob>(&context), ours())
-    .watches(api::<Job>(&context), ours(), |job| of_run(&job))
-    .watches(
-        api::<DeserializeGuard<Backup>>(&context),
-        watcher::Config::default().labels(label::SCHEDULE),
-        |backup| of_run(&backup),
-    );
+    let controller = Controller::new(api::<Guarded<BackupSchedule>>(&context), watcher::Config::default())
+        .owns(api::<CronJob>(&context), ours())
+        .watches(api::<Job>(&context), ours(), |job| of_run(&job))
+        .watches(
+            api::<Guarded<Backup>>(&context),
+            watcher::Config::default().labels(label::SCHEDULE),
+            |backup| of_run(&backup),
+        );
     drive("BackupSchedule", controller, context, stop, reconcile).await;
 }
 
 /// The schedule that a Job or a Backup belongs to.
-fn of_run<K: kube::Resource>(object: &K) -> Option<ObjectRef<DeserializeGuard<BackupSchedule>>> {
+fn of_run<K: kube::Resource>(object: &K) -> Option<ObjectRef<Guarded<BackupSchedule>>> {
     let name = object.meta().labels.as_ref()?.get(label::SCHEDULE)?;
     Some(ObjectRef::new(name).within(object.meta().namespace.as_deref()?))
 }

@@ -1,7 +1,7 @@
 //! What is wrong with one object, and what to do about it. Pure.
 
 use hardstorage_crds::condition::Condition;
-use hardstorage_crds::{BackupSchedule, ProtectedDeployment, Repository};
+use hardstorage_crds::{BackupSchedule, ProtectedDeployment, Repository, Restore};
 use jiff::Timestamp;
 use kube::ResourceExt as _;
 use serde::Serialize;
@@ -139,7 +139,7 @@ pub fn deployment(deployment: &ProtectedDeployment, schedules: &[BackupSchedule]
                         protection.namespace, protection.name
                     ),
                     _ => "look whether the operator runs: kubectl get pods -A -l \
-                          app.kubernetes.io/name=pg-hardstorage-operator"
+                          app.kubernetes.io/name=pg-hardstorage,app.kubernetes.io/component=operator"
                         .to_owned(),
                 },
                 name: name.clone(),
@@ -197,6 +197,30 @@ pub fn schedule(schedule: &BackupSchedule, now: Timestamp) -> Vec<Finding> {
         });
     }
     out
+}
+
+/// Of a Restore: one that came to nothing, or that waits for a person.
+pub fn restore(restore: &Restore) -> Vec<Finding> {
+    let name = full_name(restore);
+    let status = restore.status.clone().unwrap_or_default();
+    let Some(ready) = condition(&status.conditions, "Ready") else {
+        return vec![unseen("Restore", &name)];
+    };
+    let stalled = condition(&status.conditions, "Stalled").is_some_and(|stalled| stalled.status == "True");
+    if !stalled {
+        return Vec::new();
+    }
+    let failure = status.failure.unwrap_or_default();
+    match (failure.message, failure.hint) {
+        (Some(message), Some(fix)) => vec![Finding {
+            level: Level::Warning,
+            kind: "Restore",
+            name,
+            message,
+            fix,
+        }],
+        _ => vec![of_condition("Restore", &name, Level::Warning, ready)],
+    }
 }
 
 /// A cluster that nobody protects.
@@ -272,6 +296,31 @@ mod tests {
         assert!(all[0].fix.contains("backup shop") && all[1].fix.contains("BackupSchedule"));
         let unseen: ProtectedDeployment = object("Deployment", spec, Value::Null);
         assert_eq!(deployment(&unseen, &[], at(0)).len(), 1);
+    }
+
+    #[test]
+    fn a_restore_that_waits_for_nobody_is_no_finding() {
+        let spec = json!({"source": {"deploymentRef": {"name": "shop"}},
+            "destination": {"cloudNativePG": {"cluster": "back"}}});
+        let conditions = |stalled: &str| {
+            json!([
+                says("Ready", "False", "Refused", "no"),
+                says("Stalled", stalled, "Refused", "no")
+            ])
+        };
+        let of = |stalled: &str, failure: Value| -> Vec<Finding> {
+            restore(&object(
+                "Restore",
+                spec.clone(),
+                json!({"conditions": conditions(stalled), "failure": failure}),
+            ))
+        };
+        assert!(of("False", Value::Null).is_empty());
+        assert_eq!(of("True", json!({"message": "m", "hint": "h"}))[0].fix, "h");
+        assert_eq!(
+            of("True", Value::Null)[0].fix,
+            "kubectl -n team describe hsrestore shop"
+        );
     }
 
     #[test]

@@ -7,13 +7,13 @@ mod status;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use crate::guarded::Guarded;
 use hardstorage_crds::{Backup, BackupPhase, BackupSpec, BackupStatus, Recorded, RepositoryRef};
 use hardstorage_report::BackupRecord;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::ResourceExt as _;
 use kube::api::{Api, ListParams};
-use kube::core::DeserializeGuard;
 
 use crate::apply;
 use crate::context::Context;
@@ -270,7 +270,7 @@ fn mirror(place: &Place, record: &BackupRecord, now: Timestamp) -> Backup {
 
 /// The Backup objects of a namespace that can be read.
 pub async fn objects(context: &Context, namespace: &str) -> Result<Vec<Backup>> {
-    let api: Api<DeserializeGuard<Backup>> = Api::namespaced(context.client.clone(), namespace);
+    let api: Api<Guarded<Backup>> = Api::namespaced(context.client.clone(), namespace);
     let list = api.list(&ListParams::default()).await?;
     Ok(list.items.into_iter().filter_map(|guard| guard.0.ok()).collect())
 }

@@ -181,16 +181,21 @@ pub fn judge(restore: &Restore, wanted: &Wanted, found: &Found) -> Result<(), Re
         if found.cluster.as_ref().is_some_and(|one| !cluster_is_ours(one, uid)) {
             return Err(used(format!("there is a Cluster {}", cluster.cluster)));
         }
-        let other = found
-            .of_the_cluster
-            .iter()
-            .find(|claim| !is_ours(claim.metadata.annotations.as_ref(), uid));
-        if let Some(claim) = other {
+        let others = found.of_the_cluster.iter();
+        let mut others = others.filter(|claim| !is_ours(claim.metadata.annotations.as_ref(), uid));
+        let going = |claim: &&PersistentVolumeClaim| claim.metadata.deletion_timestamp.is_some();
+        let leaving = others.clone().find(going).map(kube::ResourceExt::name_any);
+        if let Some(claim) = others.find(|claim| !going(claim)) {
             let name = claim.name_any();
             return Err(used(format!(
                 "the claim {name} is one of a Cluster {}",
                 cluster.cluster
             )));
+        }
+        // A Cluster of this name was just deleted: its claims follow.
+        if let Some(name) = leaving {
+            let message = format!("the claim {name} is being deleted");
+            return Err(waits(refusal("ClaimDeleting", message, "")));
         }
     }
     for name in wanted.data.mounts.iter().map(|mount| &mount.claim) {

@@ -9,7 +9,12 @@ const HEALTHY: &str = "Cluster in healthy state";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Adoption {
     /// Not there yet; in CloudNativePG's words.
-    Waiting(String),
+    Waiting {
+        /// What it says.
+        words: String,
+        /// Whether an instance serves what was restored: the others are copied from it, which takes as long as it takes.
+        serves: bool,
+    },
     /// Every instance is ready.
     Adopted,
 }
@@ -17,7 +22,12 @@ pub enum Adoption {
 /// Judges a Cluster by its status. Its phase alone says little: one without instances is called healthy too.
 pub fn adoption(cluster: &Value) -> Adoption {
     let number = |path: &str| cluster.pointer(path).and_then(Value::as_i64);
-    let text = |path: &str| cluster.pointer(path).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let text = |path: &str| {
+        cluster
+            .pointer(path)
+            .and_then(Value::as_str)
+            .filter(|text| !text.is_empty())
+    };
     let wanted = number("/spec/instances").unwrap_or(1);
     let ready = number("/status/readyInstances").unwrap_or(0);
     let phase = text("/status/phase");
@@ -29,5 +39,8 @@ pub fn adoption(cluster: &Value) -> Adoption {
         (Some(phase), None) => phase.to_owned(),
         (Some(phase), Some(reason)) => format!("{phase}: {reason}"),
     };
-    Adoption::Waiting(format!("{ready} of {wanted} instances are ready; {said}"))
+    Adoption::Waiting {
+        words: format!("{ready} of {wanted} instances are ready; {said}"),
+        serves: ready > 0,
+    }
 }

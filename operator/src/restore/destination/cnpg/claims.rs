@@ -41,7 +41,7 @@ pub fn mounts(of: &NewCluster<'_>) -> Result<Vec<Mount>, Refusal> {
             Role::Data => DATA.to_owned(),
             Role::Wal => WAL.to_owned(),
             // As CloudNativePG makes it: identifiers may have what names of objects may not.
-        Role::Tablespace(name) => format!("{TABLESPACES}/{name}"),
+            Role::Tablespace(name) => format!("{TABLESPACES}/{name}"),
         },
     };
     Ok(of.volumes()?.iter().map(mount).collect())
@@ -103,7 +103,8 @@ fn claim_spec(storage: &Value, size: String) -> Result<PersistentVolumeClaimSpec
     if let Some(class) = storage.get("storageClass").and_then(Value::as_str) {
         spec.storage_class_name = Some(class.to_owned());
     }
-    spec.access_modes.get_or_insert_with(|| vec!["ReadWriteOnce".to_owned()]);
+    spec.access_modes
+        .get_or_insert_with(|| vec!["ReadWriteOnce".to_owned()]);
     // What a copy of a volume came from is not where this one comes from.
     spec.volume_name = None;
     spec.data_source = None;

@@ -21,7 +21,10 @@ pub fn cluster(of: &NewCluster<'_>) -> Result<Value, Refusal> {
     for field in FOREIGN {
         fields.remove(*field);
     }
-    if let Some(services) = fields.get_mut("managed").and_then(|managed| managed.get_mut("services")) {
+    if let Some(services) = fields
+        .get_mut("managed")
+        .and_then(|managed| managed.get_mut("services"))
+    {
         // Their names are the origin's, which may live on beside.
         services.as_object_mut().map(|services| services.remove("additional"));
     }
@@ -69,8 +72,11 @@ fn grow(of: &NewCluster<'_>, fields: &mut Map<String, Value>) -> Result<(), Refu
             Role::Wal => fields.get_mut("walStorage"),
             Role::Tablespace(name) => {
                 let all = fields.get_mut("tablespaces").and_then(Value::as_array_mut);
-                all.and_then(|all| all.iter_mut().find(|one| one.get("name").and_then(Value::as_str) == Some(name)))
-                    .and_then(|tablespace| tablespace.get_mut("storage"))
+                all.and_then(|all| {
+                    all.iter_mut()
+                        .find(|one| one.get("name").and_then(Value::as_str) == Some(name))
+                })
+                .and_then(|tablespace| tablespace.get_mut("storage"))
             }
         };
         if let Some(storage) = storage.and_then(Value::as_object_mut) {

@@ -108,13 +108,16 @@ impl<'a> NewCluster<'a> {
     /// The volumes of one instance.
     fn volumes(&self) -> Result<Vec<Volume<'a>>, Refusal> {
         let spec = self.origin()?;
-        let storage = spec.get("storage").filter(|storage| storage.is_object()).ok_or_else(|| {
-            refusal(
-                "TemplateInvalid",
-                "the spec of the new Cluster has no storage".to_owned(),
-                "give template.spec.storage a size",
-            )
-        })?;
+        let storage = spec
+            .get("storage")
+            .filter(|storage| storage.is_object())
+            .ok_or_else(|| {
+                refusal(
+                    "TemplateInvalid",
+                    "the spec of the new Cluster has no storage".to_owned(),
+                    "give template.spec.storage a size",
+                )
+            })?;
         let mut all = vec![Volume {
             role: Role::Data,
             storage,

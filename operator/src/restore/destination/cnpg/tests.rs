@@ -49,7 +49,10 @@ fn a_recorded_cluster_comes_back_on_its_own_feet() {
         assert!(!spec.contains_key(*field), "{field}");
     }
     // Its Secret may be gone; another one is made for the same owner.
-    assert_eq!(spec["bootstrap"], json!({"initdb": {"database": "sales", "owner": "sam"}}));
+    assert_eq!(
+        spec["bootstrap"],
+        json!({"initdb": {"database": "sales", "owner": "sam"}})
+    );
     assert_eq!(spec["imageName"], "localhost/postgres:18.6");
     assert!(!spec.contains_key("imageCatalogRef"));
     assert_eq!(spec["instances"], 3);
@@ -72,7 +75,10 @@ fn its_claims_are_those_that_cloud_native_pg_looks_for() {
         .iter()
         .map(|claim| serde_json::to_value(claim).unwrap())
         .collect();
-    let names: Vec<&str> = claims.iter().map(|claim| claim["metadata"]["name"].as_str().unwrap()).collect();
+    let names: Vec<&str> = claims
+        .iter()
+        .map(|claim| claim["metadata"]["name"].as_str().unwrap())
+        .collect();
     assert_eq!(names, ["shop-0815-1", "shop-0815-1-wal", "shop-0815-1-tbs-cold-data"]);
     let mounts: Vec<String> = mounts(&of).unwrap().into_iter().map(|mount| mount.path).collect();
     assert_eq!(
@@ -102,10 +108,24 @@ fn its_claims_are_those_that_cloud_native_pg_looks_for() {
 #[test]
 fn a_claim_has_room_for_what_comes() {
     let snapshot = snapshot();
-    for (needed, wanted) in [(0, "1Gi"), (1 << 30, "1Gi"), ((1 << 30) + 1, "1025Mi"), (5 << 30, "5120Mi")] {
+    for (needed, wanted) in [
+        (0, "1Gi"),
+        (1 << 30, "1Gi"),
+        ((1 << 30) + 1, "1025Mi"),
+        (5 << 30, "5120Mi"),
+    ] {
         let of = new(Some(&snapshot), None, needed);
         let claims = claims(&of).unwrap();
-        let requests = claims[0].spec.as_ref().unwrap().resources.as_ref().unwrap().requests.as_ref().unwrap();
+        let requests = claims[0]
+            .spec
+            .as_ref()
+            .unwrap()
+            .resources
+            .as_ref()
+            .unwrap()
+            .requests
+            .as_ref()
+            .unwrap();
         assert_eq!(requests["storage"].0, wanted);
         // Its replicas are as large.
         assert_eq!(cluster(&of).unwrap()["spec"]["storage"]["size"], wanted);
@@ -124,9 +144,8 @@ fn a_template_is_taken_instead_and_what_lacks_is_said() {
     assert_eq!(of.user().unwrap(), (70, 26));
     assert_eq!(claims(&of).unwrap().len(), 1);
 
-    let reason = |snapshot: Option<&Value>, template: Option<&Value>| {
-        cluster(&new(snapshot, template, 0)).unwrap_err().reason
-    };
+    let reason =
+        |snapshot: Option<&Value>, template: Option<&Value>| cluster(&new(snapshot, template, 0)).unwrap_err().reason;
     assert_eq!(reason(None, None), "SnapshotMissing");
     assert_eq!(reason(None, Some(&json!({"instances": 1}))), "TemplateInvalid");
     assert_eq!(reason(None, Some(&template)), "ImageUnknown");
@@ -151,11 +170,20 @@ fn adopted_is_when_every_instance_is_ready() {
     );
     for (status, words) in [
         (Value::Null, "has not looked"),
-        (json!({"phase": healthy, "readyInstances": 1, "currentPrimary": "shop-1"}), "1 of 2"),
+        (
+            json!({"phase": healthy, "readyInstances": 1, "currentPrimary": "shop-1"}),
+            "1 of 2",
+        ),
         (json!({"phase": healthy, "currentPrimary": "shop-1"}), "0 of 2"),
-        (json!({"phase": "Setting up primary", "phaseReason": "a Job fails"}), "a Job fails"),
+        (
+            json!({"phase": "Setting up primary", "phaseReason": "a Job fails"}),
+            "a Job fails",
+        ),
     ] {
-        let Adoption::Waiting(said) = of(status) else { panic!("adopted") };
+        let Adoption::Waiting { words: said, serves } = of(status) else {
+            panic!("adopted")
+        };
+        assert_eq!(serves, said.starts_with('1'), "{said}");
         assert!(said.contains(words), "{said}");
     }
 }
