@@ -76,6 +76,9 @@ fn a_killed_recovery_begins_anew() {
     site.product
         .set("PG_HARDSTORAGE_RESTORE_BIN", fetches.to_str().unwrap());
 
+    // Whoever is killed removes nothing.
+    let temporary = site.dir("t");
+    site.product.set("TMPDIR", temporary.to_str().unwrap());
     let target = site.place("copy");
     let wal = site.place("wal");
     let more = ["--to-latest", "--retry-id", "one", "--wal-dir", wal.to_str().unwrap()];
