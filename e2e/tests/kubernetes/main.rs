@@ -13,6 +13,7 @@ mod protect;
 mod rebuilt;
 mod removal;
 mod retention;
+mod runs;
 mod secrets;
 mod shown;
 mod site;
