@@ -19,3 +19,4 @@ mod shown;
 mod site;
 mod sources;
 mod tutorial;
+mod upgrade;
