@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-kubernetes test e2e check build docs bench bench-operator fuzz image install clean
+.PHONY: help demo demo-kubernetes test e2e check build docs bench bench-operator fuzz image install install-kubectl clean
 
 CACHE := $(shell scripts/cache-dir)
 # Outside the tree when nothing else is said, so that a fresh clone does not start from nothing and, as root, the
@@ -15,7 +15,7 @@ DESTDIR ?=
 UNITDIR ?= /lib/systemd/system
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
 
 demo: ## Walk through the introduction on a real PostgreSQL 18, in about a minute after the build
 	@scripts/check-prerequisites --install demo
@@ -91,6 +91,11 @@ image: ## Engine and operator as an OCI archive, without any container tool: bin
 
 install: build ## The binary, man pages, completions and systemd units (PREFIX, DESTDIR, UNITDIR)
 	@scripts/install $(RELEASE)/pg_hardstorage "$(DESTDIR)" "$(PREFIX)" "$(UNITDIR)"
+
+install-kubectl: ## The plugin `kubectl hardstorage`, and the link that kubectl completes by (PREFIX, DESTDIR)
+	cargo build --release -p kubectl-hardstorage
+	install -D -m 0755 $(RELEASE)/kubectl-hardstorage "$(DESTDIR)$(PREFIX)/bin/kubectl-hardstorage"
+	ln -sf kubectl-hardstorage "$(DESTDIR)$(PREFIX)/bin/kubectl_complete-hardstorage"
 
 clean: ## Remove what was built; the cache of servers and tools stays
 	cargo clean

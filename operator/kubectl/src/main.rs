@@ -4,6 +4,7 @@
 
 mod args;
 mod backup;
+mod complete;
 mod connect;
 mod doctor;
 mod error;
@@ -28,6 +29,11 @@ use error::Result;
 async fn main() -> ExitCode {
     // Two of the libraries could bring one each; a second call by one of them would be an error and no harm.
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+    let words: Vec<String> = std::env::args().collect();
+    if let Some(answer) = complete::answer(&Args::command(), &words) {
+        print!("{answer}");
+        return ExitCode::SUCCESS;
+    }
     match run(Args::parse()).await {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
