@@ -1,7 +1,7 @@
 //! What is known of one restore. It tells the plan: a restore that was broken off goes on by it, and the plan that was
-//! looked at is the one that runs.
+//! looked at is the one that runs. Moments have microseconds, as PostgreSQL's do: a second less is another restore.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -92,7 +92,7 @@ pub struct ResolvedTarget {
     pub moment: Option<String>,
     /// The time.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub time: Option<Time>,
+    pub time: Option<MicroTime>,
     /// The position of the WAL.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lsn: Option<String>,
@@ -146,10 +146,10 @@ pub struct RestorePlan {
 pub struct Reachable {
     /// The earliest.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub from: Option<Time>,
+    pub from: Option<MicroTime>,
     /// The latest.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub to: Option<Time>,
+    pub to: Option<MicroTime>,
 }
 
 /// How far the run is.
@@ -177,7 +177,7 @@ pub struct Recovered {
     pub lsn: Option<String>,
     /// When the last transaction was committed that is in it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub time: Option<Time>,
+    pub time: Option<MicroTime>,
     /// The timeline that it writes now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeline: Option<i64>,

@@ -49,7 +49,7 @@ pub async fn run(session: &Session, args: &RestoreArgs) -> Result<u8> {
                 .or(failure.code)
                 .unwrap_or_else(|| "it failed".to_owned());
             if let Some(window) = status.reachable {
-                let moment = |time: Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>| {
+                let moment = |time: Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime>| {
                     dash(time.map(|time| moment(time.0)))
                 };
                 said.push_str(&format!(

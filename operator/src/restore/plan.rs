@@ -5,7 +5,7 @@
 use hardstorage_crds::{Bytes, Reachable, ResolvedTarget, Restore, RestoreFailure, RestorePlan};
 use hardstorage_report::{Code, ErrorReport, RecoveryPoint, RunReport, TablespacePlace, code};
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -68,8 +68,8 @@ struct Told {
 
 fn reachable(told: &hardstorage_report::Reachable) -> Reachable {
     Reachable {
-        from: Some(Time(told.from)),
-        to: Some(Time(told.to)),
+        from: Some(MicroTime(told.from)),
+        to: Some(MicroTime(told.to)),
     }
 }
 
@@ -107,7 +107,7 @@ pub fn read(report: &RunReport, restore: &Restore, time: Option<Timestamp>) -> O
     let wal = told.wal_bytes.unwrap_or_default();
     let target = ResolvedTarget {
         moment: Some(moment(restore.spec.recovery_target.as_ref(), time)),
-        time: time.map(Time),
+        time: time.map(MicroTime),
         lsn: told.stop_at.and_then(|point| point.lsn).map(|lsn| lsn.to_string()),
         timeline: told.target_timeline,
         backup_id: Some(id.clone()),

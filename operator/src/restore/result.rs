@@ -3,7 +3,7 @@
 use hardstorage_crds::{Bytes, Recovered, RestorePhase, RestoreProgress};
 use hardstorage_report::{Code, RunReport, code};
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -91,7 +91,7 @@ impl Done {
         Done {
             recovered: told.recovered.map(|told| Recovered {
                 lsn: told.lsn,
-                time: told.time.map(Time),
+                time: told.time.map(MicroTime),
                 timeline: told.timeline,
             }),
             sentence,
