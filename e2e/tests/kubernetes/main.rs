@@ -5,6 +5,7 @@
 
 mod chart;
 mod claim;
+mod faults;
 mod fleet;
 mod leader;
 mod major;
