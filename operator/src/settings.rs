@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Parser;
 
+use crate::deployment::Staging;
 use crate::pod::Image;
 
 /// Reconciles Repository, Deployment, BackupSchedule, Backup and Restore of hardstorage.dev.
@@ -41,6 +42,9 @@ pub struct Settings {
     /// How many streams at a time are moved to a new default image
     #[arg(long, env = "UPGRADE_AT_ONCE", default_value_t = 5)]
     pub upgrade_at_once: usize,
+    /// Seconds after which a stream that has not come back with a new default image halts the upgrade
+    #[arg(long, env = "UPGRADE_PATIENCE_SECONDS", default_value_t = 300)]
+    pub upgrade_patience_seconds: u64,
 }
 
 impl Settings {
@@ -58,6 +62,14 @@ impl Settings {
         Image {
             name: self.engine_image.clone(),
             pull_policy: self.engine_image_pull_policy.clone(),
+        }
+    }
+
+    /// How a new default image goes from stream to stream.
+    pub fn staging(&self) -> Staging {
+        Staging {
+            at_once: self.upgrade_at_once,
+            patience: Duration::from_secs(self.upgrade_patience_seconds),
         }
     }
 

@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use crate::site::{PATIENCE, SOON, repository, step};
 
-/// For five minutes the operator waits for a stream to come back.
-const HALT: Duration = Duration::from_mins(7);
+/// Longer than the operator waits for a stream to come back.
+const HALT: Duration = Duration::from_mins(4);
 /// Before all others, so that a stream that something else has left behind is not the first to go.
 const NAMESPACE: &str = "a-e2e-upgrade";
 const NAMES: [&str; 3] = ["alpha", "beta", "gamma"];
@@ -75,11 +75,19 @@ fn streams_move_one_after_the_other_and_stop_at_the_first_that_is_lost() {
     }
 }
 
-/// The chart's values for an image of the engine, one stream at a time.
-fn values(tag: &str) -> [&str; 2] {
+/// The chart's values for an image of the engine, one stream at a time, and less patience than usual.
+fn values(tag: &str) -> [&str; 3] {
     match tag {
-        NEXT => ["engine.upgradeAtOnce=1", "engine.image.tag=next"],
-        BROKEN => ["engine.upgradeAtOnce=1", "engine.image.tag=broken"],
+        NEXT => [
+            "engine.upgradeAtOnce=1",
+            "engine.upgradePatienceSeconds=90",
+            "engine.image.tag=next",
+        ],
+        BROKEN => [
+            "engine.upgradeAtOnce=1",
+            "engine.upgradePatienceSeconds=90",
+            "engine.image.tag=broken",
+        ],
         other => panic!("there is no image {other}"),
     }
 }

@@ -38,6 +38,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
 use crate::controllers::{api, drive, ours};
+pub use upgrade::Staging;
+
 use fetch::Shared;
 use memory::Memory;
 

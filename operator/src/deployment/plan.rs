@@ -173,13 +173,7 @@ fn image(
         return (with(target), None, Turn::Go);
     };
     let (namespace, name) = (deployment.namespace().unwrap_or_default(), deployment.name_any());
-    let turn = turn(
-        &facts.streams,
-        (&namespace, &name),
-        &target,
-        settings.upgrade_at_once,
-        now,
-    );
+    let turn = turn(&facts.streams, (&namespace, &name), &target, settings.staging(), now);
     if running == target {
         return (with(target), moved, turn);
     }

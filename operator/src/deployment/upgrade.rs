@@ -11,9 +11,6 @@ use jiff::Timestamp;
 
 use super::build::Moved;
 
-/// How long a stream may take to come back.
-pub const LIMIT: Duration = Duration::from_mins(5);
-
 /// A stream as the others see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
@@ -62,23 +59,33 @@ pub enum Turn {
     Halted(String),
 }
 
+/// How a new image goes from stream to stream.
+#[derive(Debug, Clone, Copy)]
+pub struct Staging {
+    /// So many at a time.
+    pub at_once: usize,
+    /// One that has not come back after so long is lost.
+    pub patience: Duration,
+}
+
 /// Whether the stream of `me` may have the image `target` now.
-pub fn turn(all: &[Seen], me: (&str, &str), target: &str, at_once: usize, now: Timestamp) -> Turn {
+pub fn turn(all: &[Seen], me: (&str, &str), target: &str, staging: Staging, now: Timestamp) -> Turn {
     let ours = || all.iter().filter(|seen| !seen.pinned);
     let is_me = |seen: &&Seen| (seen.who.0.as_str(), seen.who.1.as_str()) == me;
     let mine = ours().find(is_me);
     let lost = ours()
         .filter(|seen| seen.image == target && seen.should_come_back() && !seen.is_back())
         .find(|seen| {
-            seen.moved
-                .is_some_and(|moved| Duration::try_from(now.duration_since(moved.at)).is_ok_and(|since| since >= LIMIT))
+            seen.moved.is_some_and(|moved| {
+                Duration::try_from(now.duration_since(moved.at)).is_ok_and(|since| since >= staging.patience)
+            })
         });
     if let Some(lost) = lost {
         let message = format!(
-            "the stream {}/{} did not come back within {} minutes after it was given the image {target}",
+            "the stream {}/{} did not come back within {} s after it was given the image {target}",
             lost.who.0,
             lost.who.1,
-            LIMIT.as_secs() / 60
+            staging.patience.as_secs()
         );
         let concerned = mine.is_none_or(|mine| mine.image != target || mine.who == lost.who);
         // Those that came back are well, and one that does not flow may try the image as well as any other.
@@ -98,7 +105,7 @@ pub fn turn(all: &[Seen], me: (&str, &str), target: &str, at_once: usize, now: T
     let mut waiting: Vec<&Seen> = ours().filter(|seen| seen.image != target && !seen.down).collect();
     waiting.sort_by(|a, b| a.who.cmp(&b.who));
     let place = waiting.iter().position(|seen| seen.who == mine.who).unwrap_or(0);
-    if place < at_once.max(1).saturating_sub(moving) {
+    if place < staging.at_once.max(1).saturating_sub(moving) {
         Turn::Go
     } else {
         Turn::Wait(format!("{place} streams are before it, {moving} are on their way"))
@@ -108,6 +115,13 @@ pub fn turn(all: &[Seen], me: (&str, &str), target: &str, at_once: usize, now: T
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn staging(at_once: usize) -> Staging {
+        Staging {
+            at_once,
+            patience: Duration::from_mins(5),
+        }
+    }
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(1_000_000 + second).unwrap_or_default()
@@ -140,7 +154,7 @@ mod tests {
     }
 
     fn go(all: &[Seen], name: &str, now: i64) -> bool {
-        turn(all, ("team", name), "new", 2, at(now)) == Turn::Go
+        turn(all, ("team", name), "new", staging(2), at(now)) == Turn::Go
     }
 
     #[test]
@@ -171,13 +185,16 @@ mod tests {
         early.observed = Some(at(90));
         let all = [early.clone(), moved("b", 100, false), seen("c", "old")];
         assert!(!go(&all, "c", 110));
-        assert!(matches!(turn(&all, ("team", "c"), "new", 2, at(500)), Turn::Halted(_)));
+        assert!(matches!(
+            turn(&all, ("team", "c"), "new", staging(2), at(500)),
+            Turn::Halted(_)
+        ));
     }
 
     #[test]
     fn one_that_does_not_come_back_halts_the_others() {
         let all = [moved("a", 0, false), moved("b", 0, true), seen("c", "old")];
-        let verdict = |name: &str, now| turn(&all, ("team", name), "new", 5, at(now));
+        let verdict = |name: &str, now| turn(&all, ("team", name), "new", staging(5), at(now));
         assert_eq!(verdict("c", 299), Turn::Go);
         match verdict("c", 300) {
             Turn::Halted(message) => assert!(message.contains("team/a"), "{message}"),
@@ -186,8 +203,8 @@ mod tests {
         assert!(matches!(verdict("a", 300), Turn::Halted(_)), "it says so itself too");
         assert_eq!(verdict("b", 300), Turn::Go, "this one is well");
         // Back to the old image: the one that is lost has another image than the target, and does not flow: it goes first.
-        assert_eq!(turn(&all, ("team", "a"), "old", 1, at(400)), Turn::Go);
-        assert_eq!(turn(&all, ("team", "b"), "old", 1, at(400)), Turn::Go);
+        assert_eq!(turn(&all, ("team", "a"), "old", staging(1), at(400)), Turn::Go);
+        assert_eq!(turn(&all, ("team", "b"), "old", staging(1), at(400)), Turn::Go);
     }
 
     #[test]
@@ -232,6 +249,9 @@ mod tests {
             unheard("b"),
             unheard("c"),
         ];
-        assert!(matches!(turn(&all, ("team", "b"), "new", 2, at(300)), Turn::Halted(_)));
+        assert!(matches!(
+            turn(&all, ("team", "b"), "new", staging(2), at(300)),
+            Turn::Halted(_)
+        ));
     }
 }
