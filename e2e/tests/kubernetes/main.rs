@@ -16,6 +16,7 @@ mod removal;
 mod retention;
 mod runs;
 mod secrets;
+mod servers;
 mod shown;
 mod site;
 mod sources;
