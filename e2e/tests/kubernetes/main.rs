@@ -17,6 +17,7 @@ mod restore;
 mod retention;
 mod runs;
 mod secrets;
+mod servers;
 mod shown;
 mod site;
 mod sources;
