@@ -3,8 +3,9 @@
 use std::fs::File;
 use std::time::Duration;
 
-use hardstorage_e2e::kubernetes::{Database, Namespace, Operator, Outside, Writer};
+use hardstorage_e2e::kubernetes::{Database, Namespace, Operator, Outside, Writer, is};
 use hardstorage_e2e::run;
+use serde_json::Value;
 
 use crate::site::{PATIENCE, deployment, step};
 
@@ -42,9 +43,23 @@ fn a_claim_holds_backups() {
     assert_eq!(found, Writer::held(&namespace, &database, "app"));
     assert!(committed.is_subset(&found));
 
+    step("and a Restore reads it there, beside the stream that writes it");
+    namespace.apply(
+        "apiVersion: hardstorage.dev/v1alpha1\nkind: Restore\nmetadata: {name: back}\nspec:\n  \
+         source: {deploymentRef: {name: shop}}\n  destination: {cloudNativePG: {cluster: shop-back}}\n",
+    );
+    let over = |object: &Value| object["status"]["phase"] == "Completed" || is(object, "Stalled", "True");
+    let done = namespace.until_object("hsrs/back", "it is over", PATIENCE, over);
+    assert_eq!(done["status"]["phase"], "Completed", "{done:#}");
+    let back = Database::of_cloud_native_pg("shop-back");
+    back.until_healthy(&namespace, 1);
+    assert_eq!(Writer::held(&namespace, &back, "app"), found);
+    database.sql(&namespace, "CREATE TABLE written_after AS SELECT 1 AS n");
+    database.until_archived(&namespace, &slot[0], PATIENCE);
+
     step("objects go, the claim stays");
     namespace
-        .kubectl(&["delete", "hsrepo,hsdep,hsbk", "--all", "--timeout=120s"])
+        .kubectl(&["delete", "hsrepo,hsdep,hsbk,hsrs", "--all", "--timeout=120s"])
         .ok();
     let claim = namespace.get("pvc/backups");
     assert!(claim["metadata"]["ownerReferences"].is_null(), "{claim:#}");
