@@ -43,17 +43,20 @@ fn a_claim_holds_backups() {
     assert_eq!(found, Writer::held(&namespace, &database, "app"));
     assert!(committed.is_subset(&found));
 
-    step("and a Restore reads it there, beside the stream that writes it");
-    namespace.apply(
-        "apiVersion: hardstorage.dev/v1alpha1\nkind: Restore\nmetadata: {name: back}\nspec:\n  \
-         source: {deploymentRef: {name: shop}}\n  destination: {cloudNativePG: {cluster: shop-back}}\n",
-    );
-    let over = |object: &Value| object["status"]["phase"] == "Completed" || is(object, "Stalled", "True");
-    let done = namespace.until_object("hsrs/back", "it is over", PATIENCE, over);
+    step("PostgreSQL's user cannot read it there: a Restore says so, and how it goes");
+    let restore = |name: &str, destination: &str| {
+        namespace.apply(&format!(
+            "apiVersion: hardstorage.dev/v1alpha1\nkind: Restore\nmetadata: {{name: {name}}}\nspec:\n  \
+             source: {{deploymentRef: {{name: shop}}}}\n  destination: {destination}\n"
+        ));
+        let over = |object: &Value| object["status"]["phase"] == "Completed" || is(object, "Stalled", "True");
+        namespace.until_object(&format!("hsrs/{name}"), "it is over", PATIENCE, over)
+    };
+    let refused = restore("into-a-cluster", "{cloudNativePG: {cluster: shop-back}}");
+    assert_eq!(refused["status"]["failure"]["code"], "RepositoryOnClaim", "{refused:#}");
+    let onto = "{persistentVolumeClaim: {name: pg, create: {}, uid: 65532, gid: 65532}}";
+    let done = restore("onto-a-claim", onto);
     assert_eq!(done["status"]["phase"], "Completed", "{done:#}");
-    let back = Database::of_cloud_native_pg("shop-back");
-    back.until_healthy(&namespace, 1);
-    assert_eq!(Writer::held(&namespace, &back, "app"), found);
     database.sql(&namespace, "CREATE TABLE written_after AS SELECT 1 AS n");
     database.until_archived(&namespace, &slot[0], PATIENCE);
 

@@ -26,7 +26,7 @@ use crate::names::{REPORT_PORT, label};
 pub use data::{DataDirectory, Mount, User};
 pub use network_policy::network_policy;
 pub use resources::amount;
-pub use security::Surroundings;
+pub use security::{Surroundings, USER as ENGINE_USER};
 
 /// The engine's container in every pod.
 pub const ENGINE_CONTAINER: &str = "engine";

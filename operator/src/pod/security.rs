@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Capabilities, PodSecurityContext, SeccompProfil
 use super::{EnginePod, Life};
 
 /// The user and group of the image.
-const USER: i64 = 65532;
+pub const USER: i64 = 65532;
 
 /// What the cluster is like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -20,16 +20,13 @@ pub(super) fn pod(pod: &EnginePod<'_>) -> PodSecurityContext {
     let fixed = !pod.surroundings.assigns_users;
     let user = pod.data.map(|data| data.user);
     let (uid, gid) = user.map_or((USER, USER), |user| (user.uid, user.gid));
-    // The default would walk through a whole repository at each start. Only who reads one that lies on a claim as another
-    // user than those who write it needs just that: what was written since the last walk is theirs alone.
-    let stranger = uid != USER && pod.repository.is_some_and(|repository| repository.claim.is_some());
-    let policy = if stranger { "Always" } else { "OnRootMismatch" };
     PodSecurityContext {
         run_as_non_root: Some(true),
         run_as_user: fixed.then_some(uid),
         run_as_group: fixed.then_some(gid),
         fs_group: fixed.then_some(gid),
-        fs_group_change_policy: Some(policy.to_owned()),
+        // The default would walk through a whole repository at each start.
+        fs_group_change_policy: Some("OnRootMismatch".to_owned()),
         seccomp_profile: Some(SeccompProfile {
             type_: "RuntimeDefault".to_owned(),
             ..SeccompProfile::default()

@@ -179,8 +179,7 @@ fn what_fills_a_data_directory_runs_as_its_owner_and_may_bring_the_program() {
         (security.run_as_user, security.run_as_group, security.fs_group),
         (Some(26), Some(27), Some(27))
     );
-    // Files of the repository's claim belong to another user.
-    assert_eq!(security.fs_group_change_policy.as_deref(), Some("Always"));
+    assert_eq!(security.fs_group_change_policy.as_deref(), Some("OnRootMismatch"));
     assert_eq!(spec.init_containers, None);
     assert_eq!(spec.containers[0].command.as_ref().unwrap()[0], path::ENGINE);
     let claims: Vec<String> = spec

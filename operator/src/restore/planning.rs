@@ -32,6 +32,10 @@ impl Work<'_> {
             Ok(source) => source,
             Err(refusal) => return self.held_up(RestorePhase::Pending, &refusal).await,
         };
+        if let Err(refusal) = destination::can_read(self.restore, &source.repository.access) {
+            let reason = refusal.reason.clone();
+            return self.refuse(None, &reason, failure_of(refusal)).await;
+        }
         let engine = self.engine();
         let ground = self.ground(&source, &engine).await?;
         if let Err(error) = apply::create_once(self.context, &job::build(build::plan(&ground, time, nearest))).await {

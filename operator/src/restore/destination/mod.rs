@@ -10,8 +10,9 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::ResourceExt as _;
 use serde_json::Value;
 
+use crate::access::RepositoryAccess;
 use crate::names::annotation;
-use crate::pod::{DataDirectory, Image, Mount, User};
+use crate::pod::{DataDirectory, ENGINE_USER, Image, Mount, User};
 use crate::repository::Refusal;
 
 /// What somebody uses already.
@@ -116,6 +117,20 @@ pub fn wanted(restore: &Restore, engine: &Image) -> Result<Wanted, Refusal> {
         wal_dir,
         cluster: Some(cnpg::cluster(&new)?),
     })
+}
+
+/// Whether the user that the data is for can read the repository. On a claim the files are those of the engine's user alone,
+/// and a volume that its pods have mounted gets no other group.
+pub fn can_read(restore: &Restore, repository: &RepositoryAccess) -> Result<(), Refusal> {
+    let onto = restore.spec.destination.persistent_volume_claim.as_ref();
+    if repository.claim.is_none() || onto.is_some_and(|claim| claim.uid == ENGINE_USER) {
+        return Ok(());
+    }
+    Err(refusal(
+        "RepositoryOnClaim",
+        "the repository lies on a claim, where only the engine's own user can read it, and PostgreSQL's user cannot",
+        "restore with the command line, or onto a claim with uid 65532",
+    ))
 }
 
 fn new_cluster(restore: &Restore, needed: u64) -> Result<cnpg::NewCluster<'_>, Refusal> {

@@ -275,3 +275,24 @@ async fn what_the_api_server_does_not_take_is_said() {
         "{said}"
     );
 }
+
+#[tokio::test]
+async fn what_postgresql_cannot_read_on_a_claim_is_said_at_once() {
+    let onto = |uid: i64| json!({"destination": {"persistentVolumeClaim": {"name": "pg", "create": {}, "path": "pgdata", "uid": uid, "gid": uid}}});
+    for (spec, wanted) in [
+        (into_cluster(), "Refused"),
+        (onto(26), "Refused"),
+        (onto(65532), "Pending"),
+    ] {
+        let server = world(spec, Value::Null);
+        server.change(&format!("{OURS}/hsrepositories/main"), |object| {
+            object["spec"] = json!({"url": "file:///repository", "persistentVolumeClaim": {"claimName": "backups"}});
+        });
+        server.put(&format!("{CLAIMS}/backups"), claim(Value::Null, json!({})));
+        steps(&server, &good(), 1).await;
+        let (phase, reason, _) = phase(&server);
+        assert_eq!(phase, wanted);
+        assert_eq!(reason == "RepositoryOnClaim", wanted == "Refused", "{reason}");
+        assert_eq!(jobs_of(&server, "plan").is_empty(), wanted == "Refused");
+    }
+}
