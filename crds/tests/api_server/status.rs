@@ -117,7 +117,7 @@ fn every_status_is_kept_whole_and_shown() {
             ("TARGET", "2026-11-22T08:15:00Z"),
             ("PHASE", "Completed"),
             ("DONE%", "100"),
-            ("RECOVERED-TO", "2026-11-22T08:14:59Z"),
+            ("RECOVERED-TO", "2026-11-22T08:14:59.123456Z"),
             ("DESTINATION", "orders-0815"),
         ]
     );
