@@ -5,16 +5,14 @@ use hardstorage_crds::condition::{READY, STALLED};
 use hardstorage_crds::{BackupPhase, BackupStatus};
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
-use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::controller::Action;
 use kube::{Resource as _, ResourceExt as _};
-use serde_json::json;
 
 use super::decide::elapsed;
 use super::run::Run;
 use super::status::Written;
 use crate::apply;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::job;
 use crate::names::{annotation, label};
 use crate::settings::Settings;
@@ -46,17 +44,7 @@ impl Run<'_> {
             return apply::delete(self.context, job).await;
         }
         let word = if failed { "Failed" } else { "Completed" };
-        let jobs: Api<Job> = Api::namespaced(self.context.client.clone(), self.namespace);
-        let body = json!({"metadata": {"uid": job.uid(), "annotations": {annotation::STORED: word}}});
-        match jobs
-            .patch(&job.name_any(), &PatchParams::default(), &Patch::Merge(&body))
-            .await
-            .map_err(Error::from)
-        {
-            Ok(_) => Ok(()),
-            Err(error) if error.is_not_found() || error.is_conflict() => Ok(()),
-            Err(error) => Err(error),
-        }
+        job::mark_stored(self.context, job, word).await
     }
 
     /// Writes the status, and an event when something has changed that a person would want to hear of.
@@ -90,11 +78,7 @@ impl Run<'_> {
 
 /// When a Job ended.
 pub(super) fn ended(job: &Job) -> Option<Timestamp> {
-    let conditions = job.status.as_ref().and_then(|status| status.conditions.as_ref())?;
-    let over = conditions
-        .iter()
-        .find(|one| matches!(one.type_.as_str(), "Complete" | "Failed") && one.status == "True")?;
-    let time = over
+    let time = job::ending(job)?
         .last_transition_time
         .as_ref()
         .or(job.metadata.creation_timestamp.as_ref());

@@ -18,6 +18,7 @@ use tokio::sync::Mutex;
 use crate::context::Context;
 use crate::controllers::api;
 use crate::error::{Error, Result};
+use crate::job;
 use crate::names::{Role, annotation, label};
 
 /// One that has not asked for so long stands before nobody. It is some times as long as what lies between two looks.
@@ -95,12 +96,9 @@ pub fn is_held_back(job: &Job) -> bool {
 
 /// Whether a Job takes no turn any more: it has ended, or its result is known.
 pub fn is_over(job: &Job) -> bool {
-    let conditions = job.status.as_ref().and_then(|status| status.conditions.as_ref());
-    let ended = conditions.is_some_and(|all| {
-        all.iter()
-            .any(|one| matches!(one.type_.as_str(), "Complete" | "Failed") && one.status == "True")
-    });
-    ended || job.annotations().contains_key(annotation::STORED) || job.metadata.deletion_timestamp.is_some()
+    job::ending(job).is_some()
+        || job.annotations().contains_key(annotation::STORED)
+        || job.metadata.deletion_timestamp.is_some()
 }
 
 #[cfg(test)]

@@ -83,7 +83,7 @@ async fn take_list(context: &Context, run: &Run<'_>, reading: &Job) -> Result<Pr
         .map(|record| record.backup_id.as_str())
         .collect();
     backups.truncate(MOST);
-    retain::mark(context, reading, LIST, &serde_json::to_string(&backups)?).await?;
+    job::mark(context, reading, LIST, &serde_json::to_string(&backups)?).await?;
     job::heard(context, reading).await?;
     Ok(Progress::Running)
 }

@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use hardstorage_crds::ProtectedDeployment;
 use k8s_openapi::api::batch::v1::Job;
-use kube::api::{Api, ListParams, Patch, PatchParams};
+use kube::api::{Api, ListParams};
 use kube::{Resource as _, ResourceExt as _};
-use serde_json::json;
 
 use super::build::{Run, rotate};
 use super::fetch::{Facts, pinned};
@@ -106,7 +105,7 @@ async fn observe(context: &Context, deployment: &ProtectedDeployment, job: &Job)
             Outcome::lost(reason.as_str(), format!("{message}; {}", reason.hint()))
         }
     };
-    mark(context, job, RESULT, &serde_json::to_string(&outcome)?).await?;
+    job::mark(context, job, RESULT, &serde_json::to_string(&outcome)?).await?;
     job::heard(context, job).await?;
     if let Some(code) = &outcome.code {
         let note = format!(
@@ -125,15 +124,5 @@ async fn observe(context: &Context, deployment: &ProtectedDeployment, job: &Job)
             .tell(&deployment.object_ref(&()), false, "RetentionApplied", &note)
             .await;
     }
-    Ok(())
-}
-
-/// Writes an annotation on a Job of ours, on this very one.
-pub async fn mark(context: &Context, job: &Job, name: &str, value: &str) -> Result<()> {
-    let namespace = job.namespace().ok_or(Error::Incomplete("namespace"))?;
-    let api: Api<Job> = Api::namespaced(context.client.clone(), &namespace);
-    let body = json!({"metadata": {"uid": job.uid(), "annotations": {name: value}}});
-    api.patch(&job.name_any(), &PatchParams::default(), &Patch::Merge(&body))
-        .await?;
     Ok(())
 }

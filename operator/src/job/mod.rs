@@ -5,9 +5,11 @@
 //! report that its pod serves, the report in its termination message, the reason why its pod is gone.
 
 mod build;
+mod end;
 mod observe;
 mod outcome;
 
 pub use build::{JobPlan, build, spec};
+pub use end::{ending, is_complete, mark, mark_stored};
 pub use observe::{catalog, heard, observe};
 pub use outcome::{FailureReason, Observed, PodFacts, run_id};

@@ -10,7 +10,7 @@ use kube::ResourceExt as _;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::job::{FailureReason, Observed};
+use crate::job::{FailureReason, Observed, ending};
 use crate::names::annotation;
 
 /// The result of `repo probe`.
@@ -271,8 +271,7 @@ fn made(job: &Job, now: Timestamp) -> Timestamp {
 /// When its Job was over.
 fn over(job: &Job) -> Option<Timestamp> {
     let status = job.status.as_ref()?;
-    let mut ends = status.conditions.iter().flatten();
-    let end = ends.find(|one| matches!(one.type_.as_str(), "Complete" | "Failed") && one.status == "True")?;
+    let end = ending(job)?;
     let time = status.completion_time.as_ref().or(end.last_transition_time.as_ref());
     Some(time.map_or(made(job, Timestamp::UNIX_EPOCH), |time| time.0))
 }

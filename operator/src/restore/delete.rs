@@ -8,10 +8,10 @@ use kube::runtime::controller::Action;
 use super::decide::is_restored;
 use super::destination::mounts;
 use super::run::Work;
-use super::store::is_complete;
 use super::{build, fetch};
 use crate::apply;
 use crate::error::Result;
+use crate::job;
 use crate::names::RESTORE_FINALIZER;
 use crate::namespace::NamespaceFacts;
 use crate::settings::Settings;
@@ -28,7 +28,7 @@ impl Work<'_> {
             return self.let_go().await;
         }
         if let Some(job) = fetch::job(self.context, self.restore, &build::run_name(self.restore)).await? {
-            if is_complete(&job) {
+            if job::is_complete(&job) {
                 // Complete, and not stored yet: it stays as it would have a moment later.
                 return self.let_go().await;
             }

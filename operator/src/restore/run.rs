@@ -14,7 +14,6 @@ use super::fetch;
 use super::resolve::Source;
 use super::result::{Done, found_used};
 use super::status::Writer;
-use super::store::is_complete;
 use super::target::wanted_time;
 use crate::apply;
 use crate::condition::reason_of;
@@ -140,7 +139,7 @@ impl Work<'_> {
             Observed::Ended { report, .. } if report.state == hardstorage_report::RunState::Succeeded => {
                 self.restored(job, Done::of(&report), adopts).await
             }
-            Observed::Failed { .. } if is_complete(job) => self.restored(job, Done::unheard(), adopts).await,
+            Observed::Failed { .. } if job::is_complete(job) => self.restored(job, Done::unheard(), adopts).await,
             Observed::Ended { report, .. } => {
                 let (reason, failure) = match report.error {
                     Some(error) => (

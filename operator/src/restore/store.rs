@@ -4,14 +4,12 @@
 use hardstorage_crds::condition::{READY, STALLED};
 use hardstorage_crds::{RestorePhase, RestoreStatus};
 use k8s_openapi::api::batch::v1::Job;
-use kube::api::{Api, Patch, PatchParams};
 use kube::{Resource as _, ResourceExt as _};
-use serde_json::json;
 
 use super::run::Work;
 use super::status::Written;
 use crate::apply;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::job;
 use crate::names::annotation;
 use crate::settings::Settings;
@@ -57,35 +55,9 @@ impl Work<'_> {
         }
         let failed = matches!(phase, RestorePhase::Failed | RestorePhase::Refused);
         job::heard(self.context, job).await?;
-        if !failed || !is_over(job) {
+        if !failed || job::ending(job).is_none() {
             return apply::delete(self.context, job).await;
         }
-        let jobs: Api<Job> = Api::namespaced(self.context.client.clone(), self.namespace);
-        let body = json!({"metadata": {"uid": job.uid(), "annotations": {annotation::STORED: phase.as_str()}}});
-        match jobs
-            .patch(&job.name_any(), &PatchParams::default(), &Patch::Merge(&body))
-            .await
-            .map_err(Error::from)
-        {
-            Ok(_) => Ok(()),
-            Err(error) if error.is_not_found() || error.is_conflict() => Ok(()),
-            Err(error) => Err(error),
-        }
+        job::mark_stored(self.context, job, phase.as_str()).await
     }
-}
-
-fn has(job: &Job, words: &[&str]) -> bool {
-    let conditions = job.status.as_ref().and_then(|status| status.conditions.as_ref());
-    let mut all = conditions.into_iter().flatten();
-    all.any(|one| words.contains(&one.type_.as_str()) && one.status == "True")
-}
-
-/// Whether a Job has ended.
-pub(super) fn is_over(job: &Job) -> bool {
-    has(job, &["Complete", "Failed"])
-}
-
-/// Whether a Job has ended well: the engine said so by its exit code, whatever was heard of it.
-pub(super) fn is_complete(job: &Job) -> bool {
-    has(job, &["Complete"])
 }
