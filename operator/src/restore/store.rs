@@ -37,7 +37,7 @@ impl Work<'_> {
         if only_figures && recently {
             return Ok(());
         }
-        if apply::write_status(self.context, "Restore", self.restore, &before, &after).await?
+        if apply::write_status_of_seen(self.context, "Restore", self.restore, &before, &after).await?
             && let Some(ready) = conditions.changed().into_iter().find(|one| one.type_ == READY)
         {
             let warning = conditions.get(STALLED).is_some_and(|stalled| stalled.status == "True");

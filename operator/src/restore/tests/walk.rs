@@ -327,3 +327,25 @@ async fn a_lost_status_starts_nothing_on_a_cluster_that_lives() {
     assert_eq!(phase(&server).0, "Completed");
     assert_eq!(server.count(&Method::POST, JOBS), 3, "one more plan, and no more");
 }
+
+/// A watch may be behind: what came of a restore since is not undone by what was seen before, and no second run fills the place.
+#[tokio::test]
+async fn an_old_view_undoes_nothing() {
+    for seen_after in 0..14 {
+        let server = world(json!({}), Value::Null);
+        steps(&server, &good(), seen_after).await;
+        let old = seen(&server);
+        steps(&server, &good(), 14).await;
+        let before = serde_json::to_value(seen(&server).status).unwrap();
+        let used = Engine {
+            run: Says::Error("conflict.target_not_empty", None),
+            ..good()
+        };
+        let answers = pods(&server, &used);
+        drop(reconcile(Arc::new(old), server.context(answers)).await);
+        steps(&server, &used, 6).await;
+        let after = serde_json::to_value(seen(&server).status).unwrap();
+        assert_eq!(after, before, "seen after {seen_after} steps");
+        assert!(server.below(JOBS).is_empty(), "seen after {seen_after} steps");
+    }
+}
