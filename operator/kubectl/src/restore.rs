@@ -1,16 +1,17 @@
 //! `restore`: a Restore object, its plan, and what becomes of it.
 
 use hardstorage_crds::{
-    ClaimDestination, ClusterDestination, DeploymentRef, Destination, NameInRepository, NewClaim, RecoveryTarget,
-    RepositoryRef, Restore, RestorePhase, RestoreSource, RestoreSpec,
+    ClaimDestination, ClusterDestination, DeploymentRef, Destination, NameInRepository, NewClaim, Reachable,
+    RecoveryTarget, RepositoryRef, Restore, RestorePhase, RestoreSource, RestoreSpec,
 };
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::PostParams;
 
 use crate::args::{Format, RestoreArgs};
 use crate::connect::Session;
 use crate::error::{Error, Result};
-use crate::output::{dash, moment, stamped};
+use crate::output::{dash, stamped};
 use crate::wait::{Seen, until};
 
 /// Writes the object, and waits for its end.
@@ -49,14 +50,7 @@ pub async fn run(session: &Session, args: &RestoreArgs) -> Result<u8> {
                 .or(failure.code)
                 .unwrap_or_else(|| "it failed".to_owned());
             if let Some(window) = status.reachable {
-                let moment = |time: Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime>| {
-                    dash(time.map(|time| moment(time.0)))
-                };
-                said.push_str(&format!(
-                    "; what can be reached: {} to {}",
-                    moment(window.from),
-                    moment(window.to)
-                ));
+                said.push_str(&reachable(&window));
             }
             Err(Error::Failed(said, failure.hint))
         }
@@ -154,6 +148,16 @@ fn look(restore: &Restore) -> Seen<Restore> {
     }
 }
 
+/// With all that the object says of a second: a moment that is written down shorter lies before the first one.
+fn reachable(window: &Reachable) -> String {
+    let moment = |time: Option<&MicroTime>| dash(time.map(|time| time.0));
+    format!(
+        "; what can be reached: {} to {}",
+        moment(window.from.as_ref()),
+        moment(window.to.as_ref())
+    )
+}
+
 fn done(name: &str, restore: &Restore) -> String {
     let status = restore.status.clone().unwrap_or_default();
     let recovered = status.recovered.unwrap_or_default();
@@ -164,7 +168,7 @@ fn done(name: &str, restore: &Restore) -> String {
         .collect();
     format!(
         "{name}: recovered to {} (LSN {}, timeline {}); made {}\n",
-        dash(recovered.time.map(|time| moment(time.0))),
+        dash(recovered.time.map(|time| time.0)),
         dash(recovered.lsn),
         dash(recovered.timeline),
         if made.is_empty() {
@@ -228,6 +232,17 @@ mod tests {
         assert_eq!(into_claim["destination"]["persistentVolumeClaim"]["create"], json!({}));
         assert_eq!(into_claim["dryRun"], true);
         assert!(into_claim.get("recoveryTarget").is_none());
+    }
+
+    #[test]
+    fn what_can_be_reached_is_told_to_the_microsecond() {
+        let window: Reachable =
+            serde_json::from_value(json!({"from": "2026-11-22T08:15:00.140396Z", "to": "2026-11-22T08:16:00.000000Z"}))
+                .unwrap();
+        assert_eq!(
+            reachable(&window),
+            "; what can be reached: 2026-11-22T08:15:00.140396Z to 2026-11-22T08:16:00Z"
+        );
     }
 
     #[test]
