@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-kubernetes test e2e check build docs bench bench-operator fuzz image install install-kubectl clean
+.PHONY: help demo demo-kubernetes test e2e torture kill-points check build docs bench bench-sync bench-operator fuzz golden packages image install install-kubectl clean
 
 CACHE := $(shell scripts/cache-dir)
 # Outside the tree when nothing else is said, so that a fresh clone does not start from nothing and, as root, the
@@ -40,7 +40,8 @@ test: ## Everything but the node: unit, property, conformance and snapshot tests
 	@scripts/fetch-definitions
 	@e2e/kubernetes/build
 	cargo build -p pg_hardstorage
-	CI=true cargo test --workspace --no-fail-fast -- --test-threads=2
+	@log=$$(mktemp); trap 'rm -f "$$log"' EXIT; \
+	CI=true cargo test --workspace --no-fail-fast -- --test-threads=2 2>&1 | tee "$$log" || { scripts/recap-tests "$$log"; exit 1; }
 
 e2e: ## The stories of Kubernetes: a real node, CloudNativePG, Patroni, and our operator (STORY=name for one; root)
 	@scripts/check-prerequisites --install kubernetes
@@ -49,6 +50,21 @@ e2e: ## The stories of Kubernetes: a real node, CloudNativePG, Patroni, and our 
 	@scripts/fetch-kubernetes
 	cargo build -p pg_hardstorage -p pg_hardstorage_operator
 	@scripts/e2e $(STORY)
+
+torture: ## Nothing acknowledged is lost: random kills, stalls, full disks and promotions, also by Patroni, 15 to 18 in turn (MINUTES; SEED, MAJOR and PROMOTER repeat a round)
+	@scripts/check-prerequisites --install test
+	@scripts/fetch-postgres
+	@scripts/fetch-servers minio etcd patroni
+	cargo build -p pg_hardstorage -p hardstorage-e2e --bin pg_hardstorage --bin torture
+	@HARDSTORAGE_KEEP=1 MINUTES="$(MINUTES)" SEED="$(SEED)" MAJOR="$(MAJOR)" PROMOTER="$(PROMOTER)" $(DEBUG)/torture
+
+kill-points: ## Kill every command at all of its points, and cut the power under a directory (MINUTES for each test and version; SEED)
+	@scripts/check-prerequisites --install test
+	@scripts/fetch-postgres 15 18
+	@scripts/fetch-servers minio
+	cargo build -p pg_hardstorage
+	@KILL_POINTS=all MINUTES="$(or $(MINUTES),5)" SEED="$(SEED)" \
+		cargo test -p hardstorage-e2e --test engine -- --nocapture --test-threads=2 kill_points power_cut
 
 check: ## Format, lints, and the rules for dependencies (bans, licences, sources), offline
 	@scripts/fetch-tools cargo-deny
@@ -66,22 +82,43 @@ docs: ## The book, into <target>/book
 	@scripts/fetch-tools mdbook
 	$(CACHE)/bin/mdbook build docs --dest-dir $(CARGO_TARGET_DIR)/book
 
-bench: ## The benchmarks beside pgBackRest, pg_basebackup, pg_receivewal and cp (SCALE, ROUNDS)
+bench: ## The benchmarks beside pgBackRest, pg_basebackup, pg_receivewal and cp (SCALE, ROUNDS, ONLY)
 	@scripts/check-prerequisites --install bench
 	@scripts/fetch-postgres 18
+	@scripts/fetch-servers minio
 	@scripts/fetch-peers || echo "going on without pgBackRest"
 	cargo build --release -p pg_hardstorage -p hardstorage-e2e --bins
 	@HARDSTORAGE_BIN=$(RELEASE)/pg_hardstorage $(RELEASE)/bench
+
+bench-sync: ## What a commit costs that waits, beside pg_receivewal --synchronous (ROUNDS, SECONDS, CLIENTS, DISTANCES)
+	@scripts/check-prerequisites --install bench
+	@scripts/fetch-postgres 18
+	@scripts/fetch-servers minio
+	cargo build --release -p pg_hardstorage -p hardstorage-e2e --bins
+	@HARDSTORAGE_BIN=$(RELEASE)/pg_hardstorage $(RELEASE)/bench_sync
 
 bench-operator: ## The operator beside many streams on a real API server (DEPLOYMENTS, BACKUPS, SECONDS)
 	@scripts/check-prerequisites --install test
 	@e2e/kubernetes/build
 	cargo build --release -p pg_hardstorage_operator
-	cargo build -p hardstorage-e2e --bin bench_operator
-	@HARDSTORAGE_OPERATOR_BIN=$(RELEASE)/pg_hardstorage_operator $(DEBUG)/bench_operator
+	@HARDSTORAGE_OPERATOR_BIN=$(RELEASE)/pg_hardstorage_operator cargo run -p hardstorage-e2e --bin bench_operator
 
 fuzz: ## The property tests of every parser and codec, with CASES cases each
 	PROPTEST_CASES=$(or $(CASES),20000) cargo test --workspace --lib
+
+golden: ## A new golden repository by the program of today, kept for ever under e2e/golden (NAME)
+	@scripts/check-prerequisites --install test
+	@scripts/fetch-postgres 18
+	@scripts/fetch-reader
+	cargo build -p pg_hardstorage -p hardstorage-e2e --bin pg_hardstorage --bin golden
+	@NAME="$(NAME)" cargo run --quiet -p hardstorage-e2e --bin golden
+
+packages: ## Tarball, .deb and .rpm with checksums and SBOM into <target>/packages; installed and tried (root), for glibc 2.28 on
+	@scripts/check-prerequisites --install packages
+	@scripts/fetch-postgres 18
+	scripts/build-portable pg_hardstorage
+	@scripts/packages $(CARGO_TARGET_DIR)/$$(uname -m)-unknown-linux-gnu/release/pg_hardstorage $(CARGO_TARGET_DIR)/packages
+	@scripts/test-packages $(CARGO_TARGET_DIR)/packages
 
 image: ## Engine and operator as an OCI archive, without any container tool: binaries for glibc 2.28 on, user 65532 (IMAGE)
 	@scripts/check-prerequisites --install image

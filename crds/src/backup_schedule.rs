@@ -1,4 +1,5 @@
-//! BackupSchedule: when base backups of a Deployment are taken. Which of them are kept is a matter of the Deployment.
+//! BackupSchedule: when base backups of a Deployment are taken, and when it is proven that they can be restored. Which of
+//! them are kept is a matter of the Deployment.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::CustomResource;
@@ -11,8 +12,10 @@ use crate::duration::Duration;
 use crate::pod_template::{PodTemplate, Resources};
 use crate::quantity::Rate;
 use crate::reference::DeploymentRef;
+use crate::restore::{DrillCheck, DrillResult, DrillStorage, drill_checks};
 use crate::rules::{NAME, NAME_SAYS, immutable};
 use crate::schedule::{Schedule, time_zone};
+use crate::words::words;
 
 /// When, and how.
 #[derive(CustomResource, Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -27,7 +30,7 @@ use crate::schedule::{Schedule, time_zone};
     namespaced,
     status = "BackupScheduleStatus",
     derive = "PartialEq",
-    doc = "When base backups of a Deployment are taken.",
+    doc = "When base backups of a Deployment are taken, and when it is proven that they can be restored.",
     validation = Rule::new(NAME).message(NAME_SAYS),
     printcolumn(name = "Deployment", type_ = "string", json_path = ".spec.deploymentRef.name", description = "What is backed up"),
     printcolumn(name = "Schedule", type_ = "string", json_path = ".spec.schedule", description = "When"),
@@ -87,6 +90,45 @@ pub struct BackupScheduleSpec {
     /// Settings of the pods; default: those of the Deployment.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod_template: Option<PodTemplate>,
+    /// When it is proven that what lies in the repository can be restored: each time by a Restore with destination.drill.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drill: Option<ScheduledDrill>,
+}
+
+words! {
+    /// The moment that a drill restores.
+    closed DrillMoment {
+        /// Another one each time, anywhere in what can be recovered.
+        Random,
+        /// The last one.
+        Latest,
+    }
+}
+
+/// A drill that is made again and again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ScheduledDrill {
+    /// When, as for backups; a random minute is another one than theirs. It rests with the schedule, and one that could not
+    /// begin within startingDeadline is left out.
+    pub schedule: Schedule,
+    /// The moment that is restored: Random, or Latest; default Random.
+    #[serde(default)]
+    pub moment: DrillMoment,
+    /// The volume that it is restored into.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storage: Option<DrillStorage>,
+    /// What has to be true of the copy, beside that it starts, that each database answers and that its indexes are whole.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = drill_checks)]
+    pub checks: Vec<DrillCheck>,
+    /// Image of PostgreSQL that runs the copy; default: the one that was recorded with the backup, as with CloudNativePG.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub postgres_image: Option<String>,
+    /// What the containers ask for and may take; default: the operator's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
 }
 
 /// How much of past runs is kept.
@@ -157,12 +199,62 @@ pub struct BackupScheduleStatus {
     /// The last run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_backup: Option<LastRun>,
+    /// The drills.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drill: Option<DrillsStatus>,
     /// Backups that the last retention kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kept: Option<i64>,
     /// Backups that the last retention marked as deleted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tombstoned: Option<i64>,
+}
+
+/// The drills of a schedule.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DrillsStatus {
+    /// The five fields that their schedule stands for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub effective_schedule: Option<String>,
+    /// Seconds between two of them; none while they rest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interval_seconds: Option<i64>,
+    /// When the next one begins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_time: Option<Time>,
+    /// Since when they are wanted, and do not rest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
+    /// The time for which the last one was begun.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub begun_for: Option<Time>,
+    /// When the last one ended that could be tried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proven_time: Option<Time>,
+    /// The last one that ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last: Option<LastScheduledDrill>,
+}
+
+/// The last drill of a schedule.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LastScheduledDrill {
+    /// Name of the Restore object.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// When it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time: Option<Time>,
+    /// What it has proven: Passed, Failed or NotRun.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub result: Option<DrillResult>,
+    /// How long it took.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duration: Option<String>,
+    /// Why it did not pass, as a code of the engine's table or a word.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// The last run of a schedule.

@@ -72,6 +72,16 @@ pub mod schedule {
         LAST_RUN_SUCCEEDED = "LastRunSucceeded",
         /// The retention after it did what it should.
         RETENTION_SUCCEEDED = "RetentionSucceeded",
+        /// The last drill that could be tried proved that a backup can be restored.
+        LAST_DRILL_PASSED = "LastDrillPassed",
+    }
+}
+
+/// The conditions of a Backup beside [`READY`] and [`STALLED`].
+pub mod backup {
+    conditions! {
+        /// A drill has restored it, and found what should be there.
+        VERIFIED = "Verified",
     }
 }
 

@@ -34,7 +34,7 @@ pub fn definitions() -> Result<Vec<Definition>, SerializeError> {
         definition::<Repository>(condition::repository::ALL)?,
         definition::<ProtectedDeployment>(condition::deployment::ALL)?,
         definition::<BackupSchedule>(condition::schedule::ALL)?,
-        definition::<Backup>(&[])?,
+        definition::<Backup>(condition::backup::ALL)?,
         definition::<Restore>(condition::restore::ALL)?,
     ])
 }

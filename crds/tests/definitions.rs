@@ -9,7 +9,7 @@ use hardstorage_crds::{Definition, GROUP, VERSION, definitions};
 use serde_json::Value;
 
 fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
+    hardstorage_e2e::tree("crds")
 }
 
 fn all() -> Vec<Definition> {

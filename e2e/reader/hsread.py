@@ -7,17 +7,21 @@ frame, the CRC32C of every file, digest and hash of every WAL object.
 
     hsread.py [--kek FILE] list REPO [DEPLOYMENT]
     hsread.py [--kek FILE] restore REPO DEPLOYMENT BACKUP|latest TARGET [--tablespace OID=DIR]... [--with-wal]
-    hsread.py [--kek FILE] wal REPO DEPLOYMENT NAME OUTPUT [--lineage L]
+    hsread.py [--kek FILE] wal REPO DEPLOYMENT NAME OUTPUT [--lineage L] [--timeline N]
+    hsread.py [--kek FILE] wals REPO DEPLOYMENT [--lineage L]
 
 REPO is file:///path or a path; FILE is kek.bin of the keyring, left out for a repository without encryption. `restore`
 makes TARGET; with --with-wal it puts the segments into pg_wal that make the backup consistent, so that PostgreSQL starts
-on it as it is. `wal` writes a segment (from its tails when it is not finished) or a .history, .partial or .backup file.
+on it as it is. `wal` writes a segment (from its tails when it is not finished) or a .history, .partial or .backup file;
+with --timeline a segment of an ancestor of that timeline only as far as it belongs to its history. `wals` prints the SHA-256
+of every file of WAL, as its own timeline has it and as the latest one sees it.
 
 Needs Python 3.9, `cryptography`, `zstandard` and `blake3`; `google-crc32c` makes checksums fast where it is installed.
 scripts/fetch-reader puts all of them into the cache. Anything that is not as the page says ends with a message and 1.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import struct
@@ -258,7 +262,11 @@ class Deployment:
         return [name for name in self.repository.names(f"manifests/{self.name}")]
 
     def manifest(self, backup):
-        """The verified manifest, or None for a backup that was voided or never committed."""
+        """The verified manifest, or None for a backup that was collected, voided or never committed."""
+        for mark in self.repository.names(f"manifests/{self.name}/{backup}/gone"):
+            name = f"manifests/{self.name}/{backup}/gone/{mark}"
+            open_envelope("gone", self.repository.get(name), self.mac("gone"), name)
+            return None
         name = f"manifests/{self.name}/{backup}/manifest.json"
         if not self.repository.has(name):
             return None
@@ -522,18 +530,10 @@ class Wal:
         system, _, incarnation = lineage.partition("-")
         self.identity = (int(system, 16), int(incarnation, 16))
 
-    def object(self, name, kind, timeline, start, length):
-        """The raw bytes of a segment (kind 1) or tail (kind 2), which must be what its name says."""
-        data, deployment = self.deployment.repository.get(name), self.deployment
+    def opened(self, name, kind, header, metadata):
+        """How parts of an object are opened, what its metadata says, and the size of a segment."""
+        deployment = self.deployment
         sealed = deployment.repository.sealed
-        need(len(data) >= 64 + 32 + 400, f"{name} is too short")
-        need(blake3(data[:-32]).digest() == data[-32:], f"the digest of {name} does not match")
-        header = data[:64]
-        fields = Fields(data[-128:], f"the footer of {name}")
-        need(fields.take(64) == header, f"header and footer of {name} differ")
-        directory_at, whole, directory_len, frames = fields.read("QQII")
-        need(fields.take(8) == b"HSWALEND" and whole == len(data), f"{name} does not end as it should")
-        need(directory_at + directory_len + 400 == whole, f"the lengths of {name} do not add up")
         fields = Fields(header, f"the header of {name}")
         fields.expect(b"HSWALOBJ")
         version, said, flags, longest = fields.read("HBBI")
@@ -552,7 +552,21 @@ class Wal:
             return payload
 
         own = b"HSM" + struct.pack("<BIII", 0, 0, 272, 256)
-        meta = Fields(part("metadata", own, 0, data[-400:-128]), f"the metadata of {name}")
+        meta = Fields(part("metadata", own, 0, metadata), f"the metadata of {name}")
+        return part, meta, segment_size
+
+    def object(self, name, kind, timeline, start, length):
+        """The raw bytes of a segment (kind 1), tail (2) or partial segment (3), which must be what its name says."""
+        data, deployment = self.deployment.repository.get(name), self.deployment
+        need(len(data) >= 64 + 32 + 400, f"{name} is too short")
+        need(blake3(data[:-32]).digest() == data[-32:], f"the digest of {name} does not match")
+        header = data[:64]
+        fields = Fields(data[-128:], f"the footer of {name}")
+        need(fields.take(64) == header, f"header and footer of {name} differ")
+        directory_at, whole, directory_len, frames = fields.read("QQII")
+        need(fields.take(8) == b"HSWALEND" and whole == len(data), f"{name} does not end as it should")
+        need(directory_at + directory_len + 400 == whole, f"the lengths of {name} do not add up")
+        part, meta, segment_size = self.opened(name, kind, header, data[-400:-128])
         system, of_timeline, incarnation, _flags, first, size, raw_len = meta.read("QIHHQQQ")
         need((system, incarnation) == self.identity, f"{name} belongs to another cluster")
         need((of_timeline, first, raw_len) == (timeline, start, length), f"{name} holds other WAL than its name says")
@@ -595,16 +609,157 @@ class Wal:
         need(begin == start + length, f"the directory of {name} does not cover every page")
         return bytes(raw)
 
-    def segment(self, name, segment_size):
+    def journal(self, name, timeline, start):
+        """The raw bytes of a journal, as far as its records are whole."""
+        data, deployment = self.deployment.repository.get(name), self.deployment
+        need(len(data) >= 512 and blake3(data[:336]).digest() == data[336:368], f"the head of {name} is damaged")
+        need(not any(data[368:512]), f"the head of {name} has something where zeros should be")
+        header = data[:64]
+        part, meta, segment_size = self.opened(name, 4, header, data[64:336])
+        system, of_timeline, incarnation, flags, first, size, length = meta.read("QIHHQQQ")
+        need((system, incarnation) == self.identity, f"{name} belongs to another cluster")
+        need((of_timeline, first, flags, length) == (timeline, start, 0, 0), f"{name} is not what its name says")
+        need(size == segment_size, f"{name}: the segment's size differs")
+
+        def whole(at):
+            """Codec, number, raw length, stored bytes and end of the record at a place, if a whole one is there."""
+            if at + 32 > len(data) or data[at : at + 3] != b"HSJ":
+                return None
+            codec, number, stored, raw = struct.unpack("<BIII", data[at + 3 : at + 16])
+            end = at + (32 + stored + 511) // 512 * 512
+            if codec > 2 or stored < 16 or raw > 1 << 20 or end > len(data):
+                return None
+            bytes_ = data[at + 32 : at + 32 + stored]
+            if blake3(header + data[at : at + 16] + bytes_).digest()[:16] != data[at + 16 : at + 32]:
+                return None
+            return codec, number, raw, bytes_, end
+
+        raw, at, expected = bytearray(), 512, 0
+        while True:
+            found = whole(at)
+            if found is None or found[1] != expected:
+                break
+            codec, number, raw_len, stored, end = found
+            what = f"record {number} of {name}"
+            need(raw_len > 0 and not any(data[at + 32 + len(stored) : end]), f"{what} is damaged")
+            fields = Fields(part("records", data[at : at + 16], number, stored), what)
+            flags = fields.one("B")
+            fields.zero(3)
+            points = fields.one("I")
+            need(flags < 32, f"{what} has unknown flags")
+            fields.take(16 * bin(flags & 7).count("1") + 8 * bin(flags >> 3).count("1"))
+            for _ in range(points):
+                fields.take(16)
+                fields.take(fields.one("B"))
+            payload = fields.take(len(fields.data) - fields.at)
+            raw += bytes(raw_len) if codec == 2 else decompress(codec, payload, raw_len, what)
+            at, expected = end, expected + 1
+        for behind in range(at + 512, len(data), 512):
+            later = whole(behind)
+            need(later is None or later[1] <= expected, f"record {expected} of {name} is damaged")
+        need(expected, f"the first record of {name} is damaged")
+        need(start % size + len(raw) <= size, f"{name} reaches beyond its segment")
+        return bytes(raw)
+
+    def segment_size(self):
+        """What every object says at the same place of its header."""
+        repository = self.deployment.repository
+        for kind in ("segments", "tails", "aux"):
+            for path in sorted((repository.root / self.folder / kind).rglob("*")):
+                name = path.relative_to(repository.root).as_posix()
+                if path.is_file() and repository.range(name, 0, 8) == b"HSWALOBJ":
+                    return int.from_bytes(repository.range(name, 48, 8), "little")
+        raise Wrong("no WAL is stored that tells the size of a segment")
+
+    def numbers(self):
+        """The timelines that have anything."""
+        names = self.deployment.repository.names
+        return {int(name[:8], 16) for kind in ("segments", "tails", "timelines") for name in names(f"{self.folder}/{kind}")}
+
+    def every_name(self):
+        """What recovery may ask for."""
+        names, found = self.deployment.repository.names, set()
+        for timeline in names(f"{self.folder}/segments"):
+            for log in names(f"{self.folder}/segments/{timeline}"):
+                found.update(names(f"{self.folder}/segments/{timeline}/{log}"))
+        for timeline in names(f"{self.folder}/tails"):
+            found.update(names(f"{self.folder}/tails/{timeline}"))
+        return sorted(found.union(names(f"{self.folder}/timelines"), names(f"{self.folder}/aux")))
+
+    def history(self, timeline):
+        """Where each ancestor of a timeline was left, by its number."""
+        if timeline == 1:
+            return {}
+        text = self.verbatim(f"{timeline:08X}.history").decode()
+        lines = (line.split("#")[0].split() for line in text.splitlines())
+        return {int(words[0]): lsn(words[1]) for words in lines if len(words) >= 2}
+
+    def gap_begins(self, timeline, position):
+        begin = f"{timeline:08X}-{position:016X}-"
+        return any(name.startswith(begin) for name in self.deployment.repository.names(f"{self.folder}/gaps"))
+
+    def later(self, timeline, position, segment_size):
+        """Whether a timeline has anything behind a position."""
+        repository = self.deployment.repository
+        for kind in ("segments", "tails"):
+            for path in (repository.root / self.folder / kind / f"{timeline:08X}").rglob("*"):
+                if path.is_file() and not path.name.startswith("."):
+                    if kind == "tails" and path.name[17:25] == "journal-":
+                        begin = int(path.name[:16], 16)
+                        end = begin + len(self.journal(path.relative_to(repository.root).as_posix(), timeline, begin))
+                    elif kind == "tails":
+                        end = int(path.name[17:33], 16)
+                    else:
+                        end = (int(path.name[8:16], 16) << 32) + (int(path.name[16:], 16) + 1) * segment_size
+                    if end > position:
+                        return True
+        return False
+
+    def segment(self, name, segment_size, follow=None):
+        """A segment as recovery along the timeline `follow` is to see it, or all that is stored of it."""
+        whole, _ = self.stored_segment(name, segment_size)
+        if follow is None:
+            return whole
+        timeline, log, low = (int(name[i : i + 8], 16) for i in (0, 8, 16))
+        if timeline == follow:
+            return whole
+        left = self.history(follow).get(timeline)
+        need(left is not None, f"timeline {timeline} is no ancestor of {follow}")
+        kept = left - ((log << 32) + low * segment_size)
+        need(kept > 0, f"timeline {follow} left timeline {timeline} before {name}")
+        return whole[:kept] + bytes(max(0, segment_size - kept))
+
+    def of_the_ancestor(self, timeline, start, reached, segment_size):
+        """What a timeline began with, where its own tails end before the switch and its ancestor's bytes reach farther."""
+        known = self.deployment.repository.has(f"{self.folder}/timelines/{timeline:08X}.history")
+        ended = self.history(timeline) if known else {}
+        if not ended:
+            return None
+        ancestor, switch = max(ended.items())
+        if not reached < switch < start + segment_size:
+            return None
+        try:
+            whole, to = self.stored_segment(segment_name(ancestor, start, segment_size), segment_size)
+        except Wrong:
+            return None
+        kept = switch - start
+        return (whole[:kept] + bytes(segment_size - kept), min(to, switch)) if to > reached else None
+
+    def stored_segment(self, name, segment_size):
+        """A segment, zeros behind what is stored of it, and where that ends."""
         timeline, log, low = (int(name[i : i + 8], 16) for i in (0, 8, 16))
         start = (log << 32) + low * segment_size
         finished = f"{self.folder}/segments/{name[:8]}/{name[8:16]}/{name}"
         if self.deployment.repository.has(finished):
-            return self.object(finished, 1, timeline, start, segment_size)
+            return self.object(finished, 1, timeline, start, segment_size), start + segment_size
         folder = f"{self.folder}/tails/{name[:8]}/{name}"
         tails = []
         for file in self.deployment.repository.names(folder):
-            begin, end = int(file[:16], 16), int(file[17:33], 16)
+            begin = int(file[:16], 16)
+            if file[17:25] == "journal-":
+                tails.append((begin, self.journal(f"{folder}/{file}", timeline, begin)))
+                continue
+            end = int(file[17:33], 16)
             tails.append((begin, self.object(f"{folder}/{file}", 2, timeline, begin, end - begin)))
         need(tails, f"{name} is not in the archive")
         out, reached = bytearray(segment_size), start
@@ -615,7 +770,13 @@ class Wal:
             need(out[at : at + common] == raw[:common], f"the tails of {name} differ")
             out[at : at + len(raw)] = raw
             reached = max(reached, begin + len(raw))
-        return bytes(out)
+        if reached < start + segment_size and self.later(timeline, reached, segment_size):
+            need(self.gap_begins(timeline, reached), f"{name} is not whole, and the timeline goes on behind it")
+        return self.of_the_ancestor(timeline, start, reached, segment_size) or (bytes(out), reached)
+
+    def partial(self, name, segment_size):
+        timeline, log, low = (int(name[i : i + 8], 16) for i in (0, 8, 16))
+        return self.object(f"{self.folder}/aux/{name}", 3, timeline, (log << 32) + low * segment_size, segment_size)
 
     def verbatim(self, name):
         kind, folder = ("history", "timelines") if name.endswith(".history") else ("aux", "aux")
@@ -688,14 +849,31 @@ def command_wal(repository, args):
     lineages = [args.lineage] if args.lineage else repository.names(f"wal/{args.deployment}")
     need(len(lineages) == 1, f"say which with --lineage: {', '.join(lineages) or 'there is none'}")
     wal = Wal(deployment, lineages[0])
-    if len(args.name) == 24:
-        sizes = {m["server"]["wal_segment_size"] for m in map(deployment.manifest, deployment.backups())
-                 if m and lineage_of(m) == lineages[0]}
-        need(len(sizes) == 1, "no backup tells the size of a segment")
-        data = wal.segment(args.name, sizes.pop())
+    partial = args.name.endswith(".partial")
+    if len(args.name) == 24 or partial:
+        size = wal.segment_size()
+        data = wal.partial(args.name, size) if partial else wal.segment(args.name, size, args.timeline)
     else:
         data = wal.verbatim(args.name)
     Path(args.output).write_bytes(data)
+
+
+def command_wals(repository, args):
+    deployment = Deployment(repository, args.deployment)
+    for lineage in [args.lineage] if args.lineage else repository.names(f"wal/{args.deployment}"):
+        wal = Wal(deployment, lineage)
+        size, latest = wal.segment_size(), max([1, *wal.numbers()])
+        for name in wal.every_name():
+            for told, timeline in ((str(int(name[:8], 16)), None), ("latest", latest)):
+                try:
+                    if len(name) == 24:
+                        data = wal.segment(name, size, timeline)
+                    else:
+                        data = wal.partial(name, size) if name.endswith(".partial") else wal.verbatim(name)
+                    answer = hashlib.sha256(data).hexdigest()
+                except Wrong as error:
+                    answer = f"- {error}"
+                print(f"{name} {told}\t{answer}")
 
 
 def main():
@@ -706,6 +884,7 @@ def main():
         ("list", command_list, ["repo"]),
         ("restore", command_restore, ["repo", "deployment", "backup", "target"]),
         ("wal", command_wal, ["repo", "deployment", "name", "output"]),
+        ("wals", command_wals, ["repo", "deployment"]),
     ):
         command = commands.add_parser(name)
         command.set_defaults(run=run)
@@ -718,6 +897,8 @@ def main():
             command.add_argument("--with-wal", action="store_true")
         else:
             command.add_argument("--lineage")
+            if name == "wal":
+                command.add_argument("--timeline", type=int)
     args = parser.parse_args()
     try:
         kek = Path(args.kek).read_bytes() if args.kek else None

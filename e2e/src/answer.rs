@@ -104,19 +104,25 @@ pub fn run(mut command: Command, deadline: Duration) -> Answer {
 
 /// Asks again and again until there is an answer; fails the test with `what` after the deadline.
 #[track_caller]
-pub fn until<T>(what: &str, deadline: Duration, mut ask: impl FnMut() -> Option<T>) -> T {
+pub fn until<T>(what: &str, deadline: Duration, ask: impl FnMut() -> Option<T>) -> T {
+    until_every(Duration::from_millis(20), what, deadline, ask)
+}
+
+/// The same with so long a pause between two questions.
+#[track_caller]
+pub(crate) fn until_every<T>(pause: Duration, what: &str, deadline: Duration, mut ask: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
         if let Some(answer) = ask() {
             return answer;
         }
         assert!(begun.elapsed() < deadline, "not within {deadline:?}: {what}");
-        thread::sleep(Duration::from_millis(20));
+        thread::sleep(pause);
     }
 }
 
 /// The command as a person would type it, without the words that only change the user.
-pub(crate) fn command_line(command: &Command) -> String {
+pub fn command_line(command: &Command) -> String {
     let words = std::iter::once(command.get_program())
         .chain(command.get_args())
         .map(|word| word.to_string_lossy());

@@ -1,18 +1,41 @@
-//! As much of HTTP as it takes to ask a status endpoint: one GET, one answer, the connection closed.
+//! As much of HTTP as it takes to ask a status endpoint or to tell Patroni something: one request, one answer, the
+//! connection closed.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use serde_json::Value;
+
 /// Asks `http://ADDRESS/PATH`; the status code and the body. Errors are those of the connection.
 pub fn get(address: impl Into<SocketAddr>, path: &str) -> io::Result<(u16, String)> {
-    let address = address.into();
+    exchange(address.into(), &format!("GET {path}"), "", Duration::from_secs(10))
+}
+
+/// Sends a document by `method` and waits so long for the answer.
+pub(crate) fn send(
+    address: impl Into<SocketAddr>,
+    method: &str,
+    path: &str,
+    document: &Value,
+    patience: Duration,
+) -> io::Result<(u16, String)> {
+    exchange(
+        address.into(),
+        &format!("{method} {path}"),
+        &document.to_string(),
+        patience,
+    )
+}
+
+fn exchange(address: SocketAddr, what: &str, body: &str, patience: Duration) -> io::Result<(u16, String)> {
     let mut socket = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
-    socket.set_read_timeout(Some(Duration::from_secs(10)))?;
+    socket.set_read_timeout(Some(patience))?;
     // 1.0, so that the body ends with the connection and is never chunked.
     write!(
         socket,
-        "GET {path} HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+        "{what} HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
     )?;
     let mut answer = Vec::new();
     socket.read_to_end(&mut answer)?;

@@ -26,6 +26,17 @@ pub fn cache_root() -> PathBuf {
         .join("pg_hardstorage")
 }
 
+/// A path in the tree of the project. It is asked for when a test runs: a binary in a target directory that several clones
+/// share may have been built by another one, which is gone.
+pub fn tree(path: &str) -> PathBuf {
+    let package = std::env::var_os("CARGO_MANIFEST_DIR").expect("run this with cargo: it says where the tree is");
+    let root = Path::new(&package)
+        .ancestors()
+        .find(|folder| folder.join("Cargo.lock").is_file());
+    root.unwrap_or_else(|| panic!("{} is not in the tree", package.display()))
+        .join(path)
+}
+
 /// Something in the cache, or a failure that names the script which brings it.
 pub(crate) fn cached(path: &str, script: &str) -> PathBuf {
     let whole = cache_root().join(path);

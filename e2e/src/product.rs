@@ -2,6 +2,7 @@
 //! as PostgreSQL, because the restored server calls it too.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use crate::answer::{Answer, run};
 use crate::background::Background;
 use crate::place::{product_binary, reachable_by_all};
-use crate::scratch::{Scratch, unprivileged};
+use crate::scratch::{Scratch, give_away, unprivileged};
 
 /// One user of the product.
 #[derive(Debug)]
@@ -40,6 +41,13 @@ impl Hardstorage {
         }
     }
 
+    /// What was added to its environment.
+    pub fn environment(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.environment
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     /// Adds to the environment of everything that follows.
     pub fn set(&mut self, name: &str, value: &str) -> &mut Hardstorage {
         self.environment.push((name.to_owned(), value.to_owned()));
@@ -54,6 +62,16 @@ impl Hardstorage {
     /// The configuration directory, with the keyring in it.
     pub fn config(&self) -> PathBuf {
         self.home().join(".config/pg_hardstorage")
+    }
+
+    /// Gives what was put into the configuration directory to the user.
+    pub(crate) fn own_config(&self) {
+        let home = self.home();
+        for path in walk(&home.join(".config")) {
+            let mode = if path.is_dir() { 0o700 } else { 0o600 };
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            give_away(&path);
+        }
     }
 
     /// The binary that is run.
@@ -95,6 +113,24 @@ impl Hardstorage {
     pub fn start(&self, name: &str, args: &[&str]) -> Background {
         Background::start(self.command(args), &self.scratch.path(name))
     }
+
+    /// What one that was started under this name has said to its error output so far.
+    pub fn log(&self, name: &str) -> String {
+        fs::read_to_string(self.scratch.path(name).with_extension("err")).unwrap_or_default()
+    }
+}
+
+/// A directory and everything below it.
+fn walk(root: &Path) -> Vec<PathBuf> {
+    let mut found = vec![root.to_owned()];
+    let mut next = 0;
+    while let Some(path) = found.get(next).cloned() {
+        if path.is_dir() {
+            found.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+        next += 1;
+    }
+    found
 }
 
 impl Default for Hardstorage {

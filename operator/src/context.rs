@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use tokio::sync::Semaphore;
 
 use crate::metrics::Metrics;
 use crate::names::MANAGER;
@@ -14,6 +15,9 @@ use crate::settings::Settings;
 
 /// The longest note of an event, in bytes.
 const NOTE_LIMIT: usize = 1024;
+
+/// So many show backups as objects at the same time.
+const SHOWING: usize = 4;
 
 /// Shared by all controllers.
 #[derive(Clone)]
@@ -28,6 +32,8 @@ pub struct Context {
     pub recorder: Recorder,
     /// Counts.
     pub metrics: Metrics,
+    /// Looks that show backups as objects, at the same time: each reads all of a namespace.
+    pub showing: Arc<Semaphore>,
     clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
 }
 
@@ -55,6 +61,7 @@ impl Context {
             settings: Arc::new(settings),
             reports,
             metrics,
+            showing: Arc::new(Semaphore::new(SHOWING)),
             clock,
         }
     }

@@ -58,6 +58,8 @@ pub mod annotation {
     pub const STORED: &str = "hardstorage.dev/stored";
     /// On what a Restore made and nobody of ours owns: the UID of that Restore.
     pub const RESTORE_UID: &str = "hardstorage.dev/restore-uid";
+    /// On a Restore that a schedule made: the time for which it was made.
+    pub const DUE: &str = "hardstorage.dev/due";
     /// On a child: a hash of what it was built from, for those that cannot be changed in place.
     pub const BUILT_FROM: &str = "hardstorage.dev/built-from";
     /// On a Job: the generation of the object that it was made for.
@@ -95,6 +97,8 @@ pub enum Role {
     Plan,
     /// Restores.
     Restore,
+    /// Looks at the copy of a drill.
+    Drill,
 }
 
 impl Role {
@@ -112,6 +116,7 @@ impl Role {
             Role::Tombstone => "tombstone",
             Role::Plan => "plan",
             Role::Restore => "restore",
+            Role::Drill => "drill",
         }
     }
 }

@@ -12,10 +12,52 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 use serde_json::Value;
 
-/// Gives the objects of a kind as they are now.
-pub type Look = Arc<dyn Fn() -> Vec<Value> + Send + Sync>;
+/// Gives the objects of a kind as they are now, one by one: all of them at once as text take several times what they take as
+/// they are.
+pub type Look = Arc<dyn Fn(&mut dyn FnMut(&Value)) + Send + Sync>;
 type Labels = Vec<(&'static str, String)>;
 type Float = Gauge<f64, AtomicU64>;
+
+/// A series of seconds, and where it stands in a status.
+#[derive(Clone, Copy)]
+struct Series {
+    name: &'static str,
+    help: &'static str,
+    pointers: &'static [&'static str],
+}
+
+const TIMES: [Series; 6] = [
+    Series {
+        name: "last_backup_time",
+        help: "When the last backup was made",
+        pointers: &["/status/lastBackup/time"],
+    },
+    Series {
+        name: "next_backup_time",
+        help: "When the next backup is due",
+        pointers: &["/status/nextTime"],
+    },
+    Series {
+        name: "last_drill_time",
+        help: "When the last drill ended that could be tried",
+        pointers: &["/status/lastDrill/time", "/status/drill/provenTime"],
+    },
+    Series {
+        name: "next_drill_time",
+        help: "When the next drill is due",
+        pointers: &["/status/drill/nextTime"],
+    },
+    Series {
+        name: "drill_wanted_time",
+        help: "Since when drills are wanted",
+        pointers: &["/status/drill/since"],
+    },
+    Series {
+        name: "drill_interval",
+        help: "Seconds between two drills",
+        pointers: &["/status/drill/intervalSeconds"],
+    },
+];
 
 /// The objects of all kinds that are shown.
 #[derive(Clone, Default)]
@@ -31,12 +73,13 @@ impl Objects {
     /// The series of this moment.
     pub fn registry(&self) -> Registry {
         let conditions = Family::<Labels, Gauge>::default();
-        let (last, next) = (Family::<Labels, Float>::default(), Family::<Labels, Float>::default());
+        let times = TIMES.map(|series| (series, Family::<Labels, Float>::default()));
+        let passed = Family::<Labels, Gauge>::default();
         let kinds = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for (kind, look) in kinds {
-            for object in look() {
-                if object.pointer("/spec/recorded").is_some() {
-                    continue;
+            look(&mut |object| {
+                if object.pointer("/spec/recorded").is_some() || is_past_drill(object) {
+                    return;
                 }
                 let text = |pointer| {
                     object
@@ -58,13 +101,23 @@ impl Objects {
                     }
                     conditions.get_or_create(&labels).set(1);
                 }
-                for (family, pointer) in [(&last, "/status/lastBackup/time"), (&next, "/status/nextTime")] {
-                    // What is unknown has no series.
-                    if let Ok(at) = text(pointer).parse::<Timestamp>() {
-                        family.get_or_create(&who).set(at.as_microsecond() as f64 / 1e6);
+                // What is unknown has no series.
+                for (series, family) in &times {
+                    let mut known = series
+                        .pointers
+                        .iter()
+                        .filter_map(|pointer| seconds(object.pointer(pointer)?));
+                    if let Some(value) = known.next() {
+                        family.get_or_create(&who).set(value);
                     }
                 }
-            }
+                let proven = ["/status/lastDrill/result", "/status/drill/last/result"].map(text);
+                for (word, value) in [("Passed", 1), ("Failed", 0)] {
+                    if proven.iter().any(|result| result == word) {
+                        passed.get_or_create(&who).set(value);
+                    }
+                }
+            });
         }
         let mut registry = Registry::with_prefix("pg_hardstorage_operator");
         registry.register(
@@ -72,9 +125,30 @@ impl Objects {
             "1 for each condition that an object has",
             conditions,
         );
-        registry.register_with_unit("last_backup_time", "When the last backup was made", Unit::Seconds, last);
-        registry.register_with_unit("next_backup_time", "When the next backup is due", Unit::Seconds, next);
+        for (series, family) in times {
+            registry.register_with_unit(series.name, series.help, Unit::Seconds, family);
+        }
+        registry.register(
+            "last_drill_passed",
+            "Whether the last drill that could be tried proved that a backup can be restored",
+            passed,
+        );
         registry
+    }
+}
+
+/// The Restore of a drill that is over and kept for a look: what it has proven is said by its Deployment and its schedule,
+/// until the next one.
+fn is_past_drill(object: &Value) -> bool {
+    let result = object.pointer("/status/drill/result");
+    object.pointer("/spec/destination/drill").is_some() && result.is_some()
+}
+
+/// A moment of a status, or a length of time, as seconds.
+fn seconds(value: &Value) -> Option<f64> {
+    match value {
+        Value::Number(number) => number.as_f64(),
+        text => Some(text.as_str()?.parse::<Timestamp>().ok()?.as_microsecond() as f64 / 1e6),
     }
 }
 
@@ -84,6 +158,43 @@ mod tests {
     use super::*;
     use crate::metrics::Metrics;
     use serde_json::json;
+
+    #[test]
+    fn drills_are_shown_of_deployments_and_schedules() {
+        let metrics = Metrics::default();
+        let show = |kind, status: Value| {
+            let object = json!({"metadata": {"namespace": "team", "name": "a"}, "spec": {}, "status": status});
+            metrics.show(kind, Arc::new(move |each| each(&object)));
+        };
+        show(
+            "Deployment",
+            json!({"lastDrill": {"time": "1970-01-01T00:01:00Z", "result": "Failed"}}),
+        );
+        show(
+            "BackupSchedule",
+            json!({"drill": {"intervalSeconds": 3600, "since": "1970-01-01T00:00:30Z", "nextTime": "1970-01-01T01:00:00Z",
+                "provenTime": "1970-01-01T00:02:00Z", "last": {"result": "NotRun"}}}),
+        );
+        let over = json!({"metadata": {"namespace": "team", "name": "a"}, "spec": {"destination": {"drill": {}}},
+            "status": {"drill": {"result": "Failed", "time": "1970-01-01T00:01:00Z"},
+                "conditions": [{"type": "Stalled", "status": "True", "reason": "VerifyDrillFailed"}]}});
+        metrics.show("Restore", Arc::new(move |each| each(&over)));
+        let text = metrics.encode();
+        let deployment = "{kind=\"Deployment\",namespace=\"team\",name=\"a\"}";
+        let schedule = "{kind=\"BackupSchedule\",namespace=\"team\",name=\"a\"}";
+        for line in [
+            format!("last_drill_passed{deployment} 0"),
+            format!("last_drill_time_seconds{deployment} 60.0"),
+            format!("last_drill_time_seconds{schedule} 120.0"),
+            format!("drill_wanted_time_seconds{schedule} 30.0"),
+            format!("drill_interval_seconds{schedule} 3600.0"),
+            format!("next_drill_time_seconds{schedule} 3600.0"),
+        ] {
+            assert!(text.contains(&line), "{line}: {text}");
+        }
+        assert_eq!(text.matches("last_drill_passed{").count(), 1, "{text}");
+        assert!(!text.contains("kind=\"Restore\""), "{text}");
+    }
 
     #[test]
     fn what_is_gone_or_unknown_has_no_series() {
@@ -97,7 +208,10 @@ mod tests {
         ]));
         let metrics = Metrics::default();
         let seen = all.clone();
-        metrics.show("Deployment", Arc::new(move || seen.lock().unwrap().clone()));
+        metrics.show(
+            "Deployment",
+            Arc::new(move |each| seen.lock().unwrap().iter().for_each(each)),
+        );
         let text = metrics.encode();
         let who = "kind=\"Deployment\",namespace=\"team\",name=\"orders\"";
         let condition = format!("object_condition{{{who},type=\"Streaming\",status=\"False\",reason=\"NotHeard\"}} 1");
@@ -112,6 +226,10 @@ mod tests {
             text.ends_with("# EOF\n") && text.matches("# EOF").count() == 1,
             "{text}"
         );
+        let drill = text
+            .lines()
+            .filter(|line| !line.starts_with('#') && line.contains("drill"));
+        assert_eq!(drill.count(), 0, "nothing is said of what was never tried: {text}");
         all.lock().unwrap().clear();
         assert!(!metrics.encode().contains("orders"));
     }

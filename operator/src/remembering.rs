@@ -33,6 +33,7 @@ struct Store {
     objects: BTreeMap<String, Value>,
     version: u64,
     writes: usize,
+    reads: usize,
     break_at: Option<(usize, Break)>,
     log: Vec<(Method, String)>,
 }
@@ -112,6 +113,11 @@ impl Server {
         self.store.lock().unwrap().break_at.is_none()
     }
 
+    /// How many objects and lists were read.
+    pub fn reads(&self) -> usize {
+        self.store.lock().unwrap().reads
+    }
+
     /// How many writes of that method to that path took effect.
     pub fn count(&self, method: &Method, path: &str) -> usize {
         let store = self.store.lock().unwrap();
@@ -173,6 +179,7 @@ impl Store {
             return (201, sent);
         }
         if *method == Method::GET {
+            self.reads += 1;
             return self.read(path, uri.query().unwrap_or_default());
         }
         let broken = self

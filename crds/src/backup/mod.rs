@@ -12,7 +12,7 @@ use crate::reference::{DeploymentRef, RepositoryRef};
 use crate::rules::{JOB_NAME, JOB_NAME_SAYS, one_of, rule};
 use crate::words::words;
 
-pub use status::{BackupPhase, BackupStatus, Failure, Origin, Progress};
+pub use status::{BackupPhase, BackupStatus, Failure, Origin, Progress, Verified};
 
 words! {
     /// What kind of backup.
@@ -66,6 +66,7 @@ words! {
     printcolumn(name = "Duration", type_ = "string", json_path = ".status.duration", description = "How long it took"),
     printcolumn(name = "Size", type_ = "string", json_path = ".status.size", description = "Bytes of the data directory"),
     printcolumn(name = "Stored", type_ = "string", json_path = ".status.stored", description = "Bytes that it added to the repository"),
+    printcolumn(name = "Verified", type_ = "string", json_path = ".status.verified.result", description = "What the last drill that restored it has proven"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "Since the object was made"),
 )]
 #[serde(rename_all = "camelCase")]

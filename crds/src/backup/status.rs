@@ -4,12 +4,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::condition::{Condition, Types};
+use crate::condition::{Condition, Types, backup};
 use crate::quantity::Bytes;
 use crate::words::words;
 
 fn conditions() -> Types {
-    Types(&[])
+    Types(backup::ALL)
 }
 
 words! {
@@ -104,9 +104,26 @@ pub struct BackupStatus {
     /// Whether a snapshot of the source's definition lies with it, from which a Cluster can be made again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source_snapshot: Option<bool>,
+    /// The last drill that restored it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verified: Option<Verified>,
     /// Why there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
+}
+
+/// What was proven of a backup.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Verified {
+    /// When.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time: Option<Time>,
+    /// How: Drill (restored, recovered and asked).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub level: Option<String>,
+    /// What came of it: Passed or Failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub result: Option<String>,
 }
 
 /// How far a run is.

@@ -3,7 +3,7 @@
 
 use std::error::Error;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use hardstorage_crds::definitions;
 
@@ -11,7 +11,7 @@ const INSTALLED: [&str; 3] = ["crds", "config/crd", "charts/pg-hardstorage/files
 const BOOK: &str = "docs/reference";
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let tree = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let tree = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?).join("..");
     for definition in definitions()? {
         for folder in INSTALLED {
             write(&tree.join(folder).join(&definition.file), &definition.yaml)?;

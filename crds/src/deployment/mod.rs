@@ -19,7 +19,9 @@ use crate::source::Source;
 use crate::words::words;
 
 pub use retention::Retention;
-pub use status::{DeploymentStatus, LastBackup, Lineage, Phase, Recoverable, SourceMode, SourceStatus, StreamStatus};
+pub use status::{
+    DeploymentStatus, LastBackup, LastDrill, Lineage, Phase, Recoverable, SourceMode, SourceStatus, StreamStatus,
+};
 
 words! {
     /// What happens when the server turns out to be another cluster than before.

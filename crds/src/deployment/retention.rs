@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::duration::Duration;
+
 /// A backup is kept when any of these keeps it; the newest that can be restored is always kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
@@ -22,6 +24,10 @@ pub struct Retention {
     /// The newest backup of each of so many years; default 5.
     #[schemars(range(min = 0, max = 10000))]
     pub keep_yearly: i32,
+    /// How far back any moment can be reached, for example 14d; older backups keep only the WAL that makes each of them
+    /// consistent. Without it any moment since the oldest backup.
+    #[serde(rename = "keepWAL", skip_serializing_if = "Option::is_none")]
+    pub keep_wal: Option<Duration>,
     /// Whether to keep everything for now; default false.
     pub suspend: bool,
 }
@@ -34,6 +40,7 @@ impl Default for Retention {
             keep_weekly: 4,
             keep_monthly: 12,
             keep_yearly: 5,
+            keep_wal: None,
             suspend: false,
         }
     }

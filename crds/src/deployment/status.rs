@@ -79,6 +79,9 @@ pub struct DeploymentStatus {
     /// The last base backup.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_backup: Option<LastBackup>,
+    /// The last drill that could be tried: a copy was restored and asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_drill: Option<LastDrill>,
     /// Version of the engine that streams.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub engine_version: Option<String>,
@@ -164,6 +167,23 @@ pub struct Recoverable {
     /// Holes in the WAL between them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gaps: Option<i64>,
+}
+
+/// The last drill.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LastDrill {
+    /// Name of the Restore object.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// When it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time: Option<Time>,
+    /// What it has proven: Passed or Failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub result: Option<String>,
+    /// How long it took.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duration: Option<String>,
 }
 
 /// The last base backup.

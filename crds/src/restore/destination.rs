@@ -1,19 +1,22 @@
 //! Where a restore puts what it restores. Nothing that holds data is owned by the Restore, so that deleting it deletes no
-//! database.
+//! database; the copy of a drill alone is thrown away with it.
 
 use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::PatroniDestination;
 use crate::quantity::Size;
 use crate::reference::object_name;
 use crate::rules::one_of;
 use crate::words::words;
 
+use super::DrillDestination;
+
 /// Where to.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[schemars(transform = one_of("destination", &["persistentVolumeClaim", "cloudNativePG"]))]
+#[schemars(transform = one_of("destination", &["persistentVolumeClaim", "cloudNativePG", "patroni", "drill"]))]
 pub struct Destination {
     /// A directory on a claim, for any PostgreSQL.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -21,6 +24,12 @@ pub struct Destination {
     /// A new Cluster of CloudNativePG.
     #[serde(rename = "cloudNativePG", skip_serializing_if = "Option::is_none")]
     pub cloud_native_pg: Option<ClusterDestination>,
+    /// The claim of the first member of a cluster that Patroni runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patroni: Option<PatroniDestination>,
+    /// Nowhere: a copy that is looked at and thrown away. It proves that the backup can be restored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drill: Option<DrillDestination>,
 }
 
 /// A directory on a claim.
@@ -99,7 +108,7 @@ fn postgres() -> i64 {
 }
 
 /// A path below the volume's root: the root itself is not empty on many file systems.
-fn directory(schema: &mut Schema) {
+pub(super) fn directory(schema: &mut Schema) {
     schema.insert(
         "pattern".into(),
         json!("^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*$"),

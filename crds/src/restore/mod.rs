@@ -3,6 +3,8 @@
 //! (`resources`, `podTemplate`) can be changed until they are there: it changes nothing of what is restored.
 
 mod destination;
+mod drill;
+mod patroni;
 mod status;
 
 use kube::CustomResource;
@@ -16,7 +18,11 @@ use crate::reference::{DeploymentRef, RepositoryRef};
 use crate::rules::{NAME, NAME_SAYS, Rule, one_of, rule};
 use crate::words::words;
 
+use destination::directory;
 pub use destination::*;
+pub(crate) use drill::checks as drill_checks;
+pub use drill::*;
+pub use patroni::*;
 pub use status::*;
 
 words! {
@@ -61,14 +67,15 @@ fn stays() -> Rule {
     namespaced,
     status = "RestoreStatus",
     derive = "PartialEq",
-    doc = "One restore into one place. What it has restored stays when it is deleted; a place that is used already is never touched.",
+    doc = "One restore into one place. What it has restored stays when it is deleted, but for the copy of a drill; a place that is used already is never touched.",
     validation = Rule::new(NAME).message(NAME_SAYS),
     printcolumn(name = "Source", type_ = "string", json_path = ".spec.source['deploymentRef.name','repository.name']", description = "What is restored"),
     printcolumn(name = "Target", type_ = "string", json_path = ".status.target.moment", description = "The moment"),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase", description = "How far it is"),
     printcolumn(name = "Done%", type_ = "integer", json_path = ".status.progress.percent", description = "Percent of the bytes"),
     printcolumn(name = "Recovered-To", type_ = "string", json_path = ".status.recovered['time','lsn']", description = "The moment that was reached"),
-    printcolumn(name = "Destination", type_ = "string", json_path = ".spec.destination['persistentVolumeClaim.name','cloudNativePG.cluster']", description = "Where to"),
+    printcolumn(name = "Destination", type_ = "string", json_path = ".spec.destination['persistentVolumeClaim.name','cloudNativePG.cluster','patroni.statefulSet','patroni.claim']", description = "Where to"),
+    printcolumn(name = "Drill", type_ = "string", json_path = ".status.drill.result", description = "What a drill has proven"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "Since it was made"),
 )]
 #[serde(rename_all = "camelCase")]
@@ -81,6 +88,10 @@ fn stays() -> Rule {
     transform = rule(
         "self.onUnreachable != 'Nearest' || has(self.recoveryTarget) && has(self.recoveryTarget.time)",
         "onUnreachable can be Nearest only with recoveryTarget.time: nothing else has a nearest moment",
+    ),
+    transform = rule(
+        "!has(self.destination.drill) || self.subscriptions == 'Disable'",
+        "a drill cannot Keep subscriptions: it would take changes away from the true subscriber",
     ),
 )]
 pub struct RestoreSpec {
@@ -112,8 +123,9 @@ pub struct RestoreSpec {
     #[serde(default)]
     #[schemars(transform = stays())]
     pub subscriptions: Subscriptions,
-    /// Image of PostgreSQL that recovers the data; default: for CloudNativePG the cluster's own, for a claim none, and the
-    /// first server that is started on it recovers. Cannot be changed.
+    /// Image of PostgreSQL that recovers the data; default: for CloudNativePG and Patroni the cluster's own, for a drill the
+    /// one that was recorded with the backup, for a claim none, and the first server that is started on it recovers. Cannot
+    /// be changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512), transform = stays())]
     pub postgres_image: Option<String>,

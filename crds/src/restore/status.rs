@@ -10,6 +10,8 @@ use crate::condition::{Condition, Types, restore};
 use crate::quantity::Bytes;
 use crate::words::words;
 
+use super::DrillStatus;
+
 fn conditions() -> Types {
     Types(restore::ALL)
 }
@@ -33,6 +35,8 @@ words! {
         Promoting,
         /// CloudNativePG takes the claims over.
         Adopting,
+        /// The copy of a drill is looked at.
+        Checking,
         /// It is done.
         Completed,
         /// It is not, and never will be.
@@ -53,8 +57,8 @@ pub struct RestoreStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(transform = conditions())]
     pub conditions: Vec<Condition>,
-    /// How far it is: Pending, Planned, Refused, Preparing, Copying, Recovering, Promoting, Adopting, Completed, Failed or
-    /// Cancelled.
+    /// How far it is: Pending, Planned, Refused, Preparing, Copying, Recovering, Promoting, Adopting, Checking,
+    /// Completed, Failed or Cancelled.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub phase: Option<RestorePhase>,
     /// What is restored, as it was resolved once.
@@ -75,6 +79,12 @@ pub struct RestoreStatus {
     /// What was made for it, and stays.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub created: Vec<CreatedObject>,
+    /// What a drill found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drill: Option<DrillStatus>,
+    /// What is left to do for somebody else, once it is done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<NextStep>,
     /// What was done, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<RestoreStep>,
@@ -192,10 +202,20 @@ pub struct CreatedObject {
     pub name: String,
 }
 
+/// What somebody else has to do.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct NextStep {
+    /// In sentences.
+    pub text: String,
+    /// The part of a manifest that it takes, as YAML.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<String>,
+}
+
 /// Something that was done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RestoreStep {
-    /// What: Plan, Prepare, Restore or Adopt.
+    /// What: Plan, Prepare, Restore, Adopt or Check.
     pub name: String,
     /// When it ended.
     pub time: Time,

@@ -10,13 +10,13 @@ mod stored;
 mod writes;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use hardstorage_e2e::ApiServer;
 use serde_json::{Value, json};
 
 fn crds() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
+    hardstorage_e2e::tree("crds")
 }
 
 /// An API server with the definitions as a user installs them: `kubectl apply -f crds/`.

@@ -80,6 +80,7 @@ fn every_status_is_kept_whole_and_shown() {
             ("DURATION", "3m20s"),
             ("SIZE", "1.3Gi"),
             ("STORED", "400Mi"),
+            ("VERIFIED", "Passed"),
         ]
     );
     assert_eq!(
@@ -119,6 +120,7 @@ fn every_status_is_kept_whole_and_shown() {
             ("DONE%", "100"),
             ("RECOVERED-TO", "2026-11-22T08:14:59.123456Z"),
             ("DESTINATION", "orders-0815"),
+            ("DRILL", "Failed"),
         ]
     );
     assert_eq!(

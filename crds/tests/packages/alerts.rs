@@ -7,78 +7,93 @@ use std::fs;
 use hardstorage_e2e::Scratch;
 use serde_json::Value;
 
-use crate::{named, rendered, text, tool, tree};
+use crate::{named, objects, rendered, text, tool, tree};
+
+/// What Prometheus loads on Kubernetes and on machines, and the series that each file is tried with.
+const FILES: [(&str, &str); 2] = [
+    ("charts/pg-hardstorage/files/alerts.yaml", "alerts.test.yaml"),
+    ("config/prometheus/agent.rules.yaml", "agent.rules.test.yaml"),
+];
+
+fn rules_of(groups: &Value) -> Vec<Value> {
+    let groups = groups.as_array().unwrap().iter();
+    groups
+        .flat_map(|group| group["rules"].as_array().unwrap().clone())
+        .collect()
+}
+
+/// Those for machines, where nothing says where the pages are.
+fn rules_of_the_agent() -> Vec<Value> {
+    rules_of(&objects(&text(FILES[1].0))[0]["groups"])
+}
 
 fn rules() -> Vec<Value> {
     let all = rendered(&[
         "monitoring.rules.enabled=true",
         r#"monitoring.rules.runbookURL="https://runbooks.example.com/""#,
     ]);
-    let groups = named(&all, "PrometheusRule", "it-pg-hardstorage")["spec"]["groups"].clone();
-    groups
-        .as_array()
-        .unwrap()
-        .iter()
-        .flat_map(|group| group["rules"].as_array().unwrap().clone())
-        .collect()
+    rules_of(&named(&all, "PrometheusRule", "it-pg-hardstorage")["spec"]["groups"])
 }
 
 #[test]
 fn each_fires_when_it_should_and_only_then() {
-    let scratch = Scratch::new();
-    fs::write(
-        scratch.path("alerts.yaml"),
-        text("charts/pg-hardstorage/files/alerts.yaml"),
-    )
-    .unwrap();
-    let cases = fs::read_to_string(tree("crds/tests/packages/alerts.test.yaml")).unwrap();
-    fs::write(scratch.path("alerts.test.yaml"), &cases).unwrap();
-    tool(
-        "bin/promtool",
-        [
-            "check",
-            "rules",
-            "--lint=all",
-            "--lint-fatal",
-            &scratch.path("alerts.yaml").display().to_string(),
-        ],
-    )
-    .ok();
-    tool(
-        "bin/promtool",
-        ["test", "rules", &scratch.path("alerts.test.yaml").display().to_string()],
-    )
-    .ok();
-    // Every alert is seen to fire in one of the cases.
-    for rule in rules() {
-        let name = rule["alert"].as_str().unwrap();
-        let fires = cases.split("alertname: ").skip(1).any(|case| {
-            let this = case.lines().next().unwrap().trim() == name;
-            this && case.contains("exp_labels")
-        });
-        assert!(fires, "no case shows that {name} fires");
+    for (file, cases) in FILES {
+        let scratch = Scratch::new();
+        let name = file.rsplit('/').next().unwrap();
+        fs::write(scratch.path(name), text(file)).unwrap();
+        let asked = fs::read_to_string(tree("crds/tests/packages").join(cases)).unwrap();
+        fs::write(scratch.path(cases), &asked).unwrap();
+        let path = |name: &str| scratch.path(name).display().to_string();
+        tool(
+            "bin/promtool",
+            ["check", "rules", "--lint=all", "--lint-fatal", &path(name)],
+        )
+        .ok();
+        tool("bin/promtool", ["test", "rules", &path(cases)]).ok();
+        // Every alert is seen to fire in one of the cases.
+        for rule in rules_of(&objects(&text(file))[0]["groups"]) {
+            let name = rule["alert"].as_str().unwrap();
+            let fires = asked.split("alertname: ").skip(1).any(|case| {
+                let this = case.lines().next().unwrap().trim() == name;
+                this && case.contains("exp_labels")
+            });
+            assert!(fires, "no case of {cases} shows that {name} fires");
+        }
     }
 }
 
-/// The headings of a page, in their order.
-const PARTS: [&str; 5] = [
-    "## What it means\n",
-    "## Why it matters\n",
-    "## Look\n\n```sh\nkubectl ",
-    "## Do\n",
-    "## When it is over\n",
-];
+/// The headings of a page, in their order, with a command that looks.
+fn parts(looks: &'static str) -> [&'static str; 6] {
+    [
+        "## What it means\n",
+        "## Why it matters\n",
+        "## Look\n\n```sh\n",
+        looks,
+        "## Do\n",
+        "## When it is over\n",
+    ]
+}
 
 #[test]
 fn each_has_a_runbook_that_is_found_by_its_link() {
     let (index, summary) = (text("docs/reference/alerts.md"), text("docs/SUMMARY.md"));
     let mut known = BTreeSet::new();
-    for rule in rules() {
+    let on_kubernetes = rules()
+        .into_iter()
+        .map(|rule| (rule, "https://runbooks.example.com", ["kubectl ", "kubectl "]));
+    let on_machines = rules_of_the_agent().into_iter().map(|rule| {
+        (
+            rule,
+            "https://hardstorage.dev/docs/runbooks",
+            ["pg_hardstorage", "```sh\n"],
+        )
+    });
+    for (rule, pages, [looks, over]) in on_kubernetes.chain(on_machines) {
         let name = rule["alert"].as_str().unwrap().to_owned();
         let severity = rule["labels"]["severity"].as_str().unwrap();
         assert_eq!(
             rule["annotations"]["runbook_url"],
-            format!("https://runbooks.example.com/{name}.html"),
+            format!("{pages}/{name}.html"),
             "as mdbook names the page"
         );
         let page = text(&format!("docs/runbooks/{name}.md"));
@@ -89,12 +104,13 @@ fn each_has_a_runbook_that_is_found_by_its_link() {
             "the page of {name} does not begin with {begin}"
         );
         let mut rest = page.as_str();
-        for part in PARTS {
+        for part in parts(looks) {
             let found = rest.split_once(part);
             rest = found.unwrap_or_else(|| panic!("the page of {name} has no {part}")).1;
         }
+        // An alert of both sets has one page, whose end is told for one of them.
         assert!(
-            rest.contains("kubectl "),
+            rest.contains(over),
             "the page of {name} does not say how to see that it is over"
         );
         assert!(
@@ -134,16 +150,15 @@ fn in_words(after: &str) -> String {
 #[test]
 fn they_ask_for_metrics_that_exist() {
     let served: BTreeSet<String> = words(&text("docs/reference/metrics.md"));
-    let (alerts, dashboard) = (
-        text("charts/pg-hardstorage/files/alerts.yaml"),
-        text("charts/pg-hardstorage/files/dashboard.json"),
-    );
+    let alerts = text(FILES[0].0) + &text(FILES[1].0);
+    let dashboard = text("charts/pg-hardstorage/files/dashboard.json");
     let asked = &words(&alerts) | &words(&dashboard);
     assert!(asked.len() > 10, "{asked:?}");
     let missing: Vec<&String> = asked.difference(&served).collect();
     assert!(missing.is_empty(), "not in docs/reference/metrics.md: {missing:?}");
     // And the page tells of nothing that the programs do not have.
     let source = text("streamer/cli/src/metrics.rs")
+        + &text("streamer/cli/src/agent/metrics.rs")
         + &text("operator/src/object_metrics.rs")
         + &text("operator/src/metrics.rs");
     for name in &asked {

@@ -15,19 +15,13 @@ mod server;
 
 use std::ffi::OsStr;
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use hardstorage_e2e::{Answer, cache_root, run};
+use hardstorage_e2e::{Answer, cache_root, run, tree};
 use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_mins(2);
-
-/// A path in the tree.
-fn tree(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
-}
 
 fn text(path: &str) -> String {
     fs::read_to_string(tree(path)).unwrap_or_else(|error| panic!("{path}: {error}"))

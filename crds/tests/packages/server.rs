@@ -62,7 +62,7 @@ fn rights(server: &ApiServer, user: &str) {
         ("patch", "hardstorage.dev", "hsdeployments/status"),
         ("patch", "apps", "deployments"),
         ("delete", "", "pods"),
-        ("list", "postgresql.cnpg.io", "clusters"),
+        ("get", "postgresql.cnpg.io", "clusters"),
         ("create", "events.k8s.io", "events"),
     ] {
         assert_eq!(allowed(verb, group, resource), true, "{verb} {resource}");
@@ -78,6 +78,10 @@ fn rights(server: &ApiServer, user: &str) {
         ("patch", "postgresql.cnpg.io", "clusters"),
         ("delete", "postgresql.cnpg.io", "clusters"),
         ("patch", "", "endpoints"),
+        ("list", "postgresql.cnpg.io", "clusters"),
+        ("delete", "apps", "deployments"),
+        ("watch", "", "pods"),
+        ("list", "", "configmaps"),
         ("create", "rbac.authorization.k8s.io", "roles"),
     ] {
         assert_eq!(allowed(verb, group, resource), false, "{verb} {resource}");

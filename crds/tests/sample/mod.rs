@@ -15,7 +15,7 @@ pub struct Sample {
 }
 
 fn folder(kind: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/samples").join(kind)
+    hardstorage_e2e::tree("crds/tests/samples").join(kind)
 }
 
 /// All samples of a kind, by name.

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::forward::Forward;
 use super::namespace::Namespace;
-use super::node::{image, tree};
+use super::node::image;
 use crate::http;
+use crate::place::tree;
 
 const PATIENCE: Duration = Duration::from_mins(2);
 /// What its manifest says.

@@ -6,8 +6,9 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::namespace::Namespace;
-use super::node::{image, tree};
+use super::node::image;
 use crate::answer::Answer;
+use crate::place::tree;
 
 /// initdb, and a standby after it.
 const START: Duration = Duration::from_mins(4);
@@ -82,15 +83,22 @@ impl Database {
     /// Two members of Patroni, scope `orders`.
     #[track_caller]
     pub fn patroni(namespace: &Namespace) -> Database {
+        Database::patroni_of(namespace, 2)
+    }
+
+    /// So many of them; applied again it changes how many there are.
+    #[track_caller]
+    pub fn patroni_of(namespace: &Namespace, members: u32) -> Database {
         let path = tree("e2e/kubernetes/yaml/patroni.yaml");
         let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let image = image("HARDSTORAGE_E2E_PATRONI_IMAGE", "localhost/patroni:18");
-        namespace.apply(&text.replace("localhost/patroni:18", &image));
+        let text = text.replace("localhost/patroni:18", &image);
+        namespace.apply(&text.replace("replicas: 2", &format!("replicas: {members}")));
         let database = Database {
             keeper: Keeper::Patroni,
             name: "orders".to_owned(),
         };
-        database.until_healthy(namespace, 2);
+        database.until_healthy(namespace, members);
         database
     }
 
@@ -260,6 +268,13 @@ impl Database {
         self.sql(namespace, sql).lines().map(str::to_owned).collect()
     }
 
+    /// The server's clock, to the microsecond.
+    #[track_caller]
+    pub fn now(&self, namespace: &Namespace) -> String {
+        let sql = r#"SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"#;
+        self.sql(namespace, sql)
+    }
+
     /// Asks for a switchover to another member, as CloudNativePG's own plugin does, and waits until it has happened.
     #[track_caller]
     pub fn switch_over(&self, namespace: &Namespace) -> String {
@@ -267,10 +282,7 @@ impl Database {
         let new = self.another(namespace, &old);
         match self.keeper {
             Keeper::CloudNativePG => {
-                let now = self.sql(
-                    namespace,
-                    r#"SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"#,
-                );
+                let now = self.now(namespace);
                 let patch = format!(
                     r#"{{"status":{{"targetPrimary":"{new}","targetPrimaryTimestamp":"{now}","phase":"Switchover in progress"}}}}"#
                 );

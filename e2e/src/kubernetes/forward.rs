@@ -5,8 +5,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::namespace::Namespace;
-use super::node::tree;
 use crate::background::Background;
+use crate::place::tree;
 
 /// It ends with the value.
 #[derive(Debug)]

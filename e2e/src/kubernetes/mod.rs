@@ -16,7 +16,7 @@ pub use api_server::ApiServer;
 pub use bucket::Bucket;
 pub use database::Database;
 pub use forward::Forward;
-pub use namespace::{Namespace, condition, is, is_for};
+pub use namespace::{Namespace, condition, is, is_for, without_server_fields};
 pub use node::Node;
 pub use operator::{Configured, Operator};
 pub use restored::{Outside, Restored};

@@ -9,14 +9,24 @@ use serde_json::Value;
 
 use super::diagnosis;
 use super::node::Node;
-use crate::answer::Answer;
+use crate::answer::{Answer, until_every};
 use crate::background::Background;
 use crate::scratch::Scratch;
 
-/// Between two questions to the API server, where nothing can be watched: each starts a process.
-const PAUSE: Duration = Duration::from_millis(300);
+/// Between two questions to the API server, where nothing can be watched: each starts a process, and half a dozen stories
+/// that ask all the time would leave no processor to what they wait for.
+const PAUSE: Duration = Duration::from_secs(1);
 /// A namespace goes when its pods have ended and its volumes are removed.
 const END: Duration = Duration::from_mins(3);
+
+/// An object that was read, as it can be applied: what the server adds is not for those who write.
+#[must_use]
+pub fn without_server_fields(mut object: Value) -> Value {
+    for field in ["uid", "resourceVersion", "creationTimestamp", "managedFields"] {
+        object["metadata"].as_object_mut().unwrap().remove(field);
+    }
+    object
+}
 
 /// The namespace.
 #[derive(Debug)]
@@ -69,6 +79,12 @@ impl Namespace {
         self.node
             .kubectl_with(manifest, &["apply", "--server-side", "-n", &self.name])
             .ok();
+    }
+
+    /// Gives an object back as it was read before it was deleted or changed.
+    #[track_caller]
+    pub fn give_back(&self, object: &Value) {
+        self.apply(&without_server_fields(object.clone()).to_string());
     }
 
     /// Changes an object by a merge patch.
@@ -135,14 +151,7 @@ impl Namespace {
     /// Asks again and again until there is an answer; fails the test with `what` after the deadline.
     #[track_caller]
     pub fn until<T>(&self, what: &str, deadline: Duration, mut ask: impl FnMut(&Namespace) -> Option<T>) -> T {
-        let begun = Instant::now();
-        loop {
-            if let Some(answer) = ask(self) {
-                return answer;
-            }
-            assert!(begun.elapsed() < deadline, "not within {deadline:?}: {what}");
-            thread::sleep(PAUSE);
-        }
+        until_every(PAUSE, what, deadline, || ask(self))
     }
 
     /// Waits for something about one object, whose last state is told when it does not come.

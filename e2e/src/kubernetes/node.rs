@@ -5,7 +5,6 @@
 
 use std::ffi::OsStr;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -13,7 +12,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::answer::{Answer, run};
-use crate::place::cache_root;
+use crate::place::{cache_root, tree};
 
 /// The longest that one call of kubectl may take which waits for nothing.
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -138,9 +137,4 @@ pub(super) fn image(variable_name: &str, ours: &str) -> String {
 /// A variable that says something.
 pub(super) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
-}
-
-/// A file of the tree, whose place is known when the tests are built.
-pub(super) fn tree(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
 }

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::node::{Node, image, tree, variable};
-use crate::answer::{Answer, run, until};
+use super::node::{Node, image, variable};
+use crate::answer::{Answer, run, until_every};
+use crate::place::tree;
 use crate::place::{cache_root, product_binary};
 
 /// Where it is installed.
@@ -20,6 +21,8 @@ pub(super) const SELECTOR: &str = "app.kubernetes.io/name=pg-hardstorage,app.kub
 /// The release, and so the name of its Deployment and of its Lease.
 const RELEASE: &str = "pg-hardstorage";
 const PATIENCE: Duration = Duration::from_mins(3);
+/// Between two questions: sooner than a namespace asks, since how fast another replica takes over is measured with it.
+const PAUSE: Duration = Duration::from_millis(300);
 
 /// The installed operator.
 #[derive(Debug)]
@@ -168,7 +171,7 @@ impl Operator {
     /// Waits for a leader; its name.
     #[track_caller]
     pub fn until_led(&self, what: &str, is: impl Fn(&str) -> bool) -> String {
-        until(what, Duration::from_mins(1), || {
+        until_every(PAUSE, what, Duration::from_mins(1), || {
             self.leader().filter(|leader| is(leader))
         })
     }
@@ -195,7 +198,7 @@ impl Operator {
     pub fn scale(&self, replicas: u32) {
         let count = format!("--replicas={replicas}");
         self.kubectl(&["scale", &format!("deployment/{RELEASE}"), &count]).ok();
-        until("the replicas are as many as asked for", PATIENCE, || {
+        until_every(PAUSE, "the replicas are as many as asked for", PATIENCE, || {
             (self.pods().len() == replicas as usize).then_some(())
         });
         if replicas > 0 {

@@ -45,6 +45,13 @@ impl Builder {
         self
     }
 
+    /// Several of them.
+    #[must_use]
+    pub fn environments<'a>(self, variables: impl IntoIterator<Item = (&'a str, &'a str)>) -> Builder {
+        let with = |builder: Builder, (name, value)| builder.environment(name, value);
+        variables.into_iter().fold(self, with)
+    }
+
     /// With `fsync` on.
     #[must_use]
     pub fn durable(self) -> Builder {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use super::builder::Builder;
-use super::{programs, query};
+use super::{family, programs, query};
 use crate::answer::{Answer, run};
 use crate::background::Background;
 use crate::place::free_loopback;
@@ -167,6 +167,23 @@ impl Cluster {
         }
     }
 
+    /// Ends all of it in one instant (SIGKILL), as a machine that loses its power does: nothing is said to anybody.
+    pub fn cut(&mut self) {
+        if let Some(mut postmaster) = self.postmaster.take() {
+            let family = family::children(postmaster.pid());
+            postmaster.kill();
+            family::signal(&family, Signal::KILL);
+            family::until_gone(&family);
+        }
+    }
+
+    /// Stops or continues all of its processes (SIGSTOP, SIGCONT).
+    pub fn signal_all(&self, signal: Signal) {
+        let mut all = vec![self.postmaster()];
+        all.extend(family::children(self.postmaster()));
+        family::signal(&all, signal);
+    }
+
     /// Stops and starts it.
     #[track_caller]
     pub fn restart(&mut self) {
@@ -253,39 +270,44 @@ impl Cluster {
     #[track_caller]
     pub fn standby(&self) -> Cluster {
         let scratch = Scratch::new();
-        let data = scratch.path("data");
-        let name = format!(
-            "standby_{}",
-            data.display()
-                .to_string()
-                .replace(|c: char| !c.is_ascii_alphanumeric(), "_")
-        );
+        let mut standby = Cluster::new(self.recipe.clone(), scratch.path("data"), scratch);
+        standby.follow(self);
+        standby
+    }
+
+    /// Makes this server, which does not run, a standby of another one: from nothing, at the same address.
+    #[track_caller]
+    pub fn follow(&mut self, primary: &Cluster) {
+        assert!(self.postmaster.is_none(), "the server is running");
+        if self.data.exists() {
+            fs::remove_dir_all(&self.data).unwrap();
+        }
+        let target = self.data.display().to_string();
+        let name = format!("standby_{}", target.replace(|c: char| !c.is_ascii_alphanumeric(), "_"));
         let slot = name.to_ascii_lowercase();
-        let target = data.display().to_string();
-        self.tool(
-            "pg_basebackup",
-            &[
-                "-D",
-                &target,
-                "-R",
-                "-C",
-                "-S",
-                &slot,
-                "-X",
-                "stream",
-                "-c",
-                "fast",
-                "--no-sync",
-            ],
-        )
-        .ok();
-        let mut standby = Cluster::new(self.recipe.clone(), data, scratch);
-        standby.start();
-        standby.until("the standby streams", |c| {
+        primary
+            .tool(
+                "pg_basebackup",
+                &[
+                    "-D",
+                    &target,
+                    "-R",
+                    "-C",
+                    "-S",
+                    &slot,
+                    "-X",
+                    "stream",
+                    "-c",
+                    "fast",
+                    "--no-sync",
+                ],
+            )
+            .ok();
+        self.start();
+        self.until("the standby streams", |c| {
             c.try_value("SELECT status FROM pg_stat_wal_receiver WHERE status = 'streaming'")
                 .ok()
         });
-        standby
     }
 
     /// Makes a standby, or a server whose recovery is paused, a primary.

@@ -2,9 +2,12 @@
 
 mod builder;
 mod cluster;
-mod programs;
-mod query;
+pub(crate) mod family;
+mod position;
+pub(crate) mod programs;
+pub(crate) mod query;
 mod template;
 
 pub use builder::Builder;
 pub use cluster::Cluster;
+pub use position::{lsn, lsn_text};

@@ -18,7 +18,8 @@ pub(crate) fn command(major: u16, name: &str) -> Command {
     command
 }
 
-fn libraries(program: &Path) -> PathBuf {
+/// The libraries that belong to a program.
+pub(crate) fn libraries(program: &Path) -> PathBuf {
     program
         .ancestors()
         .nth(2)

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio_postgres::{Config, NoTls, SimpleQueryMessage};
 
 /// Runs statements as the superuser; every row of every result, as text. The error is the server's text.
-pub(super) fn rows(sockets: &Path, database: &str, sql: &str) -> Result<Vec<Vec<Option<String>>>, String> {
+pub(crate) fn rows(sockets: &Path, database: &str, sql: &str) -> Result<Vec<Vec<Option<String>>>, String> {
     let mut config = Config::new();
     config
         .host_path(sockets)

@@ -2,7 +2,7 @@
 
 use hardstorage_e2e::{Cluster, Ledger};
 
-use crate::site::{PATIENCE, Site, fill_segment, step};
+use crate::site::{PATIENCE, Site, fill_segment, id, step};
 
 fn either(first: &Cluster, second: &Cluster) -> String {
     format!(
@@ -84,6 +84,8 @@ fn archive_is_ahead_of_the_new_primary() {
         fill_segment(&old, "on the dead branch");
     }
     let dead = Ledger::add(&old, "the end of the dead branch", 10);
+    // It is not known yet that this leads nowhere.
+    let in_vain = id(&site.backup(&old));
     stream.until_durable(&old);
     old.kill();
     new.promote();
@@ -96,6 +98,9 @@ fn archive_is_ahead_of_the_new_primary() {
     assert_eq!(surviving.rows(), 500);
     stream.until_durable(&new);
     assert_eq!(site.latest("living"), surviving);
+    let plan = site.ask(&["restore", "db1", "--target", "/nowhere/at/all", "--preview"]);
+    assert!(plan["warnings"].to_string().contains(&in_vain), "{plan}");
+    site.refused("in-vain", &[&in_vain, "--to-latest"], 7, "conflict.target_unreachable");
     assert_eq!(site.all("dead", &["--to-latest", "--to-timeline", "1"]), dead);
 
     step("beyond the end of the dead branch");
@@ -208,4 +213,45 @@ fn stale_nodes_are_refused() {
         .wait(PATIENCE)
         .exits(7);
     assert!(refused.to_string().contains("conflict.split_brain"), "{refused}");
+}
+
+#[test]
+fn an_old_primary_that_is_named_first_is_passed_by() {
+    let (old, site) = (primary(), Site::new());
+    let mut new = old.standby();
+    Ledger::create(&old);
+    site.backup(&old);
+    let mut stream = site.stream("stream", &old.connection(), &[]);
+    until_replayed(&mut new, &Ledger::add(&old, "before", 100));
+    stream.until_durable(&old);
+    stream.stop();
+    new.promote();
+    let mut stream = site.stream("new", &new.connection(), &[]);
+    Ledger::add(&new, "behind the promotion", 100);
+    stream.until_durable(&new);
+    stream.stop();
+    step("both believe to be the primary");
+    Ledger::add(&old, "of a branch that died", 100);
+    let wanted = Ledger::add(&new, "alive", 100);
+    let mut stream = site.start_stream("both", &either(&old, &new), &[]);
+    stream.until_durable(&new);
+    let told = stream.process.answer().stderr;
+    assert!(
+        told.contains("the server is on timeline 1, the archive has timeline 2 already"),
+        "{told}"
+    );
+    stream.stop();
+    step("with no other server that runs, one who looks is told, and a service waits for it");
+    new.stop();
+    let servers = either(&old, &new);
+    let refused = site
+        .run(&["wal", "stream", "db1", "--pg-connection", &servers])
+        .exits(7);
+    assert!(refused.to_string().contains("conflict.split_brain"), "{refused}");
+    let mut stream = site.start_stream("waits", &servers, &[]);
+    stream.until("it asked in vain", |status| status["phase"] == "reconnecting");
+    new.start();
+    stream.until_durable(&new);
+    stream.stop();
+    assert_eq!(site.latest("latest"), wanted);
 }

@@ -30,13 +30,8 @@ fn idle_primary_is_healthy_and_its_quiet_moments_are_recoverable() {
         let until = status["recoverable_to"].as_str();
         until.is_some_and(|until| second(until) > second(&moment))
     });
-    assert_eq!(status["connections"], 1, "{status}\n{}", stream.process.answer());
     assert_eq!(status["phase"], "streaming", "{status}");
-    assert!(
-        stream.events_named("wal.stream.reconnecting").is_empty(),
-        "{}",
-        stream.process.answer()
-    );
+    stream.never_broke();
 
     step("restore to that moment");
     assert_eq!(site.paused("quiet", &["--to", &moment]), wanted);

@@ -60,6 +60,39 @@ fn commits_before_a_bulk_load_are_not_lost() {
     assert_eq!(site.paused("excluded", &["--to", &moment, "--to-exclusive"]), wanted);
 }
 
+/// What `status` and the stream's own `/status` call the earliest and the latest moment, they are.
+#[test]
+fn the_window_is_shown_and_each_end_of_it_holds() {
+    let source = Cluster::builder(18).start();
+    let site = Site::new();
+    Ledger::create(&source);
+    let first = Ledger::add(&source, "in the backup", 100);
+    site.backup(&source);
+    let mut stream = site.stream("stream", &source.connection(), &[]);
+    let everything = Ledger::add(&source, "behind it", 100);
+    let moment = source.now();
+    Ledger::add(&source, "so that a later moment is told", 1);
+    stream.until_durable(&source);
+    until_covered(&mut stream, &moment);
+    let told = stream.until("the beginning is computed", |status| {
+        status["recoverable_from"].is_string()
+    });
+    stream.stop();
+    let status = site.ask(&["status", "db1"]);
+    let window = &status["deployments"][0]["recoverable"];
+    assert_eq!(window["from"], told["recoverable_from"], "{status}");
+    let (from, to) = (window["from"].as_str().unwrap(), window["to"].as_str().unwrap());
+    assert_eq!(site.paused("earliest", &["--to", from]), first);
+    let latest = site.paused("latest", &["--to", to]);
+    assert!(latest.rows() >= everything.rows(), "{to}");
+    let before = "2001-01-01T00:00:00Z";
+    let earlier = site.refused("earlier", &["--to", before], 6, "notfound.backup_before_target");
+    assert!(
+        earlier.stderr.contains(from),
+        "it does not say what can be reached\n{earlier}"
+    );
+}
+
 #[test]
 fn the_last_commit_can_be_kept_and_undone_15() {
     kept_and_undone(15);
@@ -95,11 +128,12 @@ fn kept_and_undone(major: u16) {
         .lines()
         .find(|line| line.starts_with("Latest checkpoint location:"));
     let last_record = line.and_then(|line| line.split_whitespace().last()).unwrap().to_owned();
-    stream.until("the last record is durable", |status| {
+    let status = stream.until("the last record is durable", |status| {
         status["durable_lsn"]
             .as_str()
             .is_some_and(|durable| lsn(durable) > lsn(&last_record))
     });
+    let end = status["durable_lsn"].as_str().unwrap();
     drop(stream);
 
     let start = backup["stop_lsn"].as_str().unwrap();
@@ -120,6 +154,8 @@ fn kept_and_undone(major: u16) {
         ("not-lsn", ["--to-lsn", &between], true, &kept),
         ("last", ["--to-lsn", &last_record], false, &mistake),
         ("not-last", ["--to-lsn", &last_record], true, &mistake),
+        ("archive", ["--to-lsn", end], false, &mistake),
+        ("not-archive", ["--to-lsn", end], true, &mistake),
     ] {
         step(&format!("{name}: {} {}", target[0], target[1]));
         let words = if exclusive { &["--to-exclusive"][..] } else { &[] };
@@ -128,9 +164,17 @@ fn kept_and_undone(major: u16) {
         assert_eq!(&Ledger::read(&restored), expected, "{name}");
     }
 
-    step("within the last record, where no other begins");
-    let (high, low) = last_record.split_once('/').unwrap();
-    let within = format!("{high}/{:X}", u64::from_str_radix(low, 16).unwrap() + 8);
-    let refused = site.refused("within", &["--to-lsn", &within], 7, "conflict.target_unreachable");
-    assert!(refused.stderr.contains("no record begins"), "{refused}");
+    step("within the last record, where no other begins, and behind the end");
+    let behind = |position: &str| {
+        let (high, low) = position.split_once('/').unwrap();
+        format!("{high}/{:X}", u64::from_str_radix(low, 16).unwrap() + 8)
+    };
+    for (name, target, why) in [
+        ("within", behind(&last_record), "no record begins"),
+        ("beyond", behind(end), "is not in the archive"),
+    ] {
+        let refused = site.refused(name, &["--to-lsn", &target], 7, "conflict.target_unreachable");
+        assert!(refused.stderr.contains(why), "{refused}");
+        assert!(refused.stderr.contains(&format!("({end}) on timeline")), "{refused}");
+    }
 }

@@ -39,7 +39,7 @@ pub fn move_away(site: &Site) {
 }
 
 #[track_caller]
-fn in_database(cluster: &Cluster, database: &str, sql: &str) -> String {
+pub fn in_database(cluster: &Cluster, database: &str, sql: &str) -> String {
     let answer = cluster.tool("psql", &["-X", "-A", "-t", "-q", "-d", database, "-c", sql]);
     answer.ok().text().to_owned()
 }

@@ -24,7 +24,9 @@ fn second_stream_is_refused_while_the_first_goes_on() {
 
     step("one that waits takes over");
     let mut waiting = site.start_stream("waiting", &source.connection(), &["--wait"]);
-    waiting.until("it waits", |status| status["phase"] == "reconnecting");
+    waiting.until("it waits", |status| {
+        status["phase"] == "reconnecting" && status["slot_health"] == "held_by_other"
+    });
     Ledger::add(&source, "rows", 100);
     first.until_durable(&source);
     assert_eq!(first.status().unwrap()["connections"], 1);

@@ -9,6 +9,8 @@ use std::time::Duration;
 use hardstorage_e2e::{Answer, Background, Cluster, Hardstorage, Ledger, Scratch, free_loopback, get};
 use serde_json::Value;
 
+pub use hardstorage_e2e::lsn;
+
 /// The longest wait for anything.
 pub const PATIENCE: Duration = Duration::from_mins(1);
 const REPORT_PORT: u16 = 9187;
@@ -17,17 +19,6 @@ const REPORT_PORT: u16 = 9187;
 #[allow(clippy::print_stderr, reason = "the runner keeps it for the test that fails")]
 pub fn step(text: &str) {
     eprintln!("• {text}");
-}
-
-/// A position as a number.
-#[track_caller]
-pub fn lsn(text: &str) -> u64 {
-    let parse = |part: &str| u64::from_str_radix(part, 16).ok();
-    let halves = text
-        .split_once('/')
-        .and_then(|(high, low)| Some((parse(high)?, parse(low)?)));
-    let (high, low) = halves.unwrap_or_else(|| panic!("not a position: {text}"));
-    high << 32 | low
 }
 
 /// Adds rows and ends the segment.
@@ -52,6 +43,31 @@ impl Site {
         let product = Hardstorage::new();
         product.run(&["repo", "init", &repo]).ok();
         Site { product, repo, places }
+    }
+
+    /// The same, with one backup and all that was written so far, brought by a stream that has ended.
+    pub fn streamed_once(source: &Cluster) -> Site {
+        let site = Site::new();
+        Ledger::create(source);
+        let mut stream = site.stream("before", &source.connection(), &[]);
+        site.backup(source);
+        stream.until_durable(source);
+        stream.stop();
+        site
+    }
+
+    /// A repository in an object store.
+    pub fn on(url: &str, credentials: &[(&str, &str)]) -> Site {
+        let mut product = Hardstorage::new();
+        for (name, value) in credentials {
+            product.set(name, value);
+        }
+        product.run(&["repo", "init", url]).ok();
+        Site {
+            product,
+            repo: url.to_owned(),
+            places: Scratch::new(),
+        }
     }
 
     /// The directory of the repository.
@@ -136,11 +152,12 @@ impl Site {
         (done, target)
     }
 
-    /// Restores `db1` and starts the server.
+    /// Restores `db1` and starts the server, whose restore_command reads from the store, too.
     #[track_caller]
     pub fn restore(&self, major: u16, name: &str, args: &[&str]) -> Cluster {
         let (_, target) = self.restore_files(name, args);
-        Cluster::builder(major).over(&target).start()
+        let server = Cluster::builder(major).over(&target);
+        server.environments(self.product.environment()).start()
     }
 
     /// The rows at the end of the archive.
@@ -233,6 +250,14 @@ impl Stream {
         let (code, body) = get(self.report, "/status").ok()?;
         assert_eq!(code, 200, "{body}");
         Some(serde_json::from_str(&body).unwrap_or_else(|error| panic!("{error}: {body}")))
+    }
+
+    /// Its connection to the server is the first one.
+    #[track_caller]
+    pub fn never_broke(&mut self) {
+        let answer = self.process.answer();
+        assert_eq!(self.status().unwrap()["connections"], 1, "{answer}");
+        assert!(self.events_named("wal.stream.reconnecting").is_empty(), "{answer}");
     }
 
     /// Waits for something in its `/status`.

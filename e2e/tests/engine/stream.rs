@@ -187,7 +187,7 @@ fn an_audit_tells_lone_backups_from_a_loss() {
     let source = Cluster::builder(18).start();
     let site = Site::new();
     Ledger::create(&source);
-    site.backup(&source);
+    let first = id(&site.backup(&source));
     fill_segment(&source, "never archived");
     fill_segment(&source, "nor this");
     let second = site.backup(&source);
@@ -198,6 +198,8 @@ fn an_audit_tells_lone_backups_from_a_loss() {
     assert_eq!(lineage["stretches"][1]["backups"][0], id(&second), "{audit}");
     let said = site.run(&["wal", "audit", "db1"]).ok();
     assert!(said.stdout.contains("no continuous archive"), "{said}");
+    let said = site.run(&["verify", "db1", &first]).ok();
+    assert!(said.stdout.contains("continuous to"), "{said}");
 
     step("the first segment that the second backup needs is lost");
     let start = lsn(second["start_lsn"].as_str().unwrap()) >> 24;

@@ -1,5 +1,7 @@
 //! How a refusal has to look: one line with its code, one hint, the exit code of the table, and no password.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use hardstorage_e2e::Answer;
 
 use crate::site::step;
@@ -24,6 +26,20 @@ pub fn refused(what: &str, answer: &Answer, exit: i32, code: &str) {
     assert_eq!(answer.stdout, "", "{what}: a refusal has no result\n{answer}");
     silent(what, answer);
     step(&format!("{what} -> {exit} | {error} | {}", hint.trim_start()));
+}
+
+/// A table of refusals: what was tried, the answer, the exit code, the code.
+pub type Cases = Vec<(String, Answer, i32, &'static str)>;
+
+/// Fails the test unless each case is refused as it should; it goes through the whole table before.
+#[track_caller]
+pub fn all_refused(cases: &Cases) {
+    let wrong = cases.iter().filter(|(what, answer, exit, code)| {
+        // The panic has told what is wrong with it.
+        catch_unwind(AssertUnwindSafe(|| refused(what, answer, *exit, code))).is_err()
+    });
+    let wrong: Vec<&str> = wrong.map(|(what, ..)| what.as_str()).collect();
+    assert!(wrong.is_empty(), "of {} cases are wrong: {wrong:?}", cases.len());
 }
 
 /// Fails the test when the answer repeats the password.

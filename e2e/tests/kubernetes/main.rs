@@ -5,6 +5,7 @@
 
 mod chart;
 mod claim;
+mod drill;
 mod faults;
 mod fleet;
 mod leader;
@@ -15,6 +16,7 @@ mod rebuilt;
 mod removal;
 mod restore;
 mod retention;
+mod rights;
 mod runs;
 mod secrets;
 mod servers;

@@ -69,6 +69,10 @@ fn an_upgrade_in_place_begins_a_lineage() {
     let restored = outside.restore(&name, "after", &["--to-latest"]);
     assert_eq!(restored.value("postgres", "SELECT count(*) FROM before"), "1500");
     assert_eq!(restored.value("postgres", "SELECT count(*) FROM after"), "700");
+    drop(restored);
+
+    step("and inside, as the Cluster of 15 that it was");
+    assert_eq!(brought_back(&site, &base, "before"), "1500");
 }
 
 #[test]
@@ -127,8 +131,23 @@ fn a_cluster_made_again_waits_for_a_word() {
     assert_eq!(restored.value("postgres", "SELECT count(*) FROM new"), "700");
     assert_eq!(restored.value("postgres", "SELECT to_regclass('old') IS NULL"), "t");
     drop(restored);
-    let restored = outside.restore(&base, "old", &["--to-latest"]);
-    assert_eq!(restored.value("postgres", "SELECT count(*) FROM old"), "1500");
+    step("the rows of before come back beside it");
+    assert_eq!(brought_back(&site, &base, "old"), "1500");
+}
+
+/// The rows of a table in a Cluster that is restored from a lineage of before.
+#[track_caller]
+fn brought_back(site: &Site, lineage: &str, table: &str) -> String {
+    let namespace = &site.namespace;
+    namespace.apply(&format!(
+        "apiVersion: hardstorage.dev/v1alpha1\nkind: Restore\nmetadata: {{name: of-before}}\nspec:\n  \
+         source: {{repository: {{ref: {{name: main}}, name: {lineage}}}}}\n  \
+         destination: {{cloudNativePG: {{cluster: of-before}}}}\n"
+    ));
+    namespace.wait("hsrs/of-before", "condition=Ready", UPGRADE);
+    let back = Database::of_cloud_native_pg("of-before");
+    back.until_healthy(namespace, 1);
+    back.sql(namespace, &format!("SELECT count(*) FROM {table}"))
 }
 
 /// Adds rows to a table, which is made when it is missing.

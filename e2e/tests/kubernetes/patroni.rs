@@ -6,9 +6,11 @@ use serde_json::Value;
 
 use crate::site::{PATIENCE, SOON, repository, step};
 
-const SECRET: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: replication}\n\
+/// Patroni's own replication role.
+pub const SECRET: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: replication}\n\
                       stringData: {username: standby, password: for-tests-only}\n";
-const DEPLOYMENT: &str = "apiVersion: hardstorage.dev/v1alpha1\nkind: Deployment\nmetadata: {name: orders}\nspec:\n  \
+/// The Deployment `orders` of it.
+pub const DEPLOYMENT: &str = "apiVersion: hardstorage.dev/v1alpha1\nkind: Deployment\nmetadata: {name: orders}\nspec:\n  \
     source:\n    patroni:\n      scope: orders\n      \
     selector: {matchLabels: {application: patroni, cluster-name: orders}}\n      \
     credentials: {secretRef: {name: replication}}\n      tls: {mode: Disable}\n  repositoryRef: {name: main}\n";

@@ -1,5 +1,5 @@
-//! A schedule every minute with a retention that keeps one: what goes is marked, what is newest stays, and no Job, pod or
-//! object piles up.
+//! A schedule every minute with a retention that keeps one: what goes is marked, what is newest stays, WAL that no backup
+//! needs expires, and no Job, pod or object piles up.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -16,7 +16,7 @@ fn one_is_kept_of_many() {
     let site = Site::new("e2e-retention", 1);
     let namespace = &site.namespace;
     namespace.apply(&repository(&site.bucket.url("main")));
-    let keep = "  retention: {keepLast: 1, keepDaily: 0, keepWeekly: 0, keepMonthly: 0, keepYearly: 0}\n";
+    let keep = "  retention: {keepLast: 1, keepDaily: 0, keepWeekly: 0, keepMonthly: 0, keepYearly: 0, keepWAL: 1s}\n";
     namespace.apply(&deployment("shop", keep));
     site.until_ready();
     namespace.apply(SCHEDULE);
@@ -54,6 +54,9 @@ fn one_is_kept_of_many() {
         (ids.collect::<BTreeSet<_>>() == there).then_some(())
     });
     outside.run(&["verify", &site.name()]).ok();
+    // What is marked can still be undeleted, and has the WAL that makes it consistent; what lies between has gone.
+    let audit = outside.run(&["wal", "audit", &site.name()]).ok();
+    assert!(audit.stdout.contains("retention let go"), "{audit}");
 
     step("nothing piles up");
     let jobs = namespace.list("jobs", "hardstorage.dev/role=backup");

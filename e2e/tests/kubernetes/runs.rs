@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 
 use crate::site::{PATIENCE, SCHEDULE, SOON, Site, step, wish};
 
+/// So that a run can be met while it goes on.
+const SLOW: &str = "  maxRate: 2Mi\n";
 /// Filling a database of a gigabyte and a half, or reading it, by a debug build on a busy machine.
 const LARGE: Duration = Duration::from_mins(10);
 
@@ -177,10 +179,8 @@ fn in_repository(site: &Site, backup: &str) -> usize {
 
 #[test]
 fn a_run_outlives_its_pod() {
-    let operator = Operator::get();
     let site = Site::streaming("e2e-runs-pod", 1);
     let namespace = &site.namespace;
-    let slow = "  maxRate: 2Mi\n";
 
     step("a Job that somebody made by hand is a Backup like any other");
     namespace.apply(&SCHEDULE.replace("* * * * *", "0 0 1 1 *"));
@@ -193,7 +193,7 @@ fn a_run_outlives_its_pod() {
     assert_eq!(in_repository(&site, "by-hand"), 1);
 
     step("its pod is evicted: another one does it");
-    namespace.apply(&wish("evicted", slow));
+    namespace.apply(&wish("evicted", SLOW));
     let pod = until_pod(&site, "evicted", "");
     until_said(&site, &pod, "backup.started");
     let eviction = json!({"apiVersion": "policy/v1", "kind": "Eviction",
@@ -208,7 +208,7 @@ fn a_run_outlives_its_pod() {
     assert_eq!(in_repository(&site, "evicted"), 1);
 
     step("its pod is deleted while it runs: another one does it");
-    namespace.apply(&wish("deleted", slow));
+    namespace.apply(&wish("deleted", SLOW));
     let pod = until_pod(&site, "deleted", "");
     until_said(&site, &pod, "backup.started");
     namespace.delete(&[&format!("pod/{pod}")]);
@@ -219,7 +219,7 @@ fn a_run_outlives_its_pod() {
     step(
         "its container is killed as by a power cut: another one does it, although nobody took leave of the repository",
     );
-    namespace.apply(&wish("killed", slow));
+    namespace.apply(&wish("killed", SLOW));
     let pod = until_pod(&site, "killed", "");
     until_said(&site, &pod, "backup.started");
     kill(&site, &pod);
@@ -227,8 +227,16 @@ fn a_run_outlives_its_pod() {
     site.until_completed("killed");
     assert_eq!(in_repository(&site, "killed"), 1);
 
-    step("its pod is gone after the commit, before anybody has heard of it");
-    namespace.apply(&wish("unheard", slow));
+    site.nothing_is_lost();
+}
+
+/// While the operator is away, so that nobody can hear of it in time.
+#[test]
+fn a_run_that_nobody_heard_is_found() {
+    let operator = Operator::get();
+    let site = Site::streaming("e2e-runs-unheard", 1);
+    let namespace = &site.namespace;
+    namespace.apply(&wish("unheard", SLOW));
     let pod = until_pod(&site, "unheard", "");
     operator.scale(0);
     until_said(&site, &pod, "backup.committed");

@@ -70,7 +70,7 @@ fn a_key_that_is_gone_is_missed_and_its_return_seen() {
     let namespace = &site.namespace;
     site.back_up("before");
     let stream = site.stream();
-    let mut key = namespace.get("secret/main-kek");
+    let key = namespace.get("secret/main-kek");
 
     step("the key is deleted: it is missed, never made anew, and the stream goes on");
     namespace.delete(&["secret/main-kek"]);
@@ -88,11 +88,7 @@ fn a_key_that_is_gone_is_missed_and_its_return_seen() {
     site.until_archived();
 
     step("it is given back");
-    let metadata = key["metadata"].as_object_mut().unwrap();
-    for field in ["uid", "resourceVersion", "creationTimestamp", "managedFields"] {
-        metadata.remove(field);
-    }
-    namespace.apply(&key.to_string());
+    namespace.give_back(&key);
     let there = |object: &Value| is(object, "KeyAvailable", "True") && is(object, "Ready", "True");
     namespace.until_object("hsrepo/main", "the key is there again", 2 * PATIENCE, there);
     site.until_ready();

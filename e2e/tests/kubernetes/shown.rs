@@ -6,6 +6,7 @@ use std::fs;
 use hardstorage_e2e::kubernetes::is;
 use serde_json::Value;
 
+use crate::restore::object;
 use crate::site::{PATIENCE, SCHEDULE, Site, step};
 
 /// Each kind, as it is asked for and as kubectl heads its columns.
@@ -16,7 +17,10 @@ const KINDS: [(&str, &str); 4] = [
         "NAME SOURCE REPOSITORY PHASE LAG(S) FROM TO LAST-BACKUP OBSERVED AGE",
     ),
     ("hssched", "NAME DEPLOYMENT SCHEDULE TYPE SUSPEND LAST RESULT NEXT AGE"),
-    ("hsbk", "NAME DEPLOYMENT TYPE PHASE STARTED DURATION SIZE STORED AGE"),
+    (
+        "hsbk",
+        "NAME DEPLOYMENT TYPE PHASE STARTED DURATION SIZE STORED VERIFIED AGE",
+    ),
 ];
 
 #[test]
@@ -43,6 +47,12 @@ fn kubectl_shows_what_a_user_looks_for() {
     namespace.until_object("hsdep/shop", "it can be restored", PATIENCE, recoverable);
     let ran = |object: &Value| is(object, "LastRunSucceeded", "True");
     namespace.until_object("hssched/shop", "it has run", PATIENCE, ran);
+
+    step("a drill has proven the backup");
+    namespace.apply(&object("proof", "  destination: {drill: {}}\n"));
+    namespace.until_object("hsbk/first", "it was verified", 2 * PATIENCE, |object| {
+        is(object, "Verified", "True")
+    });
 
     step("kubectl wait for each kind");
     for (kind, _) in KINDS {

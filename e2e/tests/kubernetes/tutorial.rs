@@ -4,7 +4,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use hardstorage_e2e::kubernetes::Node;
-use hardstorage_e2e::{product_binary, run};
+use hardstorage_e2e::{product_binary, run, tree};
 
 const LIMIT: Duration = Duration::from_mins(25);
 
@@ -12,7 +12,7 @@ const LIMIT: Duration = Duration::from_mins(25);
 #[track_caller]
 fn tutorial(source: &str, says: &str) {
     assert!(Node::get().is_ours(), "tutorials run on the node only");
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/demo-kubernetes");
+    let script = tree("scripts/demo-kubernetes");
     let mut command = Command::new(script);
     command.arg(product_binary()).arg(source);
     let told = run(command, LIMIT).ok();

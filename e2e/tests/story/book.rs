@@ -1,13 +1,12 @@
 //! What the book says is what the program does: every command line in it parses, and the tutorial runs as it is written.
 
-use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use hardstorage_e2e::{product_binary, run};
+use hardstorage_e2e::{product_binary, run, tree};
 
 fn script(name: &str) -> Command {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts").join(name);
+    let path = tree("scripts").join(name);
     let mut command = Command::new(path);
     command.arg(product_binary());
     command

@@ -4,54 +4,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use hardstorage_e2e::{Answer, Cluster, Hardstorage, Ledger, Scratch, cache_root, run, unprivileged};
+use hardstorage_e2e::{Cluster, Hardstorage, Ledger, Reader, Scratch};
 
 const MINUTE: Duration = Duration::from_mins(1);
-
-/// The reader, where the unprivileged user can reach it.
-struct Reader {
-    script: PathBuf,
-    modules: PathBuf,
-    kek: PathBuf,
-    repo: String,
-}
-
-impl Reader {
-    fn new(scratch: &Scratch, kek: &Path, repo: &str) -> Reader {
-        let script = scratch.path("hsread.py");
-        fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/reader/hsread.py"), &script).unwrap();
-        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
-        let modules = cache_root().join("reader");
-        assert!(
-            modules.exists(),
-            "{} is missing: run scripts/fetch-reader, or make test",
-            modules.display()
-        );
-        Reader {
-            script,
-            modules,
-            kek: kek.to_owned(),
-            repo: repo.to_owned(),
-        }
-    }
-
-    /// Runs one of its commands; the repository comes behind the command's name.
-    fn run(&self, command: &str, args: &[&str]) -> Answer {
-        let mut python = unprivileged("python3");
-        python
-            .env("PYTHONPATH", &self.modules)
-            .env("PYTHONDONTWRITEBYTECODE", "1")
-            .arg(&self.script)
-            .arg("--kek")
-            .arg(&self.kek)
-            .args([command, &self.repo])
-            .args(args);
-        run(python, Duration::from_mins(5))
-    }
-}
 
 /// What a directory holds: for each path its mode and its bytes, or where a link points. `skip` are the files that a
 /// restore of ours adds or changes on purpose.
@@ -103,7 +61,7 @@ fn the_documented_format_is_enough_to_restore() {
     let mut source = Cluster::builder(18).start();
     let connection = source.connection();
     product.run(&["repo", "init", &repo]).ok();
-    let reader = Reader::new(&scratch, &product.config().join("keyring/kek.bin"), &repo);
+    let reader = Reader::new(&scratch, Some(&product.config().join("keyring/kek.bin")), &repo);
 
     let mut stream = product.start(
         "stream",
@@ -224,18 +182,64 @@ fn the_documented_format_is_enough_to_restore() {
         .value("SELECT (pg_walfile_name_offset(pg_current_wal_insert_lsn())).file_offset")
         .parse()
         .unwrap();
-    for (name, length) in [(&finished, 16 << 20), (&unfinished, used)] {
+    let own = source.data().join("pg_wal");
+    let reads = |name: &str, length: usize| {
         let out = scratch.path(name);
         reader.run("wal", &["db1", name, &out.display().to_string()]).ok();
-        let (read, own) = (
-            fs::read(&out).unwrap(),
-            fs::read(source.data().join("pg_wal").join(name)).unwrap(),
-        );
+        let (read, own) = (fs::read(&out).unwrap(), fs::read(own.join(name)).unwrap());
         assert_eq!(read.len(), 16 << 20);
         let differs = (0..length).find(|at| read[*at] != own[*at]);
         assert_eq!(differs, None, "{name} is not what the server wrote up to {length}");
-    }
+    };
+    reads(&finished, 16 << 20);
+    reads(&unfinished, used);
     stream.stop().ok();
+    let connection = ["--pg-connection", &connection, "--repo", &repo];
+    let words = [&["wal", "stream", "db1", "--synchronous"][..], &connection].concat();
+    let mut stream = product.start("synchronous", &words);
+    stream.until("the slot is in use", MINUTE, || {
+        source.try_value("SELECT 1 FROM pg_replication_slots WHERE active").ok()
+    });
+    for _ in 0..20 {
+        Ledger::add(&source, "in the journal", 10);
+    }
+    source.until_acknowledged();
+    let used = source.value("SELECT (pg_walfile_name_offset(pg_current_wal_flush_lsn())).file_offset");
+    stream.kill();
+    let lineages = fs::read_dir(scratch.path("backup/wal/db1")).unwrap();
+    let lineage = lineages.into_iter().next().unwrap().unwrap().path();
+    let tails = fs::read_dir(lineage.join("tails/00000001").join(&unfinished)).unwrap();
+    let names: Vec<_> = tails
+        .map(|tail| tail.unwrap().file_name().into_string().unwrap())
+        .collect();
+    assert!(names.iter().any(|name| name.contains("-journal-")), "{names:?}");
+    reads(&unfinished, used.parse().unwrap());
+
+    // What an archiver hands over besides.
+    let wal = source.data().join("pg_wal");
+    let partial = wal.join(format!("{finished}.partial"));
+    fs::copy(wal.join(&finished), &partial).unwrap();
+    fs::set_permissions(&partial, fs::Permissions::from_mode(0o644)).unwrap();
+    let history = wal.join("00000002.history");
+    fs::write(&history, "1\t0/3000158\tno recovery target specified\n").unwrap();
+    let start = "000000010000000000000009.00000028.backup";
+    let label = "START WAL LOCATION: 0/9000028 (file 000000010000000000000009)\nLABEL: by hand\n";
+    fs::write(wal.join(start), label).unwrap();
+    for path in [partial, history, wal.join(start)] {
+        let (path, name) = (path.to_str().unwrap(), path.file_name().unwrap().to_str().unwrap());
+        product.run(&["wal", "push", "db1", path, "--repo", &repo]).ok();
+        let out = scratch.path(name);
+        reader.run("wal", &["db1", name, out.to_str().unwrap()]).ok();
+        assert!(
+            fs::read(&out).unwrap() == fs::read(path).unwrap(),
+            "{name} is not what was archived"
+        );
+    }
+
+    let all = reader.check().ok();
+    for kind in ["manifest\t10", "history\t1", "partial\t1", "backup_history\t1"] {
+        assert!(all.stdout.contains(&format!("{kind}\n")), "{kind}: {all}");
+    }
 
     refuses_what_was_changed(&scratch, &reader, &second);
 }
@@ -252,16 +256,13 @@ fn refuses_what_was_changed(scratch: &Scratch, reader: &Reader, backup: &str) {
     fs::write(&manifest, &changed).unwrap();
     let refused = reader.run("restore", &["db1", backup, &target]).exits(1);
     assert!(refused.stderr.contains("signature"), "{refused}");
+    let found = reader.check().exits(1);
+    assert!(found.stdout.contains("damaged\tmanifests/"), "{found}");
     fs::write(&manifest, &original).unwrap();
 
     let other_key = scratch.path("other.bin");
     fs::write(&other_key, [7; 32]).unwrap();
     fs::set_permissions(&other_key, fs::Permissions::from_mode(0o644)).unwrap();
-    let stranger = Reader {
-        script: reader.script.clone(),
-        modules: reader.modules.clone(),
-        kek: other_key,
-        repo: reader.repo.clone(),
-    };
+    let stranger = reader.with_kek(&other_key);
     stranger.run("list", &["db1"]).exits(1);
 }

@@ -40,6 +40,8 @@ pub enum Command {
     Backup(BackupArgs),
     /// Bring a cluster back to a moment, in a new place
     Restore(RestoreArgs),
+    /// Prove that it can be restored: a copy is restored, asked, and thrown away
+    Drill(DrillArgs),
     /// Show what the stream of a Deployment, or the run of a Backup, logs
     Logs(LogsArgs),
     /// Look for what is wrong, each with what to do about it
@@ -134,6 +136,44 @@ pub struct RestoreArgs {
     /// How the answer is written
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Format,
+}
+
+/// Of `drill`.
+#[derive(Debug, ClapArgs)]
+pub struct DrillArgs {
+    /// The Deployment of hardstorage.dev
+    pub deployment: String,
+    /// A time, with its zone (2026-11-22T08:15:00Z), or "5 minutes ago" [default: the end of what is in the repository]
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<String>,
+    /// A check, as NAME=SQL: one statement whose answer has to be t; may be given several times
+    #[arg(long, value_name = "NAME=SQL", value_parser = name_and_sql)]
+    pub check: Vec<(String, String)>,
+    /// The database that the checks ask
+    #[arg(long, value_name = "NAME", default_value = "app")]
+    pub database: String,
+    /// How long the copy is kept when the drill fails, as 30m or 2h [default: 1h]
+    #[arg(long, value_name = "DURATION")]
+    pub keep_on_failure: Option<String>,
+    /// Image of PostgreSQL that runs the copy [default: the one that was recorded with the backup]
+    #[arg(long, value_name = "IMAGE")]
+    pub postgres_image: Option<String>,
+    /// Name of the Restore object [default: the Deployment's, and the time]
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Return at once instead of waiting for its end
+    #[arg(long)]
+    pub no_wait: bool,
+    /// How the answer is written
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Format,
+}
+
+fn name_and_sql(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, sql)) if !name.is_empty() && !sql.trim().is_empty() => Ok((name.to_owned(), sql.to_owned())),
+        _ => Err("a check is written as NAME=SQL".to_owned()),
+    }
 }
 
 /// Of `logs`.

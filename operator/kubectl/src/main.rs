@@ -7,6 +7,7 @@ mod backup;
 mod complete;
 mod connect;
 mod doctor;
+mod drill;
 mod error;
 mod logs;
 mod look;
@@ -57,6 +58,7 @@ async fn run(args: Args) -> Result<u8> {
         Command::Status(wanted) => status::run(&session, &wanted).await,
         Command::Backup(wanted) => backup::run(&session, &wanted).await,
         Command::Restore(wanted) => restore::run(&session, &wanted).await,
+        Command::Drill(wanted) => drill::run(&session, &wanted).await,
         Command::Logs(wanted) => logs::run(&session, &wanted).await,
         Command::Doctor(wanted) => doctor::run(&session, &wanted).await,
         Command::Completion { .. } => Ok(0),

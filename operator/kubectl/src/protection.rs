@@ -32,6 +32,10 @@ pub struct Protection {
     pub last_backup: Option<Timestamp>,
     /// When the next one begins.
     pub next_backup: Option<Timestamp>,
+    /// When the last drill ended that could be tried.
+    pub last_drill: Option<Timestamp>,
+    /// What it has proven: `Passed` or `Failed`.
+    pub last_drill_result: Option<String>,
     /// When the figures were taken.
     pub observed: Option<Timestamp>,
 }
@@ -60,6 +64,7 @@ pub fn judge(deployment: &ProtectedDeployment, schedules: &[BackupSchedule], now
     let name = deployment.name_any();
     let stream = status.stream.clone().unwrap_or_default();
     let recoverable = status.recoverable.clone().unwrap_or_default();
+    let drill = status.last_drill.clone().unwrap_or_default();
     let next = schedules
         .iter()
         .filter(|schedule| schedule.namespace().as_deref() == Some(namespace.as_str()))
@@ -74,6 +79,8 @@ pub fn judge(deployment: &ProtectedDeployment, schedules: &[BackupSchedule], now
         recoverable_from: recoverable.from.map(|time| time.0),
         recoverable_to: recoverable.to.map(|time| time.0),
         last_backup: status.last_backup.and_then(|last| last.time).map(|time| time.0),
+        last_drill: drill.time.map(|time| time.0),
+        last_drill_result: drill.result,
         next_backup: next,
         observed: stream.observed_time.map(|time| time.0),
         namespace,

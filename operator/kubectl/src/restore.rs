@@ -2,7 +2,7 @@
 
 use hardstorage_crds::{
     ClaimDestination, ClusterDestination, DeploymentRef, Destination, NameInRepository, NewClaim, Reachable,
-    RecoveryTarget, RepositoryRef, Restore, RestorePhase, RestoreSource, RestoreSpec,
+    RecoveryTarget, RepositoryRef, Restore, RestoreFailure, RestorePhase, RestoreSource, RestoreSpec,
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
@@ -17,18 +17,9 @@ use crate::wait::{Seen, until};
 /// Writes the object, and waits for its end.
 pub async fn run(session: &Session, args: &RestoreArgs) -> Result<u8> {
     let name = args.name.clone().unwrap_or_else(|| stamped(&args.of, Timestamp::now()));
-    let mut wish = Restore::new(&name, spec(args)?);
-    wish.metadata.namespace = Some(session.namespace.clone());
-    let api = session.here::<Restore>();
-    api.create(&PostParams::default(), &wish).await?;
-    eprintln!("hsrestore/{name} created");
-    if args.no_wait {
+    let Some(ended) = follow(session, &name, spec(args)?, args.no_wait, args.output).await? else {
         return Ok(0);
-    }
-    let ended = until(api, &name, look).await?;
-    if args.output == Format::Json {
-        println!("{}", serde_json::to_string_pretty(&ended)?);
-    }
+    };
     let status = ended.status.clone().unwrap_or_default();
     match status.phase {
         Some(RestorePhase::Completed) => {
@@ -44,17 +35,41 @@ pub async fn run(session: &Session, args: &RestoreArgs) -> Result<u8> {
             Ok(0)
         }
         _ => {
-            let failure = status.failure.unwrap_or_default();
-            let mut said = failure
-                .message
-                .or(failure.code)
-                .unwrap_or_else(|| "it failed".to_owned());
-            if let Some(window) = status.reachable {
-                said.push_str(&reachable(&window));
-            }
-            Err(Error::Failed(said, failure.hint))
+            let more = status.reachable.as_ref().map(reachable).unwrap_or_default();
+            Err(failed(status.failure, &more))
         }
     }
+}
+
+/// Writes the object, and waits for its end, which is printed whole when it is wanted as JSON; nothing without waiting.
+pub async fn follow(
+    session: &Session,
+    name: &str,
+    spec: RestoreSpec,
+    no_wait: bool,
+    output: Format,
+) -> Result<Option<Restore>> {
+    let mut wish = Restore::new(name, spec);
+    wish.metadata.namespace = Some(session.namespace.clone());
+    let api = session.here::<Restore>();
+    api.create(&PostParams::default(), &wish).await?;
+    eprintln!("hsrestore/{name} created");
+    if no_wait {
+        return Ok(None);
+    }
+    let ended = until(api, name, look).await?;
+    if output == Format::Json {
+        println!("{}", serde_json::to_string_pretty(&ended)?);
+    }
+    Ok(Some(ended))
+}
+
+/// Why it ended badly, and what more is to be said of it.
+pub fn failed(failure: Option<RestoreFailure>, more: &str) -> Error {
+    let failure = failure.unwrap_or_default();
+    let said = failure.message.or(failure.code);
+    let said = said.unwrap_or_else(|| "it failed".to_owned());
+    Error::Failed(format!("{said}{more}"), failure.hint)
 }
 
 fn spec(args: &RestoreArgs) -> Result<RestoreSpec> {
@@ -86,12 +101,12 @@ fn spec(args: &RestoreArgs) -> Result<RestoreSpec> {
                 cluster: cluster.clone(),
                 template: None,
             }),
-            persistent_volume_claim: None,
+            ..Destination::default()
         },
         // The shape of a claim has defaults of its own, which the definition knows.
         (None, Some(claim)) => Destination {
-            cloud_native_pg: None,
             persistent_volume_claim: Some(claim_of(claim)?),
+            ..Destination::default()
         },
         (None, None) => Destination::default(),
     };

@@ -58,6 +58,7 @@ fn text(all: &[Protection], now: Timestamp) -> String {
         "RECOVERABLE-TO",
         "LAST-BACKUP",
         "NEXT",
+        "LAST-DRILL",
         "OBSERVED",
     ];
     let rows: Vec<Vec<String>> = all
@@ -78,6 +79,10 @@ fn text(all: &[Protection], now: Timestamp) -> String {
                 dash(one.recoverable_to.map(moment)),
                 dash(one.last_backup.map(|time| age(now, time) + " ago")),
                 dash(one.next_backup.map(|time| format!("in {}", age(time, now)))),
+                dash(one.last_drill.map(|time| {
+                    let result = one.last_drill_result.as_deref().unwrap_or("-");
+                    format!("{result} {} ago", age(now, time))
+                })),
                 dash(one.observed.map(|time| age(now, time) + " ago")),
             ]
         })
@@ -113,6 +118,8 @@ mod tests {
             recoverable_to: from.map(|_| at(90)),
             last_backup: from,
             next_backup: Some(at(4000)),
+            last_drill: from,
+            last_drill_result: from.map(|_| "Passed".to_owned()),
             observed: Some(at(95)),
         };
         let yes = Answer {

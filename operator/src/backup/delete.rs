@@ -149,7 +149,7 @@ async fn say(context: &Context, backup: &Backup, reason: &str, message: &str) ->
     let writer = Writer::new(backup, context.now());
     let (status, _) = writer.waits(phase.unwrap_or(BackupPhase::Completed), reason, message, true);
     let (before, after) = (serde_json::to_value(&backup.status)?, serde_json::to_value(status)?);
-    if apply::write_status(context, "Backup", backup, &before, &after).await? {
+    if apply::write_status_of_seen(context, "Backup", backup, &before, &after).await? {
         context.tell(&backup.object_ref(&()), true, reason, message).await;
     }
     Ok(())

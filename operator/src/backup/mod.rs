@@ -6,6 +6,7 @@
 mod build;
 mod decide;
 mod delete;
+mod finished;
 pub mod ledger;
 mod lookup;
 pub mod mirror;
@@ -21,7 +22,7 @@ use crate::guarded::Guarded;
 use hardstorage_crds::{Backup, BackupPhase, BackupStatus, Origin};
 use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt as _;
-use kube::runtime::controller::{Action, Controller};
+use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
 use tokio_util::sync::CancellationToken;
@@ -29,10 +30,11 @@ use tokio_util::sync::CancellationToken;
 use crate::apply;
 use crate::condition::Conditions;
 use crate::context::Context;
-use crate::controllers::{api, drive, ours};
+use crate::controllers::{api, drive, drive_unshown, ours};
 use crate::error::{Error, Result};
-use crate::names::{Role, label};
+use crate::names::{MANAGER, Role, label};
 use crate::repository::Refusal;
+use crate::unfinished;
 
 pub use build::{Manner, Taking, job_name};
 pub use decide::is_sought;
@@ -41,12 +43,17 @@ pub use run::tests;
 
 /// Runs the controller.
 pub async fn run(context: Arc<Context>, stop: CancellationToken) {
-    let controller = Controller::new(api::<Guarded<Backup>>(&context), watcher::Config::default()).watches(
+    let backups = api::<Guarded<Backup>>(&context);
+    let controller = unfinished::controller(backups, watcher::Config::default(), finished::is_finished).watches(
         api::<Job>(&context),
         ours(),
         |job| of_job(&job),
     );
-    drive("Backup", controller, context, stop, reconcile).await;
+    let jobs = finished::jobs(&context);
+    tokio::join!(
+        drive("Backup", controller, context.clone(), stop.clone(), reconcile),
+        drive_unshown("Job", jobs, context, stop, finished::put_away),
+    );
 }
 
 /// The Backup that a Job was made for, or that is named after it.
@@ -83,10 +90,20 @@ pub(crate) async fn reconcile(backup: Arc<Backup>, context: Arc<Context>) -> Res
         return run.go().await;
     }
     if backup.status.is_none() {
+        if is_being_made(&backup, &context) {
+            return Ok(Action::requeue(run::REST));
+        }
         let status = serde_json::to_value(not_read(&backup, &context))?;
         apply::write_first_status(&context, "Backup", backup.as_ref(), &status).await?;
     }
     Ok(Action::await_change())
+}
+
+/// Whether it is one of ours that was made just now: its status, which says more, is on its way.
+fn is_being_made(backup: &Backup, context: &Context) -> bool {
+    let made = backup.metadata.creation_timestamp.as_ref().map(|time| time.0);
+    backup.labels().get(label::MANAGED_BY).map(String::as_str) == Some(MANAGER)
+        && made.is_some_and(|made| decide::elapsed(made, context.now()) < run::REST)
 }
 
 /// The first status of a mirror that somebody else made: without one it would count as finished.
@@ -139,5 +156,23 @@ mod first_status {
             .await
             .unwrap();
         assert_eq!(phase(server.get(MIRROR).unwrap()), Some(BackupPhase::Pending));
+    }
+
+    /// Thousands are made in a row, each with its status behind it; one that we were broken off at gets its first one.
+    #[tokio::test]
+    async fn ours_waits_for_the_status_that_is_on_its_way() {
+        let bare = json!({"apiVersion": "hardstorage.dev/v1alpha1", "kind": "Backup",
+            "metadata": {"name": "mine", "namespace": "team", "uid": "own", "creationTimestamp": "1970-01-01T00:00:00Z",
+                "labels": {label::MANAGED_BY: MANAGER}},
+            "spec": {"recorded": {"repositoryRef": {"name": "main"}, "name": "team.orders", "backupID": "an-id"}}});
+        for (second, wanted) in [(59, None), (60, Some(BackupPhase::Pending))] {
+            let server = Server::new(vec![(MIRROR, bare.clone())], Timestamp::from_second(second).unwrap());
+            let seen = server.get::<Backup>(MIRROR).unwrap();
+            reconcile(Arc::new(seen), server.context(Answers::default()))
+                .await
+                .unwrap();
+            let after: Backup = server.get(MIRROR).unwrap();
+            assert_eq!(after.status.and_then(|status| status.phase), wanted);
+        }
     }
 }

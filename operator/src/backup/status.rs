@@ -1,5 +1,6 @@
 //! The status of a Backup that stands for a run, from what is known of the run. Pure.
 
+use hardstorage_crds::condition::backup::VERIFIED;
 use hardstorage_crds::{Backup, BackupPhase, BackupStatus, Bytes, Failure, Origin, Progress};
 use hardstorage_report::{BackupId, BackupRecord, Lsn, RunReport, RunState, SystemId, Timeline};
 use jiff::Timestamp;
@@ -34,7 +35,8 @@ impl<'a> Writer<'a> {
     pub fn new(backup: &'a Backup, now: Timestamp) -> Writer<'a> {
         let before = backup.status.clone().unwrap_or_default();
         let generation = backup.metadata.generation;
-        let conditions = Conditions::new(&before.conditions, generation, now);
+        let mut conditions = Conditions::new(&before.conditions, generation, now);
+        conditions.keep(VERIFIED);
         let by_schedule = backup.labels().contains_key(label::SCHEDULE);
         let origin = if by_schedule { Origin::Schedule } else { Origin::Manual };
         let status = BackupStatus {

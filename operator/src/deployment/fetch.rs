@@ -65,7 +65,7 @@ pub struct Facts {
     /// What the pod told.
     pub heard: Heard,
     /// The catalogue that it serves, or served last.
-    pub catalog: Option<ServedCatalog>,
+    pub catalog: Option<Arc<ServedCatalog>>,
     /// All streams, when it matters.
     pub streams: Vec<Seen>,
 }
@@ -173,7 +173,7 @@ async fn listen(
         && known != Some(tag.etag.as_str())
     {
         match context.reports.catalog(ip).await {
-            Ok(catalog) => remembered.catalog = Some(catalog),
+            Ok(catalog) => remembered.catalog = Some(Arc::new(catalog)),
             Err(error) => tracing::debug!(%error, "the catalogue was not read; it is asked for again"),
         }
     }

@@ -2,11 +2,12 @@
 //! is not in it.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::steady::Steady;
 use super::upgrade::Seen;
 use crate::report::ServedCatalog;
 
@@ -16,11 +17,13 @@ pub struct Remembered {
     /// When its stream answered last, or was asked first.
     pub heard: Option<Timestamp>,
     /// Its catalogue.
-    pub catalog: Option<ServedCatalog>,
+    pub catalog: Option<Arc<ServedCatalog>>,
     /// The catalogue that the Backup objects show.
     pub shown: Option<String>,
     /// When its status was written last.
     pub written: Option<Timestamp>,
+    /// How it was when everything was looked at, while it is well.
+    pub steady: Option<Steady>,
     /// Since when it has been let go: from then on its time runs. The one before, while nobody was there to try, does not
     /// count.
     pub going: Option<Timestamp>,
@@ -30,10 +33,11 @@ pub struct Remembered {
 /// thousand. It is whole, so that nobody is counted as both waiting and gone.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// By UID; and the last look at all streams.
+/// By UID, with how often each was woken; and the last look at all streams.
 #[derive(Debug, Default)]
 pub struct Memory {
     objects: Mutex<HashMap<String, Remembered>>,
+    woken: Mutex<HashMap<String, u64>>,
     streams: Mutex<Option<(Timestamp, Vec<Seen>)>>,
 }
 
@@ -48,6 +52,23 @@ impl Memory {
     pub fn put(&self, uid: &str, remembered: Remembered) {
         let mut all = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
         all.insert(uid.to_owned(), remembered);
+    }
+
+    /// Something of it, or around it, has changed.
+    pub fn wake(&self, uid: &str) {
+        // Of what was never looked at nothing is known that could be outdated.
+        let objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
+        if !objects.contains_key(uid) {
+            return;
+        }
+        let mut all = self.woken.lock().unwrap_or_else(PoisonError::into_inner);
+        *all.entry(uid.to_owned()).or_default() += 1;
+    }
+
+    /// How often that was so.
+    pub fn woken(&self, uid: &str) -> u64 {
+        let all = self.woken.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get(uid).copied().unwrap_or_default()
     }
 
     /// All streams, when they were looked at a moment ago.
@@ -67,6 +88,7 @@ impl Memory {
     pub fn forget(&self, uid: &str) {
         let mut all = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
         all.remove(uid);
+        self.woken.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
     }
 }
 

@@ -22,7 +22,9 @@ pub mod retention;
 mod samples;
 pub mod source;
 mod status;
+mod steady;
 mod upgrade;
+mod wake;
 
 use std::sync::Arc;
 
@@ -37,7 +39,7 @@ use kube::runtime::watcher;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
-use crate::controllers::{api, drive, ours};
+use crate::controllers::{api, drive};
 pub use upgrade::Staging;
 
 use fetch::Shared;
@@ -46,14 +48,15 @@ use memory::Memory;
 /// Runs the controller.
 pub async fn run(context: Arc<Context>, stop: CancellationToken) {
     let watched: Api<Guarded<ProtectedDeployment>> = guarded(&context);
-    let controller = Controller::new(watched, watcher::Config::default())
-        .owns(api::<Deployment>(&context), ours())
-        .owns(api::<Job>(&context), ours())
-        .owns(api::<Service>(&context), ours());
+    let controller = Controller::new(watched, watcher::Config::default());
     let shared = Arc::new(Shared {
         all: controller.store(),
         memory: Memory::default(),
     });
+    let controller = wake::by_children::<Deployment>(controller, api(&context), &shared);
+    let controller = wake::by_children::<Job>(controller, api(&context), &shared);
+    let controller = wake::by_children::<Service>(controller, api(&context), &shared);
+    let controller = wake::by_repositories(controller, api(&context), &shared);
     let work = move |deployment: Arc<ProtectedDeployment>, context: Arc<Context>| {
         reconcile::reconcile(deployment, context, shared.clone())
     };

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hardstorage_crds::condition::STALLED;
 use hardstorage_crds::condition::deployment::{ARCHIVE_CONTINUOUS, SLOT_HEALTHY, STREAMING, UPGRADE_HALTED};
-use hardstorage_crds::{Backup, BackupSpec, BackupType, DeploymentRef, ProtectedDeployment};
+use hardstorage_crds::{Backup, BackupSpec, BackupType, DeploymentRef, DeploymentStatus, ProtectedDeployment};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, DeleteParams, Preconditions};
@@ -16,6 +16,7 @@ use kube::{Resource as _, ResourceExt as _};
 use super::fetch::{Facts, Shared, fetch};
 use super::plan::{Plan, plan};
 use super::status::{Findings, settle, status};
+use super::steady::{is_as_before, steady};
 use super::{children, deletion, identity, retain, retention, source};
 use crate::apply::{self, Made};
 use crate::backup::mirror;
@@ -42,21 +43,37 @@ pub async fn reconcile(
     if deployment.metadata.deletion_timestamp.is_some() {
         return deletion::run(context, deployment, &shared).await;
     }
+    if is_as_before(context, deployment, &shared).await? {
+        return Ok(Action::requeue(with_jitter(Settings::STREAM_PERIOD)));
+    }
+    let uid = deployment.uid().ok_or(Error::Incomplete("uid"))?;
+    let woken = shared.memory.woken(&uid);
     let facts = fetch(context, deployment, &shared).await?;
     let plan = plan(deployment, &facts, &context.settings, context.now());
     // Before there can be a slot; and where there may be one, whatever has become of the finalizer.
-    if plan.stream.is_some() || facts.child.is_some() {
-        apply::set_finalizer(context, deployment, FINALIZER, true).await?;
-    }
+    let kept;
+    let deployment = if plan.stream.is_some() || facts.child.is_some() {
+        kept = apply::with_finalizer(context, deployment, FINALIZER).await?;
+        &kept
+    } else {
+        deployment
+    };
     let refused = children::apply(context, deployment, &facts, &plan).await?;
     if let Some(pod) = &facts.pod {
         remove_stuck(context, deployment, pod).await?;
     }
     // It is said, whatever is wrong with it: without a status an object counts as finished.
-    say(context, deployment, &facts, &plan, refused.as_ref(), &shared).await?;
-    show_backups(context, deployment, &facts, &plan, &shared).await?;
+    let after = say(context, deployment, &facts, &plan, refused.as_ref(), &shared).await?;
+    let shown = show_backups(context, deployment, &facts, &plan, &shared).await?;
     first_backup(context, deployment, &facts, &plan).await?;
-    retain::run(context, deployment, &facts, &plan).await?;
+    let retained = retain::run(context, deployment, &facts, &plan).await?;
+    let mut remembered = shared.memory.get(&uid);
+    remembered.steady = if retained {
+        steady(context, deployment, &facts, &plan, &after, (woken, shown))?
+    } else {
+        None
+    };
+    shared.memory.put(&uid, remembered);
     Ok(Action::requeue(with_jitter(Settings::STREAM_PERIOD)))
 }
 
@@ -94,7 +111,7 @@ async fn remove_stuck(context: &Context, deployment: &ProtectedDeployment, pod: 
     }
 }
 
-/// Writes the status, and events where something has changed.
+/// Writes the status, and events where something has changed; the status as it is then.
 async fn say(
     context: &Context,
     deployment: &ProtectedDeployment,
@@ -102,7 +119,7 @@ async fn say(
     plan: &Plan,
     refused: Option<&Refusal>,
     shared: &Shared,
-) -> Result<()> {
+) -> Result<DeploymentStatus> {
     let uid = deployment.uid().ok_or(Error::Incomplete("uid"))?;
     let mut remembered = shared.memory.get(&uid);
     let slot = match (&deployment.spec.source.patroni, &facts.source.leader, &plan.stream) {
@@ -134,12 +151,12 @@ async fn say(
     let before = deployment.status.clone().unwrap_or_default();
     let after = settle(&before, after, context.now(), remembered.written);
     let (old, new) = (serde_json::to_value(&deployment.status)?, serde_json::to_value(&after)?);
-    if apply::write_status(context, KIND, deployment, &old, &new).await? {
+    if apply::write_status_of_seen(context, KIND, deployment, &old, &new).await? {
         remembered.written = Some(context.now());
         shared.memory.put(&uid, remembered);
         tell(context, deployment, &conditions).await;
     }
-    Ok(())
+    Ok(after)
 }
 
 async fn tell(context: &Context, deployment: &ProtectedDeployment, conditions: &Conditions) {
@@ -159,23 +176,27 @@ async fn tell(context: &Context, deployment: &ProtectedDeployment, conditions: &
     }
 }
 
-/// Shows the backups of the catalogue as objects, when it has changed.
+/// Shows the backups of the catalogue as objects, when it has changed; whether they are shown. When many want to, as after a
+/// start, a look that would have to wait for the others leaves it to the next one: there is more to do in it.
 async fn show_backups(
     context: &Context,
     deployment: &ProtectedDeployment,
     facts: &Facts,
     plan: &Plan,
     shared: &Shared,
-) -> Result<()> {
+) -> Result<bool> {
     let (Some(uid), Some(catalog), Ok(_)) = (deployment.uid(), &facts.catalog, &facts.repository) else {
-        return Ok(());
+        return Ok(true);
     };
     let mut remembered = shared.memory.get(&uid);
     // Another number of objects is another picture of the same catalogue.
     let picture = format!("{} {}", catalog.etag, facts.backup_objects);
     if remembered.shown.as_ref() == Some(&picture) {
-        return Ok(());
+        return Ok(true);
     }
+    let Ok(_turn) = context.showing.try_acquire() else {
+        return Ok(false);
+    };
     let namespace = deployment.namespace().ok_or(Error::Incomplete("namespace"))?;
     let place = mirror::Place {
         repository: deployment.spec.repository_ref.clone(),
@@ -189,7 +210,7 @@ async fn show_backups(
     mirror::carry_out(context, changes).await?;
     remembered.shown = Some(picture);
     shared.memory.put(&uid, remembered);
-    Ok(())
+    Ok(true)
 }
 
 /// A new lineage has no backup: nothing of it can be restored until there is one, so that none is waited for.
@@ -235,4 +256,4 @@ async fn first_backup(context: &Context, deployment: &ProtectedDeployment, facts
 
 #[cfg(test)]
 #[path = "reconcile_tests.rs"]
-mod tests;
+pub mod tests;

@@ -20,23 +20,23 @@ use crate::report::ServedCatalog;
 use crate::scripted::{Answers, Asked, Exchange, ok, refused, scripted};
 use hardstorage_report::RunReport;
 
-const OBJECT: &str = "/apis/hardstorage.dev/v1alpha1/namespaces/team/hsdeployments/orders";
-const REPOSITORY: &str = "/apis/hardstorage.dev/v1alpha1/namespaces/team/hsrepositories/main";
+pub const OBJECT: &str = "/apis/hardstorage.dev/v1alpha1/namespaces/team/hsdeployments/orders";
+pub const REPOSITORY: &str = "/apis/hardstorage.dev/v1alpha1/namespaces/team/hsrepositories/main";
 const CHILD: &str = "/apis/apps/v1/namespaces/team/deployments/orders-wal";
 const SETS: &str = "/apis/apps/v1/namespaces/team/replicasets";
 const PODS: &str = "/api/v1/namespaces/team/pods";
-const NAMESPACE: &str = "/api/v1/namespaces/team";
+pub const NAMESPACE: &str = "/api/v1/namespaces/team";
 const CLUSTER: &str = "/apis/postgresql.cnpg.io/v1/namespaces/team/clusters/shop";
 const SNAPSHOT: &str = "/api/v1/namespaces/team/configmaps/orders-source";
 const JOBS: &str = "/apis/batch/v1/namespaces/team/jobs";
 const BACKUPS: &str = "/apis/hardstorage.dev/v1alpha1/namespaces/team/hsbackups";
 const EVENTS: &str = "/apis/events.k8s.io/v1/namespaces/team/events";
 
-fn now() -> Timestamp {
+pub fn now() -> Timestamp {
     "2027-01-01T00:00:00Z".parse().unwrap()
 }
 
-fn repository() -> Value {
+pub fn repository() -> Value {
     json!({"apiVersion": "hardstorage.dev/v1alpha1", "kind": "Repository",
         "metadata": {"name": "main", "namespace": "team"}, "spec": {"url": "s3://backups/team"},
         "status": {"repositoryID": "01"}})
@@ -119,7 +119,7 @@ fn events(number: usize) -> impl Iterator<Item = Exchange> {
     (0..number).map(|_| ok(Method::POST, EVENTS, Value::Null))
 }
 
-fn answers(backups: Value) -> Answers {
+pub fn answers(backups: Value) -> Answers {
     let mut report = RunReport::new("wal stream", Some("uid-team-orders".into()), "0.2.0");
     report.stream = Some(
         serde_json::from_value(
@@ -320,3 +320,5 @@ fn jitter_stays_near() {
 
 #[path = "reconcile_hindered_tests.rs"]
 mod hindered;
+#[path = "reconcile_old_view_tests.rs"]
+mod old_view;

@@ -22,12 +22,13 @@ use crate::pod::Image;
 /// How long a pod may wait for a node.
 const PENDING: Duration = Duration::from_mins(15);
 
-/// Looks at the retention of every name of a Deployment.
-pub async fn run(context: &Context, deployment: &ProtectedDeployment, facts: &Facts, plan: &Plan) -> Result<()> {
+/// Looks at the retention of every name of a Deployment; whether there was nothing to do.
+pub async fn run(context: &Context, deployment: &ProtectedDeployment, facts: &Facts, plan: &Plan) -> Result<bool> {
     // What cannot be written to needs no retention; without a catalogue nobody knows whether there is anything.
     let (Ok(repository), Some(catalog), None) = (&facts.repository, &facts.catalog, &facts.collision) else {
-        return Ok(());
+        return Ok(true);
     };
+    let mut rests = true;
     let retention = deployment.spec.retention.clone().unwrap_or_default();
     let jobs = jobs(context, deployment, Role::Rotate).await?;
     let current = plan.name(deployment);
@@ -43,7 +44,7 @@ pub async fn run(context: &Context, deployment: &ProtectedDeployment, facts: &Fa
         if !is_current && !plan.lineages.iter().any(|lineage| lineage.name == name) {
             continue;
         }
-        match step(
+        let step = step(
             &object,
             &name,
             is_current,
@@ -51,7 +52,9 @@ pub async fn run(context: &Context, deployment: &ProtectedDeployment, facts: &Fa
             &retention,
             &jobs,
             context.now(),
-        ) {
+        );
+        rests &= step == Step::Rest;
+        match step {
             Step::Rest => {}
             Step::Run(seed) => {
                 let run = run_of(context, deployment, facts);
@@ -61,7 +64,7 @@ pub async fn run(context: &Context, deployment: &ProtectedDeployment, facts: &Fa
             Step::Remove(job) => apply::delete(context, &*job).await?,
         }
     }
-    Ok(())
+    Ok(rests)
 }
 
 /// What every Job of a Deployment has.

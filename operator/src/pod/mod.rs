@@ -24,7 +24,7 @@ use crate::access::{RepositoryAccess, SourceAccess, path};
 use crate::names::{REPORT_PORT, label};
 
 pub use data::{DataDirectory, Mount, User};
-pub use network_policy::network_policy;
+pub use network_policy::{isolation, network_policy};
 pub use resources::amount;
 pub use security::{Surroundings, USER as ENGINE_USER};
 

@@ -1,7 +1,5 @@
 //! Who may ask engine pods: the operator, and what scrapes metrics. Nobody else connects to them. Pure.
 
-use std::collections::BTreeMap;
-
 use k8s_openapi::api::networking::v1::{
     NetworkPolicy, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec,
 };
@@ -16,45 +14,58 @@ const NAMESPACE: &str = "kubernetes.io/metadata.name";
 /// The policy of the engine pods with this label, in the namespace of its metadata. `operator` is the operator's namespace;
 /// `scraper` is the name of a namespace, or a label, as NAME=VALUE, of pods in any.
 pub fn network_policy(metadata: ObjectMeta, pods: (&str, &str), operator: &str, scraper: &str) -> NetworkPolicy {
-    let of_namespace = |name: &str| NetworkPolicyPeer {
-        namespace_selector: Some(selector(NAMESPACE, name)),
-        ..NetworkPolicyPeer::default()
-    };
     let scraper = match scraper.split_once('=') {
         Some((name, value)) => NetworkPolicyPeer {
             namespace_selector: Some(LabelSelector::default()),
-            pod_selector: Some(selector(name, value)),
+            pod_selector: Some(selector(&[(name, value)])),
             ..NetworkPolicyPeer::default()
         },
         None => of_namespace(scraper),
     };
+    policy(metadata, &[pods], vec![of_namespace(operator), scraper], false)
+}
+
+/// The policy of engine pods with these labels that reach nobody, and that only the operator asks.
+pub fn isolation(metadata: ObjectMeta, pods: &[(&str, &str)], operator: &str) -> NetworkPolicy {
+    policy(metadata, pods, vec![of_namespace(operator)], true)
+}
+
+fn policy(metadata: ObjectMeta, pods: &[(&str, &str)], from: Vec<NetworkPolicyPeer>, shut_in: bool) -> NetworkPolicy {
+    let ours = [(label::MANAGED_BY, MANAGER)];
+    let labels: Vec<(&str, &str)> = ours.iter().chain(pods).copied().collect();
+    let directions: &[&str] = if shut_in { &["Ingress", "Egress"] } else { &["Ingress"] };
     NetworkPolicy {
         metadata,
         spec: Some(NetworkPolicySpec {
-            pod_selector: Some(LabelSelector {
-                match_labels: Some(BTreeMap::from([
-                    (label::MANAGED_BY.to_owned(), MANAGER.to_owned()),
-                    (pods.0.to_owned(), pods.1.to_owned()),
-                ])),
-                ..LabelSelector::default()
-            }),
-            policy_types: Some(vec!["Ingress".to_owned()]),
+            pod_selector: Some(selector(&labels)),
+            policy_types: Some(directions.iter().map(|&direction| direction.to_owned()).collect()),
             ingress: Some(vec![NetworkPolicyIngressRule {
-                from: Some(vec![of_namespace(operator), scraper]),
+                from: Some(from),
                 ports: Some(vec![NetworkPolicyPort {
                     port: Some(IntOrString::Int(i32::from(REPORT_PORT))),
                     protocol: Some("TCP".to_owned()),
                     ..NetworkPolicyPort::default()
                 }]),
             }]),
+            // A direction without a rule is shut.
             ..NetworkPolicySpec::default()
         }),
     }
 }
 
-fn selector(name: &str, value: &str) -> LabelSelector {
+fn of_namespace(name: &str) -> NetworkPolicyPeer {
+    NetworkPolicyPeer {
+        namespace_selector: Some(selector(&[(NAMESPACE, name)])),
+        ..NetworkPolicyPeer::default()
+    }
+}
+
+fn selector(labels: &[(&str, &str)]) -> LabelSelector {
+    let pairs = labels
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     LabelSelector {
-        match_labels: Some(BTreeMap::from([(name.to_owned(), value.to_owned())])),
+        match_labels: Some(pairs.collect()),
         ..LabelSelector::default()
     }
 }

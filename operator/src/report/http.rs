@@ -43,7 +43,9 @@ impl HttpReports {
         connector.set_connect_timeout(Some(PATIENCE));
         HttpReports {
             client: Client::builder(TokioExecutor::new())
-                .pool_idle_timeout(Duration::from_secs(30))
+                // A connection that waits for the next question has buffers as large as the largest answer was, and there are
+                // a thousand pods.
+                .pool_max_idle_per_host(0)
                 .build(connector),
             port,
         }

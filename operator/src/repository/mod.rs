@@ -37,9 +37,9 @@ use crate::context::Context;
 use crate::controllers::{api, drive, ours};
 use crate::error::Result;
 use crate::names::{Role, label};
-use crate::schedule::cron::Plan;
 use crate::settings::Settings;
 use decide::{Facts, Step, decide};
+use hardstorage_schedule::Plan;
 use share::Signers;
 use status::{Seen, status, unseen};
 use steps::Steps;
@@ -139,7 +139,7 @@ async fn reconcile(repository: Arc<Repository>, context: Arc<Context>, signers: 
         repository.namespace().unwrap_or_default(),
         repository.name_any()
     );
-    let plan = Plan::new(&maintenance.schedule, &maintenance.time_zone, &seed);
+    let plan = Plan::new(maintenance.schedule.as_str(), &maintenance.time_zone, &seed);
     let problem = plan.as_ref().err().cloned();
     let problem = problem.or_else(|| steps::taken(found.cron.as_ref(), &repository));
     let steps = Steps {

@@ -8,14 +8,13 @@
 )]
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use clap::Parser as _;
 use hardstorage_crds::{Backup, BackupPhase, Repository};
-use hardstorage_e2e::ApiServer;
+use hardstorage_e2e::{ApiServer, tree};
 use hardstorage_report::{RunReport, RunState};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{Pod, Secret, ServiceAccount};
@@ -206,7 +205,7 @@ fn with_garbage() -> ApiServer {
     server
         .kubectl(["apply".into(), "-f".into(), file("garbage.json", &garbage)])
         .ok();
-    server.define(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../crds"));
+    server.define(&tree("crds"));
     // The server serves the new schema a moment after it took it.
     let again = [
         "create".into(),

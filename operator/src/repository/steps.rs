@@ -23,7 +23,7 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::job;
 use crate::report::ServedCatalog;
-use crate::schedule::cron::Plan;
+use hardstorage_schedule::Plan;
 
 /// One reconcile.
 pub struct Steps<'a> {

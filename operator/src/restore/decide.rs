@@ -5,7 +5,8 @@
 //! 1. the plan is made by a Job, and stored,
 //! 2. the place is made, and the Job that fills it,
 //! 3. its result is stored as a step; from then on nothing is taken away again,
-//! 4. a Cluster is made, once, and looked at until it has taken its claims over.
+//! 4. a Cluster is made, once, and looked at until it has taken its claims over; or, of a drill, a second Job is made that
+//!    looks at the copy, and then everything is thrown away.
 
 use hardstorage_crds::{OnUnreachable, Restore, RestorePhase, RestoreStatus};
 use jiff::Timestamp;
@@ -30,6 +31,8 @@ pub enum Step {
     Run,
     /// The data is complete: CloudNativePG takes it over.
     Adopt,
+    /// The data is complete: it is a copy that is looked at.
+    Check,
 }
 
 /// Whether nothing more happens.
@@ -45,6 +48,13 @@ pub fn is_restored(status: &RestoreStatus) -> bool {
     status.steps.iter().any(|one| one.name == step::RESTORE)
 }
 
+/// What follows once the data is complete; nothing where that is all.
+pub fn then(restore: &Restore) -> Option<RestorePhase> {
+    let destination = &restore.spec.destination;
+    let adopted = destination.cloud_native_pg.as_ref().map(|_| RestorePhase::Adopting);
+    adopted.or_else(|| destination.drill.as_ref().map(|_| RestorePhase::Checking))
+}
+
 /// Decides. `wanted` is the time that is wanted, `has_run` whether the Job that fills is there.
 pub fn decide(restore: &Restore, wanted: Option<Timestamp>, has_run: bool) -> Step {
     let status = restore.status.clone().unwrap_or_default();
@@ -52,7 +62,11 @@ pub fn decide(restore: &Restore, wanted: Option<Timestamp>, has_run: bool) -> St
         return Step::Rest;
     }
     if is_restored(&status) {
-        return Step::Adopt;
+        return if then(restore) == Some(RestorePhase::Checking) {
+            Step::Check
+        } else {
+            Step::Adopt
+        };
     }
     if status.plan.is_none() {
         return Step::Plan {

@@ -1,5 +1,6 @@
-//! A Restore that is deleted. What is complete stays. What is not is half a database that nobody can use: its Job is ended,
-//! and when the pod is gone, the claims go that this very Restore has made, that nobody owns and nobody uses. Nothing else.
+//! A Restore that is deleted. Of a drill everything goes at once. Else what is complete stays. What is not is half a database
+//! that nobody can use: its Job is ended, and when the pod is gone, the claims go that this very Restore has made, that nobody
+//! owns and nobody uses. Nothing else.
 
 use hardstorage_crds::RestorePhase;
 use kube::ResourceExt as _;
@@ -24,7 +25,19 @@ impl Work<'_> {
         }
         let status = self.restore.status.clone().unwrap_or_default();
         let facts = NamespaceFacts::look(self.context, self.namespace).await?;
-        if facts.going || is_restored(&status) {
+        if facts.going {
+            return self.let_go().await;
+        }
+        if self.restore.spec.destination.drill.is_some() {
+            return match self.throw_away().await? {
+                Some(left) => {
+                    self.say(&left).await?;
+                    Ok(Action::requeue(Settings::JOB_PERIOD))
+                }
+                None => self.let_go().await,
+            };
+        }
+        if is_restored(&status) {
             return self.let_go().await;
         }
         if let Some(job) = fetch::job(self.context, self.restore, &build::run_name(self.restore)).await? {

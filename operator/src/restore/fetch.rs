@@ -6,8 +6,8 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::ResourceExt as _;
 use kube::api::{Api, ListParams};
 
-use super::cluster;
 use super::destination::{Found, Wanted, is_ours};
+use super::{build, cluster, drill, patroni};
 use crate::apply;
 use crate::context::Context;
 use crate::error::Result;
@@ -21,10 +21,11 @@ pub async fn job(context: &Context, restore: &Restore, name: &str) -> Result<Opt
     Ok(found.filter(|job| belongs(job, restore)))
 }
 
-/// Whether a Job is of this very Restore.
-pub fn belongs(job: &Job, restore: &Restore) -> bool {
+/// Whether an object goes with this very Restore.
+pub fn belongs<K: kube::Resource>(object: &K, restore: &Restore) -> bool {
     let uid = restore.metadata.uid.as_deref();
-    job.owner_references()
+    object
+        .owner_references()
         .iter()
         .any(|owner| Some(owner.uid.as_str()) == uid)
 }
@@ -39,6 +40,9 @@ pub async fn destination(context: &Context, restore: &Restore, wanted: &Wanted) 
             Err(refusal) => return Ok(Err(refusal)),
         };
         found.of_the_cluster = claims(context, &namespace, &format!("cnpg.io/cluster={}", new.cluster)).await?;
+    }
+    if let Some(to) = &restore.spec.destination.patroni {
+        found.patroni = patroni::look(context, &namespace, to).await?;
     }
     for mount in &wanted.data.mounts {
         let claim = apply::get::<PersistentVolumeClaim>(context, &namespace, &mount.claim).await?;
@@ -91,8 +95,8 @@ async fn pods(context: &Context, restore: &Restore, params: &ListParams) -> Resu
 
 /// Whether a pod was made by a Job of this Restore: by the Job's name, which follows from the Restore's UID.
 fn is_of(pod: &Pod, restore: &Restore) -> bool {
-    let run = super::build::run_name(restore);
+    let jobs = [build::run_name(restore), drill::name(restore)];
     pod.owner_references()
         .iter()
-        .any(|owner| owner.kind == "Job" && owner.controller == Some(true) && owner.name == run)
+        .any(|owner| owner.kind == "Job" && owner.controller == Some(true) && jobs.contains(&owner.name))
 }

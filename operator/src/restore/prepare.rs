@@ -10,6 +10,7 @@ use kube::ResourceExt as _;
 use kube::runtime::controller::Action;
 use serde_json::Value;
 
+use super::decide::then;
 use super::destination::cnpg::{Adoption, adoption};
 use super::destination::{self, USED, Wanted, cluster_is_ours, is_ours, judge};
 use super::result::Done;
@@ -50,7 +51,7 @@ impl Work<'_> {
                 sentence: "its Cluster was found".to_owned(),
                 ..Done::default()
             };
-            self.write(self.writer().restored(done, true)).await?;
+            self.note_restored(done).await?;
             return Ok(Action::requeue(Duration::ZERO));
         }
         if let Err(refusal) = judge(self.restore, &wanted, &found) {
@@ -66,7 +67,10 @@ impl Work<'_> {
             if let Err(refusal) = self.make(claim).await? {
                 return self.turned_down(refusal).await;
             }
-            writer = writer.with_created(CLAIM, &name);
+            if then(self.restore) != Some(RestorePhase::Checking) {
+                // What is thrown away is not told as made.
+                writer = writer.with_created(CLAIM, &name);
+            }
         }
         // What was made is stored before the Job is there: so it is known of whatever the Job comes to.
         self.write(writer.clone().prepared()).await?;
@@ -127,7 +131,7 @@ impl Work<'_> {
             return Ok(Action::requeue(Settings::JOB_PERIOD));
         }
         let Some(new) = &self.restore.spec.destination.cloud_native_pg else {
-            self.write(self.writer().restored(Done::default(), false)).await?;
+            self.note_restored(Done::default()).await?;
             return Ok(Action::requeue(Duration::ZERO));
         };
         let wanted = match destination::wanted(self.restore, &self.engine()) {
@@ -202,8 +206,8 @@ impl Work<'_> {
         }
     }
 
-    /// A claim of the Cluster that is not the one that was filled.
-    async fn missing_claim(&self, wanted: &Wanted) -> Result<Option<String>> {
+    /// A claim that is not the one that was filled.
+    pub(super) async fn missing_claim(&self, wanted: &Wanted) -> Result<Option<String>> {
         for claim in &wanted.claims {
             let name = claim.name_any();
             let there = apply::get::<PersistentVolumeClaim>(self.context, self.namespace, &name).await?;

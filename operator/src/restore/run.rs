@@ -1,25 +1,25 @@
-//! The life of a Restore: planned, run, taken over.
+//! The life of a Restore: planned, run, taken over or looked at.
 
 use std::time::Duration;
 
 use hardstorage_crds::{Restore, RestoreFailure, RestorePhase};
+use hardstorage_report::ErrorReport;
 use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt as _;
 use kube::runtime::controller::Action;
 
 use super::build::{self, Ground};
-use super::decide::{Step, decide, is_over, is_restored};
-use super::destination::USED;
+use super::decide::{Step, decide, is_over, is_restored, then};
+use super::destination::{self, USED};
 use super::fetch;
 use super::resolve::Source;
 use super::result::{Done, found_used};
 use super::status::Writer;
 use super::target::wanted_time;
 use crate::apply;
-use crate::condition::reason_of;
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::job::{self, Observed};
+use crate::job::{self, FailureReason, Observed};
 use crate::names::RESTORE_FINALIZER;
 use crate::namespace::NamespaceFacts;
 use crate::pod::Image;
@@ -86,6 +86,7 @@ impl Work<'_> {
                 None => Ok(Action::requeue(WAIT)),
             },
             Step::Adopt => self.adopt(run.as_ref()).await,
+            Step::Check => self.check(run.as_ref()).await,
             Step::Rest => self.rest(run.as_ref()).await,
         }
     }
@@ -124,7 +125,6 @@ impl Work<'_> {
         if job.metadata.deletion_timestamp.is_some() {
             return Ok(Action::requeue(Settings::JOB_PERIOD));
         }
-        let adopts = self.restore.spec.destination.cloud_native_pg.is_some();
         let writer = self.writer();
         match job::observe(self.context, job, PENDING).await? {
             Observed::Waiting(reason, message) => {
@@ -137,49 +137,37 @@ impl Work<'_> {
                 Ok(Action::requeue(Settings::JOB_PERIOD))
             }
             Observed::Ended { report, .. } if report.state == hardstorage_report::RunState::Succeeded => {
-                self.restored(job, Done::of(&report), adopts).await
+                self.restored(job, Done::of(&report)).await
             }
-            Observed::Failed { .. } if job::is_complete(job) => self.restored(job, Done::unheard(), adopts).await,
+            Observed::Failed { .. } if job::is_complete(job) => self.restored(job, Done::unheard()).await,
             Observed::Ended { report, .. } => {
-                let (reason, failure) = match report.error {
-                    Some(error) => (
-                        reason_of(&error.code),
-                        RestoreFailure {
-                            code: Some(error.code),
-                            message: Some(error.message),
-                            hint: Some(error.hint),
-                            attempts: Some(tries(job)),
-                        },
-                    ),
-                    None => ("ReportLost".to_owned(), unknown(job)),
-                };
+                let failure = told(report.error, job);
                 if failure.code.as_deref().is_some_and(found_used) {
                     return self.refuse(Some(job), USED, failure).await;
                 }
-                self.fail(job, &reason, failure).await
+                self.fail(job, failure).await
             }
-            Observed::Failed { reason, message, .. } => {
-                let failure = RestoreFailure {
-                    code: Some(reason.as_str().to_owned()),
-                    message: Some(message),
-                    hint: Some(reason.hint().to_owned()),
-                    attempts: Some(tries(job)),
-                };
-                self.fail(job, reason.as_str(), failure).await
-            }
+            Observed::Failed { reason, message, .. } => self.fail(job, untold(reason, message, job)).await,
         }
     }
 
-    async fn restored(&self, job: &Job, done: Done, adopts: bool) -> Result<Action> {
-        self.write(self.writer().restored(done, adopts)).await?;
+    async fn restored(&self, job: &Job, done: Done) -> Result<Action> {
+        self.note_restored(done).await?;
         self.put_away(job, &RestorePhase::Completed).await?;
         Ok(Action::requeue(Duration::ZERO))
     }
 
-    async fn fail(&self, job: &Job, reason: &str, failure: RestoreFailure) -> Result<Action> {
-        self.write(self.writer().fails(reason, failure)).await?;
+    /// Its data is complete: from now on nothing is taken away again, but the copy of a drill.
+    pub(super) async fn note_restored(&self, done: Done) -> Result<()> {
+        let next = destination::next(self.restore, &self.engine());
+        let then = then(self.restore);
+        self.write(self.writer().with_next(next).restored(done, then)).await
+    }
+
+    async fn fail(&self, job: &Job, failure: RestoreFailure) -> Result<Action> {
+        self.write(self.writer().fails(failure)).await?;
         self.put_away(job, &RestorePhase::Failed).await?;
-        Ok(Action::await_change())
+        Ok(Action::requeue(Duration::ZERO))
     }
 
     pub(super) async fn refuse(&self, job: Option<&Job>, reason: &str, failure: RestoreFailure) -> Result<Action> {
@@ -202,6 +190,9 @@ impl Work<'_> {
             self.put_away(job, &phase).await?;
         }
         self.tidy_plan().await?;
+        if self.restore.spec.destination.drill.is_some() {
+            return self.after_drill(&status).await;
+        }
         // What was made and not finished goes with the object; what is finished stays.
         let unfinished = !is_restored(&status) && !fetch::own_claims(self.context, self.restore).await?.is_empty();
         apply::set_finalizer(self.context, self.restore, RESTORE_FINALIZER, unfinished).await?;
@@ -228,11 +219,30 @@ pub(super) fn failure_of(refusal: Refusal) -> RestoreFailure {
     }
 }
 
-fn unknown(job: &Job) -> RestoreFailure {
+/// Why a run has failed, in the engine's words.
+pub(super) fn told(error: Option<ErrorReport>, job: &Job) -> RestoreFailure {
+    let (code, message, hint) = match error {
+        Some(error) => (Some(error.code), error.message, error.hint),
+        None => (
+            None,
+            "the engine ended without an error or a result".to_owned(),
+            format!("look at the log of Job {}", job.name_any()),
+        ),
+    };
     RestoreFailure {
-        code: None,
-        message: Some("the engine ended without an error or a result".to_owned()),
-        hint: Some(format!("look at the log of Job {}", job.name_any())),
+        code,
+        message: Some(message),
+        hint: Some(hint),
+        attempts: Some(tries(job)),
+    }
+}
+
+/// Why a run has failed that could not say it itself.
+pub(super) fn untold(reason: FailureReason, message: String, job: &Job) -> RestoreFailure {
+    RestoreFailure {
+        code: Some(reason.as_str().to_owned()),
+        message: Some(message),
+        hint: Some(reason.hint().to_owned()),
         attempts: Some(tries(job)),
     }
 }

@@ -1,16 +1,21 @@
 //! The status of a Restore, from what is known of it. Pure.
 
+use std::time::Duration;
+
 use hardstorage_crds::condition::restore::TARGET_REACHABLE;
 use hardstorage_crds::condition::{READY, STALLED};
 use hardstorage_crds::{
-    CreatedObject, Reachable, Restore, RestoreFailure, RestorePhase, RestoreProgress, RestoreStatus, RestoreStep,
+    CreatedObject, DrillDestination, NextStep, Reachable, Restore, RestoreFailure, RestorePhase, RestoreProgress,
+    RestoreStatus, RestoreStep,
 };
 use hardstorage_report::{RunReport, RunState};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::drill;
 use super::plan::Made;
 use super::result::{Done, progress};
+use crate::backup::target::duration;
 use crate::condition::{Conditions, Is, reason_of};
 
 /// Names of steps.
@@ -23,6 +28,8 @@ pub mod step {
     pub const RESTORE: &str = "Restore";
     /// CloudNativePG has taken it over.
     pub const ADOPT: &str = "Adopt";
+    /// It was looked at.
+    pub const CHECK: &str = "Check";
 }
 
 /// The status, and the conditions with what has changed.
@@ -32,8 +39,10 @@ pub type Written = (RestoreStatus, Conditions);
 #[derive(Debug, Clone)]
 pub struct Writer {
     conditions: Conditions,
-    status: RestoreStatus,
-    now: Timestamp,
+    pub(super) status: RestoreStatus,
+    pub(super) now: Timestamp,
+    /// Of a drill: how long its copy is kept when it has failed.
+    keeps_copy: Option<Duration>,
 }
 
 impl Writer {
@@ -50,6 +59,7 @@ impl Writer {
                 ..before
             },
             now,
+            keeps_copy: restore.spec.destination.drill.as_ref().map(keeps_copy),
         }
     }
 
@@ -117,18 +127,29 @@ impl Writer {
     }
 
     /// It is not done, and never will be.
-    pub fn fails(self, reason: &str, failure: RestoreFailure) -> Written {
-        self.ends(RestorePhase::Failed, reason, failure)
+    pub fn fails(self, failure: RestoreFailure) -> Written {
+        let reason = failure
+            .code
+            .as_deref()
+            .map_or_else(|| "ReportLost".to_owned(), reason_of);
+        self.ends(RestorePhase::Failed, &reason, failure)
     }
 
     fn ends(mut self, phase: RestorePhase, reason: &str, failure: RestoreFailure) -> Written {
         self.status.phase = Some(phase);
         self.status.progress = None;
         let message = failure.message.as_deref().unwrap_or_default();
-        let text = match failure.hint.as_deref() {
+        let mut text = match failure.hint.as_deref() {
             Some(hint) if !hint.is_empty() => format!("{message}; {hint}"),
             _ => message.to_owned(),
         };
+        if let Some(keep) = self.keeps_copy {
+            drill::end(&mut self.status, drill::proven(failure.code.as_deref()), self.now, keep);
+            let kept = self.status.drill.as_ref().and_then(|drill| drill.kept_until.as_ref());
+            if let Some(until) = kept {
+                text.push_str(&format!("; the copy is kept until {}", until.0));
+            }
+        }
         self.conditions.stalled(reason, text);
         self.status.failure = Some(failure);
         self.finish()
@@ -173,8 +194,15 @@ impl Writer {
         self.waits(phase, &reason, "it is being restored", false)
     }
 
-    /// The data is complete; `adopts` when somebody is to take it over.
-    pub fn restored(mut self, done: Done, adopts: bool) -> Written {
+    /// What is left to do for somebody else, when it is done.
+    #[must_use]
+    pub fn with_next(mut self, next: Option<NextStep>) -> Self {
+        self.status.next = next;
+        self
+    }
+
+    /// The data is complete; `then` is what follows, when something does.
+    pub fn restored(mut self, done: Done, then: Option<RestorePhase>) -> Written {
         self.done(step::RESTORE, &done.sentence);
         self.status.recovered = done.recovered.or(self.status.recovered);
         self.status.failure = None;
@@ -187,10 +215,12 @@ impl Writer {
             let news = done.notes.into_iter().filter(|note| !plan.warnings.contains(note));
             plan.warnings = plan.warnings.iter().cloned().chain(news).collect();
         }
-        if adopts {
-            return self.waits(RestorePhase::Adopting, "Adopting", "the data is complete", false);
+        if let Some(phase) = then {
+            let reason = phase.as_str().to_owned();
+            return self.waits(phase, &reason, "the data is complete", false);
         }
-        self.completes("it is restored")
+        let next = self.status.next.as_ref().map(|next| next.text.clone());
+        self.completes(&next.map_or_else(|| "it is restored".to_owned(), |next| format!("it is restored. {next}")))
     }
 
     /// CloudNativePG has taken it over.
@@ -199,13 +229,13 @@ impl Writer {
         self.completes(sentence)
     }
 
-    fn completes(mut self, message: &str) -> Written {
+    pub(super) fn completes(mut self, message: &str) -> Written {
         self.status.phase = Some(RestorePhase::Completed);
         self.conditions.ready("Completed", message);
         self.finish()
     }
 
-    fn done(&mut self, name: &str, result: &str) {
+    pub(super) fn done(&mut self, name: &str, result: &str) {
         if self.status.steps.iter().any(|one| one.name == name) {
             return;
         }
@@ -220,6 +250,10 @@ impl Writer {
         self.status.conditions = self.conditions.clone().finish();
         (self.status, self.conditions)
     }
+}
+
+fn keeps_copy(drill: &DrillDestination) -> Duration {
+    duration(Some(&drill.keep_on_failure), Duration::from_hours(1))
 }
 
 #[cfg(test)]
@@ -248,7 +282,7 @@ mod tests {
             hint: Some("another moment".into()),
             attempts: Some(3),
         };
-        let (status, _) = writer(planned()).fails("VerifyWalGap", failure.clone());
+        let (status, _) = writer(planned()).fails(failure.clone());
         assert_eq!(
             (status.phase.clone(), status.failure),
             (Some(RestorePhase::Failed), Some(failure.clone()))
@@ -289,9 +323,9 @@ mod tests {
 
     #[test]
     fn a_step_is_told_once() {
-        let (status, _) = writer(planned()).restored(Done::default(), true);
+        let (status, _) = writer(planned()).restored(Done::default(), Some(RestorePhase::Adopting));
         let again = serde_json::to_value(&status).unwrap();
-        let (status, _) = writer(again).restored(Done::default(), false);
+        let (status, _) = writer(again).restored(Done::default(), None);
         let names: Vec<&str> = status.steps.iter().map(|one| one.name.as_str()).collect();
         assert_eq!(names, ["Plan", "Restore"]);
         assert_eq!(status.phase, Some(RestorePhase::Completed));

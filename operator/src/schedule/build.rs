@@ -5,12 +5,12 @@ use k8s_openapi::api::batch::v1::{CronJob, CronJobSpec, Job, JobTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource as _, ResourceExt as _};
 
-use super::cron::Plan;
 use crate::backup::target::{Target, duration};
 use crate::backup::{Manner, Taking};
 use crate::job;
 use crate::names::annotation;
 use crate::pod::Image;
+use hardstorage_schedule::Plan;
 
 /// Its own limits are out of the way: the operator removes Jobs once their result is stored.
 const HISTORY: i32 = 100;

@@ -8,7 +8,6 @@
 
 use super::super::samples::{foreign, schedule, target};
 use super::*;
-use hardstorage_crds::Schedule;
 use serde_json::{Value, json};
 
 fn image() -> Image {
@@ -20,7 +19,7 @@ fn image() -> Image {
 
 fn built(spec: Value, repository: Value, deployment: Value) -> (CronJob, Job) {
     let (schedule, target, image) = (schedule(spec), target(repository, deployment), image());
-    let plan = Plan::new(&Schedule::new("@daily-random"), "Europe/Berlin", "team/nightly").unwrap();
+    let plan = Plan::new("@daily-random", "Europe/Berlin", "team/nightly").unwrap();
     let ground = Ground {
         schedule: &schedule,
         target: &target,
@@ -63,7 +62,7 @@ fn names_end_in_time() {
     let mut longest = schedule(json!({}));
     longest.metadata.name = Some("n".repeat(45));
     let (target, image) = (target(json!({}), json!({})), image());
-    let plan = Plan::new(&Schedule::new("@daily"), "Etc/UTC", "a").unwrap();
+    let plan = Plan::new("@daily", "Etc/UTC", "a").unwrap();
     let ground = Ground {
         schedule: &longest,
         target: &target,

@@ -5,6 +5,7 @@ use k8s_openapi::api::batch::v1::{CronJob, Job};
 use kube::ResourceExt as _;
 use kube::api::{Api, ListParams};
 
+use super::history::missing;
 use crate::apply;
 use crate::backup::mirror;
 use crate::backup::target::{self, Target};
@@ -22,7 +23,7 @@ pub struct Fetched {
     pub cron_job: Option<CronJob>,
     /// The Jobs of its runs.
     pub jobs: Vec<Job>,
-    /// Every Backup object of the namespace.
+    /// The Backup objects of its runs; every one of the namespace when a Job has none yet, whose name must be nobody else's.
     pub backups: Vec<Backup>,
     /// The Jobs of the Deployment's retention.
     pub rotations: Vec<Job>,
@@ -57,11 +58,19 @@ pub async fn fetch(context: &Context, schedule: &BackupSchedule) -> Result<Fetch
     let of = |role: Role, key: &str, value: &str| {
         ListParams::default().labels(&format!("{}={},{key}={value}", label::ROLE, role.as_str()))
     };
+    let target = target::look(context, &namespace, deployment).await?;
+    let cron_job = apply::get(context, &namespace, &name).await?;
+    let runs = jobs.list(&of(Role::Backup, label::SCHEDULE, &name)).await?.items;
+    let rotations = jobs.list(&of(Role::Rotate, label::DEPLOYMENT, deployment)).await?.items;
+    let mut backups = mirror::objects_of_schedule(context, &namespace, &name).await?;
+    if !missing(schedule, None, &runs, &backups).is_empty() {
+        backups = mirror::objects(context, &namespace).await?;
+    }
     Ok(Fetched {
-        target: target::look(context, &namespace, deployment).await?,
-        cron_job: apply::get(context, &namespace, &name).await?,
-        jobs: jobs.list(&of(Role::Backup, label::SCHEDULE, &name)).await?.items,
-        rotations: jobs.list(&of(Role::Rotate, label::DEPLOYMENT, deployment)).await?.items,
-        backups: mirror::objects(context, &namespace).await?,
+        target,
+        cron_job,
+        jobs: runs,
+        backups,
+        rotations,
     })
 }

@@ -1,13 +1,12 @@
 //! BackupSchedule: a CronJob that takes backups, a Backup object for each of its Jobs, and what came of them.
 //!
 //! Each reconcile gives every Job its object, starts what is due, keeps the CronJob as it should be, removes what is past,
-//! and writes the status. It can be broken off between any two of these: each finds what is there.
+//! does the same for drills, and writes the status. It can be broken off between any two of these: each finds what is there.
 
 mod build;
-pub mod cron;
+mod drill;
 mod due;
 mod fetch;
-mod fields;
 mod history;
 #[cfg(test)]
 pub mod samples;
@@ -17,9 +16,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::guarded::Guarded;
-use hardstorage_crds::condition::schedule::LAST_RUN_SUCCEEDED;
+use hardstorage_crds::condition::schedule::{LAST_DRILL_PASSED, LAST_RUN_SUCCEEDED};
 use hardstorage_crds::condition::{READY, STALLED};
-use hardstorage_crds::{Backup, BackupSchedule, Phase, ProtectedDeployment};
+use hardstorage_crds::{Backup, BackupSchedule, Phase, ProtectedDeployment, Restore};
 use jiff::SignedDuration;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use kube::api::{Api, Patch, PatchParams};
@@ -42,9 +41,9 @@ use crate::names::{annotation, label};
 use crate::repository::Refusal;
 use crate::settings::Settings;
 use build::Ground;
-use cron::Plan;
 use due::{Due, Facts, due, is_young};
 use fetch::Fetched;
+use hardstorage_schedule::Plan;
 use status::{Seen, is_running, rests, status};
 
 /// What it depends on does not always wake us: the source, the repository.
@@ -59,6 +58,11 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken) {
             api::<Guarded<Backup>>(&context),
             watcher::Config::default().labels(label::SCHEDULE),
             |backup| of_run(&backup),
+        )
+        .watches(
+            api::<Guarded<Restore>>(&context),
+            watcher::Config::default().labels(label::SCHEDULE),
+            |restore| drill::of_drill(&restore),
         );
     drive("BackupSchedule", controller, context, stop, reconcile).await;
 }
@@ -94,7 +98,7 @@ async fn look(schedule: &BackupSchedule, context: &Context) -> Result<Action> {
     };
     let (namespace, name) = (schedule.namespace().unwrap_or_default(), schedule.name_any());
     let spec = &schedule.spec;
-    let plan = Plan::new(&spec.schedule, &spec.time_zone, &format!("{namespace}/{name}"));
+    let plan = Plan::new(spec.schedule.as_str(), &spec.time_zone, &format!("{namespace}/{name}"));
     let adopted = steps.adopt().await?;
     let (started, refused) = match steps.keep(plan.as_ref().ok()).await {
         Ok(started) => (started, None),
@@ -107,6 +111,7 @@ async fn look(schedule: &BackupSchedule, context: &Context) -> Result<Action> {
     for backup in history::spent(&history, &runs, context.now()) {
         apply::delete(context, backup).await?;
     }
+    let drilled = drill::keep(context, schedule).await?;
     let retained = Outcome::over(&found.rotations);
     let (after, conditions) = status(&Seen {
         schedule,
@@ -115,6 +120,7 @@ async fn look(schedule: &BackupSchedule, context: &Context) -> Result<Action> {
         name_taken: found.name_taken(schedule),
         backups: &runs,
         retention: retained.as_ref(),
+        drilled: drilled.as_ref(),
         now: context.now(),
     });
     write(context, schedule, &serde_json::to_value(after)?, &conditions).await?;
@@ -175,9 +181,10 @@ impl Steps<'_> {
             job = None;
         }
         if let Some(Due { job: name, .. }) = &job {
-            let known = self.found.backups.iter().any(|backup| backup.name_any() == *name);
+            let namespace = self.schedule.namespace().unwrap_or_default();
+            let known = apply::get::<Guarded<Backup>>(self.context, &namespace, name).await?;
             // One that has its object already has run, and its Job is past.
-            if !known {
+            if known.is_none() {
                 apply::create_once(self.context, &ground.job(name.clone())).await?;
             }
         }
@@ -255,7 +262,7 @@ async fn write(
     conditions: &Conditions,
 ) -> Result<()> {
     let before = serde_json::to_value(&schedule.status)?;
-    if !apply::write_status(context, "BackupSchedule", schedule, &before, after).await? {
+    if !apply::write_status_of_seen(context, "BackupSchedule", schedule, &before, after).await? {
         return Ok(());
     }
     let about = schedule.object_ref(&());
@@ -263,7 +270,7 @@ async fn write(
     for condition in conditions.changed() {
         let warning = match condition.type_.as_str() {
             READY => stalled,
-            LAST_RUN_SUCCEEDED if condition.status == "False" => true,
+            LAST_RUN_SUCCEEDED | LAST_DRILL_PASSED if condition.status == "False" => true,
             _ => continue,
         };
         context

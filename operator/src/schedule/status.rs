@@ -7,11 +7,12 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt as _;
 
-use super::cron::Plan;
+use super::drill::Drilled;
 use crate::condition::{Conditions, Is, reason_of};
 use crate::deployment::retention::Outcome;
 use crate::names::annotation;
 use crate::repository::Refusal;
+use hardstorage_schedule::Plan;
 
 /// What is known.
 #[derive(Debug, Clone)]
@@ -28,6 +29,8 @@ pub struct Seen<'a> {
     pub backups: &'a [Backup],
     /// The last retention of its Deployment.
     pub retention: Option<&'a Outcome>,
+    /// Its drills, where some are wanted.
+    pub drilled: Option<&'a Drilled>,
     /// The time.
     pub now: Timestamp,
 }
@@ -56,6 +59,7 @@ pub fn status(seen: &Seen<'_>) -> (BackupScheduleStatus, Conditions) {
         None => conditions.keep(LAST_RUN_SUCCEEDED),
     }
     retention(seen.retention, &mut status, &mut conditions);
+    status.drill = seen.drilled.map(|drilled| drilled.say(&mut conditions));
     status.conditions = conditions.clone().finish();
     (status, conditions)
 }
@@ -97,6 +101,10 @@ fn ready(seen: &Seen<'_>, conditions: &mut Conditions, next: Option<Timestamp>) 
                 seen.schedule.name_any()
             ),
         ),
+        (Ok(_), None) if seen.drilled.is_some_and(|drilled| drilled.problem().is_some()) => {
+            let problem = seen.drilled.and_then(Drilled::problem).unwrap_or_default();
+            conditions.stalled("InvalidDrillSchedule", format!("drill.schedule: {problem}"));
+        }
         (Ok(_), None) if next.is_none() => {
             conditions.stalled(
                 "InvalidSchedule",

@@ -9,7 +9,6 @@
 use super::super::samples::{schedule, schedule_job};
 use super::*;
 use crate::deployment::retention::RESULT;
-use hardstorage_crds::Schedule;
 use hardstorage_crds::condition::{READY, STALLED};
 use serde_json::{Value, json};
 
@@ -18,7 +17,7 @@ fn now() -> Timestamp {
 }
 
 fn plan(text: &str) -> Plan {
-    Plan::new(&Schedule::new(text), "Etc/UTC", "team/nightly").unwrap()
+    Plan::new(text, "Etc/UTC", "team/nightly").unwrap()
 }
 
 fn backup(name: &str, hour: u32, status: Value) -> Backup {
@@ -45,6 +44,7 @@ fn seen<'a>(schedule: &'a BackupSchedule, plan: &'a Plan) -> Seen<'a> {
         name_taken: false,
         backups: &[],
         retention: None,
+        drilled: None,
         now: now(),
     }
 }

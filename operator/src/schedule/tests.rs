@@ -92,6 +92,26 @@ async fn a_second_look_writes_nothing() {
     assert_eq!(server.count(&Method::POST, JOBS), 0);
 }
 
+/// A watch may be behind: which run was the last is not forgotten for what was seen before it.
+#[tokio::test]
+async fn an_old_view_does_not_undo_what_is_remembered() {
+    let server = server(json!({}), None);
+    let old: BackupSchedule = server.get(NIGHTLY).unwrap();
+    assert!(step(&server).await);
+    server.change(NIGHTLY, |object| {
+        object["status"]["lastBackup"] = json!({"name": "nightly-1", "result": "Completed"});
+    });
+    let remembered: Value = server.get(NIGHTLY).unwrap();
+    let outcome = reconcile(Arc::new(old), server.context(answers(&[], None))).await;
+    assert!(outcome.unwrap_err().is_conflict());
+    assert_eq!(server.get::<Value>(NIGHTLY).unwrap(), remembered);
+    assert!(step(&server).await);
+    assert_eq!(
+        server.get::<Value>(NIGHTLY).unwrap()["status"]["lastBackup"]["name"],
+        "nightly-1"
+    );
+}
+
 #[tokio::test]
 async fn jobs_that_others_made_get_their_object() {
     let server = server(json!({}), None);

@@ -1,8 +1,11 @@
 //! What every command starts from: configuration, keys, repository and source, resolved once.
 
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
+use hardstorage_engine::patroni::Patroni;
 use hardstorage_engine::source::Source;
 use hardstorage_replication::{ConnInfo, Environment};
 use hardstorage_report::{DeploymentName, Error, Event, EventSink, Result, Severity, code};
@@ -10,7 +13,7 @@ use hardstorage_repository::{Access, Deployment, KeyFiles, Keyring, Mode, Reposi
 use hardstorage_storage::{Credentials, DynStore, OpenOptions};
 use jiff::tz::TimeZone;
 
-use crate::args::{GlobalArgs, RepoArg, SourceArgs};
+use crate::args::{GlobalArgs, PatroniArgs, RepoArg, SourceArgs};
 use crate::config::{Config, DeploymentConfig};
 use crate::paths::Paths;
 use crate::printer::Printer;
@@ -26,6 +29,7 @@ pub(crate) struct App {
     pub(crate) config_file: PathBuf,
     /// What it says.
     pub(crate) config: Config,
+    keyring_given: Option<PathBuf>,
     keyring_dir: PathBuf,
     credentials_dir: Option<PathBuf>,
 }
@@ -35,9 +39,16 @@ fn env(name: &str) -> Option<String> {
 }
 
 /// A path that stays true when the working directory and HOME are others.
-fn absolute(path: &Path) -> Result<PathBuf> {
+pub(crate) fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path)
         .map_err(|error| Error::new(code::cli::IO, format!("resolve {}", path.display())).source(error))
+}
+
+fn keyring_dir(given: Option<&Path>, config: &Config, paths: &Paths) -> Result<PathBuf> {
+    match (given, config.keyring.as_deref()) {
+        (Some(dir), _) | (None, Some(dir)) => absolute(dir),
+        (None, None) => Ok(paths.keyring(&env)),
+    }
 }
 
 impl App {
@@ -53,19 +64,17 @@ impl App {
     }
 
     fn with(global: &GlobalArgs, printer: Arc<Printer>) -> Result<App> {
-        let paths = Paths::from_env(&env, rustix::process::geteuid().is_root());
+        let paths = Paths::from_env(&env, Paths::is_service(rustix::process::geteuid()));
         let config_file = absolute(&global.config.clone().unwrap_or_else(|| paths.config_file()))?;
         let config = Config::load(&config_file, global.config.is_some())?;
-        let keyring_dir = match (&global.keyring, &config.keyring) {
-            (Some(dir), _) | (None, Some(dir)) => absolute(dir)?,
-            (None, None) => paths.keyring(&env),
-        };
+        let keyring_dir = keyring_dir(global.keyring.as_deref(), &config, &paths)?;
         let credentials_dir = global.credentials_dir.as_deref().map(absolute).transpose()?;
         Ok(App {
             printer,
             paths,
             config_file,
             config,
+            keyring_given: global.keyring.clone(),
             keyring_dir,
             credentials_dir,
         })
@@ -79,6 +88,11 @@ impl App {
     /// What the configuration says of a deployment.
     pub(crate) fn deployment(&self, name: &DeploymentName) -> DeploymentConfig {
         self.config.deployments.get(name).cloned().unwrap_or_default()
+    }
+
+    /// How far back continuous WAL is kept, when the configuration says so.
+    pub(crate) fn keep_wal(&self, name: &DeploymentName) -> Option<Duration> {
+        Some(self.deployment(name).retention?.keep_wal?.0)
     }
 
     /// The repository's URL: the flag, else the deployment's, else the only one that is configured.
@@ -121,19 +135,40 @@ impl App {
 
     /// Opens a store.
     pub(crate) async fn store(&self, url: &str, create: bool, read_only: bool) -> Result<DynStore> {
+        let options = OpenOptions {
+            create,
+            read_only,
+            ..self.store_options(url)
+        };
+        hardstorage_storage::open(url, &options).await
+    }
+
+    /// Opens a store for one who has time.
+    pub(crate) async fn slow_store(
+        &self,
+        url: &str,
+        max_rate: Option<NonZeroU64>,
+        read_only: bool,
+    ) -> Result<DynStore> {
+        let options = OpenOptions {
+            max_rate,
+            read_only,
+            ..self.store_options(url)
+        };
+        hardstorage_storage::open(url, &options).await
+    }
+
+    fn store_options(&self, url: &str) -> OpenOptions {
         let credentials = match &self.credentials_dir {
             Some(dir) if url.starts_with("s3:") && dir.join("access-key-id").exists() => {
                 Credentials::Directory(dir.clone())
             }
             _ => Credentials::Chain,
         };
-        let options = OpenOptions {
+        OpenOptions {
             credentials,
-            create,
-            read_only,
             ..OpenOptions::default()
-        };
-        hardstorage_storage::open(url, &options).await
+        }
     }
 
     /// Opens a repository to read or to write.
@@ -142,10 +177,19 @@ impl App {
         Repository::open(store, Access::new(self.keyring().kek()?, mode)).await
     }
 
+    /// The same for who opens this deployment right after: its key comes with the answers that open the repository.
+    pub(crate) async fn repository_of(&self, url: &str, mode: Mode, name: &DeploymentName) -> Result<Repository> {
+        let store = self.store(url, false, false).await?;
+        let mut access = Access::new(self.keyring().kek()?, mode);
+        access.deployment = Some(name.clone());
+        Repository::open(store, access).await
+    }
+
     /// Opens a deployment that is in its repository, to read.
     pub(crate) async fn existing(&self, repo: &RepoArg, name: &DeploymentName) -> Result<Deployment> {
         let url = self.repo_url(repo, Some(name))?;
-        self.repository(&url, Mode::Read).await?.deployment(name).await
+        let repository = self.repository_of(&url, Mode::Read, name).await?;
+        repository.deployment(name).await
     }
 
     /// The keys of this user or service.
@@ -162,6 +206,11 @@ impl App {
     /// The keyring's directory, for messages and for the restore_command.
     pub(crate) fn keyring_dir(&self) -> &Path {
         &self.keyring_dir
+    }
+
+    /// The same for a configuration that was read later.
+    pub(crate) fn keyring_of(&self, config: &Config) -> Result<PathBuf> {
+        keyring_dir(self.keyring_given.as_deref(), config, &self.paths)
     }
 
     /// The directory with single credentials, when one was given.
@@ -211,6 +260,12 @@ impl App {
             .hint("a slot's name holds lower-case letters, digits and underscores, at most 63"));
         }
         Ok(slot)
+    }
+
+    /// Patroni of a deployment: what the flags say, else the configuration.
+    pub(crate) fn patroni(&self, given: &PatroniArgs, deployment: &DeploymentName) -> Result<Option<Patroni>> {
+        let known = self.deployment(deployment).patroni.unwrap_or_default();
+        known.under(given).patroni()
     }
 
     /// Tells something.

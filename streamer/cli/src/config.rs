@@ -3,6 +3,9 @@
 //! Flags win over drop-ins, later drop-ins over earlier ones, drop-ins over the file. Never holds a password: `init`
 //! moves one into a passfile.
 
+mod patroni;
+mod schedule;
+
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -11,6 +14,11 @@ use std::path::{Path, PathBuf};
 use hardstorage_engine::retention::GfsPolicy;
 use hardstorage_report::{DeploymentName, Error, Result, code};
 use serde::{Deserialize, Serialize};
+
+pub(crate) use self::patroni::PatroniConfig;
+pub(crate) use self::schedule::AgentConfig;
+use self::schedule::Span;
+use crate::agent::TaskName;
 
 /// The schema that this program reads and writes.
 pub(crate) const SCHEMA: &str = "pg_hardstorage.config.v1";
@@ -25,6 +33,15 @@ pub(crate) struct Config {
     /// The keyring's directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) keyring: Option<PathBuf>,
+    /// The time zone of the schedules; the machine's own when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) timezone: Option<String>,
+    /// When the agent runs what, for every deployment that says nothing else.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) schedule: BTreeMap<TaskName, String>,
+    /// How the agent works.
+    #[serde(default, skip_serializing_if = "AgentConfig::is_default")]
+    pub(crate) agent: AgentConfig,
     /// What is protected, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) deployments: BTreeMap<DeploymentName, DeploymentConfig>,
@@ -43,9 +60,21 @@ pub(crate) struct DeploymentConfig {
     /// The replication slot; `pg_hardstorage_<deployment>` when not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) slot: Option<String>,
+    /// Patroni, where it looks after the servers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) patroni: Option<PatroniConfig>,
     /// Which backups stay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) retention: Option<RetentionConfig>,
+    /// Whether the agent streams its WAL; it does when not told otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) stream: Option<bool>,
+    /// The time zone of its schedule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) timezone: Option<String>,
+    /// When the agent runs what.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) schedule: BTreeMap<TaskName, String>,
 }
 
 /// Which backups stay.
@@ -70,6 +99,9 @@ pub(crate) struct RetentionConfig {
     /// Years.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) keep_yearly: Option<u32>,
+    /// Continuous WAL of the last so long; from the oldest backup on when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) keep_wal: Option<Span>,
 }
 
 /// The kinds of policy.
@@ -92,6 +124,7 @@ impl RetentionConfig {
             keep_weekly: Some(default.keep_weekly),
             keep_monthly: Some(default.keep_monthly),
             keep_yearly: Some(default.keep_yearly),
+            keep_wal: None,
         }
     }
 
@@ -140,17 +173,27 @@ fn merge(base: &mut Config, over: Config) {
     let Config {
         schema,
         keyring,
+        timezone,
+        schedule,
+        agent,
         deployments,
     } = over;
     take(&mut base.schema, schema);
     take(&mut base.keyring, keyring);
+    take(&mut base.timezone, timezone);
+    base.schedule.extend(schedule);
+    base.agent.merge(agent);
     for (
         name,
         DeploymentConfig {
             pg_connection,
             repo,
             slot,
+            patroni,
             retention,
+            stream,
+            timezone,
+            schedule,
         },
     ) in deployments
     {
@@ -158,7 +201,11 @@ fn merge(base: &mut Config, over: Config) {
         take(&mut entry.pg_connection, pg_connection);
         take(&mut entry.repo, repo);
         take(&mut entry.slot, slot);
+        take(&mut entry.patroni, patroni);
         take(&mut entry.retention, retention);
+        take(&mut entry.stream, stream);
+        take(&mut entry.timezone, timezone);
+        entry.schedule.extend(schedule);
     }
 }
 
@@ -193,8 +240,13 @@ impl Config {
         let mut over = Config::default();
         over.deployments.insert(name.clone(), entry);
         merge(&mut config, over);
-        config.schema = Some(SCHEMA.to_owned());
-        let text = serde_saphyr::to_string(&config)
+        config.save(file)
+    }
+
+    /// Writes the file anew, in one step.
+    pub(crate) fn save(mut self, file: &Path) -> Result<()> {
+        self.schema = Some(SCHEMA.to_owned());
+        let text = serde_saphyr::to_string(&self)
             .map_err(|error| Error::new(code::cli::INTERNAL, "write the configuration").source(error))?;
         replace_file(file, text.as_bytes())
             .map_err(|error| Error::new(code::cli::IO, format!("write {}", file.display())).source(error))
@@ -260,6 +312,15 @@ mod tests {
             "schema: pg_hardstorage.config.v2",
             "deployments: {../x: {}}",
             "deployments: [",
+            "schedule: {bakup: '@daily'}",
+            "deployments: {db1: {schedule: {rotat: off}}}",
+            "deployments: {db1: {stream: perhaps}}",
+            "deployments: {db1: {patroni: {password: secret}}}",
+            "agent: {max_concurent: 2}",
+            "agent: {max_concurrent: 0}",
+            "agent: {limits: {backup: soon}}",
+            "agent: {limits: {stream: 1h}}",
+            "agent: {listen: everywhere}",
         ] {
             let error = parse(bad, Path::new("x.yaml")).expect_err(bad);
             assert!(error.is(code::cli::CONFIG), "{bad}");
@@ -291,6 +352,46 @@ mod tests {
         );
         assert_eq!(db1.retention.unwrap().gfs().keep_daily, 3);
         assert_eq!(db1.retention.unwrap().gfs().keep_weekly, 4);
+    }
+
+    #[test]
+    fn what_the_agent_reads_is_merged_and_written_as_it_was_read() {
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join("pg_hardstorage.yaml");
+        std::fs::create_dir(root.path().join("conf.d")).unwrap();
+        let text = "timezone: Europe/Berlin\nschedule: {backup: '@daily', check: off}\n\
+            agent: {max_concurrent: 3, limits: {backup: 2d, check: 90m}}\n\
+            deployments: {db1: {schedule: {backup: 0 2 * * *, rotate: off}}}";
+        std::fs::write(&file, text).unwrap();
+        std::fs::write(
+            root.path().join("conf.d/10.yaml"),
+            "schedule: {check: '@weekly'}\nagent: {listen: '127.0.0.1:0', limits: {check: 1h}}\n\
+             deployments: {db1: {stream: false, schedule: {rotate: '@daily'}}}",
+        )
+        .unwrap();
+        let config = Config::load(&file, true).unwrap();
+        let words = |map: &BTreeMap<TaskName, String>| -> Vec<String> {
+            map.iter()
+                .map(|(name, text)| format!("{} {text}", name.as_str()))
+                .collect()
+        };
+        assert_eq!(words(&config.schedule), ["backup @daily", "check @weekly"]);
+        let db1 = &config.deployments[&"db1".parse::<DeploymentName>().unwrap()];
+        assert_eq!(words(&db1.schedule), ["backup 0 2 * * *", "rotate @daily"]);
+        assert_eq!(db1.stream, Some(false));
+        assert_eq!(config.agent.max_concurrent.map(u16::from), Some(3));
+        let limits: Vec<u64> = config.agent.limits.values().map(|span| span.0.as_secs()).collect();
+        assert_eq!(limits, [2 * 86_400, 3600]);
+        let copy = root.path().join("elsewhere/copy.yaml");
+        config.clone().save(&copy).unwrap();
+        let read = Config::load(&copy, true).unwrap();
+        assert_eq!(
+            read,
+            Config {
+                schema: Some(SCHEMA.to_owned()),
+                ..config
+            }
+        );
     }
 
     #[test]

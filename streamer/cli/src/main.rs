@@ -1,5 +1,6 @@
 //! `pg_hardstorage`: parses the command line, calls the engine, prints a report, ends with the exit code of the table.
 
+mod agent;
 mod allocator;
 mod app;
 mod args;
@@ -20,6 +21,7 @@ use hardstorage_report::{Error, code};
 
 use crate::app::App;
 use crate::args::{Cli, Command, WalCommand};
+use crate::printer::Printer;
 
 fn main() -> ExitCode {
     let arguments: Vec<std::ffi::OsString> = std::env::args_os().collect();
@@ -36,6 +38,13 @@ fn run(arguments: &[std::ffi::OsString]) -> u8 {
         Ok(cli) => cli,
         Err(error) => return usage::answer(&error, arguments),
     };
+    if let Some(parent) = cli.global.exit_with_parent
+        && let Err(error) = signals::exit_with(parent)
+    {
+        Printer::new(cli.global.output, false, false, jiff::tz::TimeZone::UTC)
+            .error(commands::name(&cli.command), &error);
+        return error.exit_code();
+    }
     if matches!(cli.command, Command::Wal(WalCommand::Stream(_))) {
         allocator::stay_small(arguments);
     }
@@ -51,7 +60,7 @@ fn run(arguments: &[std::ffi::OsString]) -> u8 {
         }
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        .worker_threads(workers(&cli.command))
         .enable_all()
         .build()
     {
@@ -66,4 +75,13 @@ fn run(arguments: &[std::ffi::OsString]) -> u8 {
     // A blocked read of a dead mount must not hold the process after its answer was given.
     runtime.shutdown_background();
     exit
+}
+
+/// Threads that wait for sockets and run what is spawned. Beside one, a second would be woken for every commit that waits for
+/// the stream, only to see that there is nothing to do. (Where a directory is waited for, the stream has a thread of its own.)
+fn workers(command: &Command) -> usize {
+    match command {
+        Command::Wal(WalCommand::Stream(args)) if args.synchronous => 1,
+        _ => 2,
+    }
 }

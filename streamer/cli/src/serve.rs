@@ -13,12 +13,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use hardstorage_engine::catalogue::tag;
+use hardstorage_engine::wal::Monitor;
 use hardstorage_report::{
     Catalog, CatalogTag, Error, Event, EventSink, Result, RunReport, RunState, StreamStatus, code,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -35,7 +36,7 @@ pub(crate) struct Live(Arc<Shared>);
 
 struct Shared {
     report: Mutex<RunReport>,
-    stream: Mutex<Option<watch::Receiver<StreamStatus>>>,
+    stream: Mutex<Option<Arc<Monitor>>>,
     catalog: Mutex<Option<Arc<Tagged>>>,
     heard: Notify,
 }
@@ -62,13 +63,13 @@ impl Live {
     }
 
     /// Adds the state of a stream.
-    pub(crate) fn follow(&self, status: watch::Receiver<StreamStatus>) {
-        *self.0.stream.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
+    pub(crate) fn follow(&self, stream: Arc<Monitor>) {
+        *self.0.stream.lock().unwrap_or_else(PoisonError::into_inner) = Some(stream);
     }
 
     fn stream_status(&self) -> Option<StreamStatus> {
         let stream = self.0.stream.lock().unwrap_or_else(PoisonError::into_inner);
-        stream.as_ref().map(|receiver| receiver.borrow().clone())
+        stream.as_ref().map(|monitor| monitor.status())
     }
 
     /// Shows this catalogue from now on.
@@ -247,15 +248,9 @@ async fn status(State(live): State<Live>) -> Response {
 }
 
 async fn scrape(State(live): State<Live>) -> Response {
-    let body = metrics::encode(&live.snapshot().command, live.stream_status().as_ref());
-    (
-        [(
-            header::CONTENT_TYPE,
-            "application/openmetrics-text; version=1.0.0; charset=utf-8",
-        )],
-        body,
-    )
-        .into_response()
+    let stream = live.stream_status();
+    let body = metrics::encode(&live.snapshot().command, stream.as_ref().as_slice(), |_| {});
+    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], body).into_response()
 }
 
 async fn heard(State(live): State<Live>, Query(heard): Query<Heard>) -> StatusCode {

@@ -1,5 +1,7 @@
 //! The first signal drains, the second kills.
 
+use hardstorage_report::{Error, Result, code};
+use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -29,4 +31,18 @@ impl Stop {
         });
         Ok(stop)
     }
+}
+
+/// Has the kernel send SIGTERM when the parent ends, however it ends. `parent` is its id: it may have ended already.
+pub(crate) fn exit_with(parent: u32) -> Result<()> {
+    set_parent_process_death_signal(Some(Signal::TERM))
+        .map_err(|error| Error::new(code::cli::INTERNAL, "follow the parent").source(std::io::Error::from(error)))?;
+    let now = getppid().map_or(0, |pid| pid.as_raw_nonzero().get().unsigned_abs());
+    if now == parent {
+        return Ok(());
+    }
+    Err(Error::new(
+        code::cli::INTERRUPTED,
+        format!("process {parent}, which started this one, has ended"),
+    ))
 }

@@ -47,9 +47,13 @@ impl SealKey {
 
     /// Encrypts `buffer` in place and appends the tag. `number` must never repeat under one key.
     pub fn seal(&self, number: u64, associated: &[u8], buffer: &mut Vec<u8>) {
-        let tag = self
-            .0
-            .encrypt_inout_detached(&nonce(number), associated, buffer.as_mut_slice().into());
+        self.seal_from(0, number, associated, buffer);
+    }
+
+    /// The same for what `buffer` holds from a place on; what lies before it stays as it is.
+    pub fn seal_from(&self, from: usize, number: u64, associated: &[u8], buffer: &mut Vec<u8>) {
+        let plain = &mut buffer[from..];
+        let tag = self.0.encrypt_inout_detached(&nonce(number), associated, plain.into());
         match tag {
             Ok(tag) => buffer.extend_from_slice(&tag),
             // Only beyond 64 GiB in one message; frames are a thousandth of a thousandth of that.

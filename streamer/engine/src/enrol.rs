@@ -1,9 +1,10 @@
 //! A deployment's first contact: its data key is made only for a server that lets us in, so that a wrong password or an
 //! unsupported version leaves nothing behind in the repository.
 
-use hardstorage_report::{DeploymentName, Result, Retry, code};
+use hardstorage_report::{DeploymentName, EventSink, Result, Retry, code};
 use hardstorage_repository::{Deployment, Repository};
 
+use crate::audit;
 use crate::source::{Source, identify};
 
 /// What to do when the server of a new deployment does not answer.
@@ -15,12 +16,14 @@ pub enum Silence {
     Waits,
 }
 
-/// Opens a deployment, or makes it once its server has answered.
+/// Opens a deployment, or makes it once its server has answered, as the first record of its audit chain.
 pub async fn enrol(
     repository: &Repository,
     name: &DeploymentName,
     source: &Source,
     silence: Silence,
+    run_id: Option<String>,
+    sink: &dyn EventSink,
 ) -> Result<Deployment> {
     match repository.deployment(name).await {
         Err(error) if error.is(code::repository::DEPLOYMENT_MISSING) => {}
@@ -31,7 +34,9 @@ pub async fn enrol(
         Err(error) => tracing::info!(%error, "the server does not answer yet"),
         Ok(()) => {}
     }
-    repository.deployment_or_create(name).await
+    let deployment = repository.deployment_or_create(name).await?;
+    audit::begin(&deployment, run_id, sink).await;
+    Ok(deployment)
 }
 
 async fn ask(source: &Source) -> Result<()> {

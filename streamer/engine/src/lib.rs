@@ -2,14 +2,19 @@
 //! effects, which previews and dry runs print) and a run. Knows how PostgreSQL's wire and the repository format meet;
 //! never prints, never exits.
 
+pub mod audit;
 pub mod backup;
 pub mod catalogue;
 mod credentials;
+pub mod drill;
 pub mod enrol;
 pub mod fetch;
+pub mod inspect;
+pub mod patroni;
 mod postgres;
 pub mod preflight;
 mod progress;
+pub mod push;
 pub mod records;
 pub mod recover;
 pub mod restore;

@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use hardstorage_replication::{ConnInfo, ConnectMode, Connection, Environment, SystemIdentity};
+use hardstorage_replication::{ConnInfo, ConnectMode, Connection, Environment, Host, SystemIdentity};
 use hardstorage_report::{ByteSize, DeploymentName, Error, Lsn, Result, SegmentSize, SystemId, Timeline, code};
 use serde::Serialize;
 
@@ -54,7 +54,7 @@ impl Source {
             None => conninfo.with("application_name", application_name)?,
         };
         let settings = conninfo.settings(&environment)?;
-        let local = settings.hosts().iter().all(hardstorage_replication::Host::is_local);
+        let local = settings.hosts().iter().all(Host::is_local);
         Ok(Source {
             conninfo,
             environment,
@@ -125,12 +125,23 @@ impl Source {
 
     /// Opens a walsender connection.
     pub async fn connect(&self) -> Result<Connection> {
-        let connected =
-            hardstorage_replication::connect(&self.conninfo()?, ConnectMode::Physical, &self.environment).await?;
+        Ok(self.connect_avoiding(None).await?.0)
+    }
+
+    /// The same with one host of several asked last, and the host that answered.
+    pub(crate) async fn connect_avoiding(&self, avoided: Option<&Host>) -> Result<(Connection, Host)> {
+        let mode = ConnectMode::Physical;
+        let conninfo = self.conninfo()?;
+        let connected = hardstorage_replication::connect_avoiding(&conninfo, mode, &self.environment, avoided).await?;
         for warning in &connected.warnings {
             tracing::warn!("{warning}");
         }
-        Connection::from_wire(connected.wire)
+        Ok((Connection::from_wire(connected.wire)?, connected.host))
+    }
+
+    /// Whether there are several hosts to choose from.
+    pub(crate) fn has_a_choice(&self) -> Result<bool> {
+        Ok(self.conninfo()?.settings(&self.environment)?.hosts().len() > 1)
     }
 }
 
@@ -217,6 +228,7 @@ pub async fn server_facts(
         settings,
         application_name: application_name.to_owned(),
         slot_exists,
+        synchronous: false,
     })
 }
 

@@ -1,7 +1,7 @@
 //! From when to when a cluster can be recovered without a gap: computed from backups, WAL and histories, never guessed.
 
 use hardstorage_report::{BackupId, Lsn, Result, Timeline};
-use hardstorage_repository::wal::{ServerTime, WalArchive};
+use hardstorage_repository::wal::{Ancestry, ServerTime, WalArchive};
 use hardstorage_repository::{CatalogEntry, Deployment, Lineage, Manifest};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -24,12 +24,16 @@ pub struct RecoverableWindow {
 /// The newest timeline that PostgreSQL's `latest` leads to from a backup: it probes one number after the other, and
 /// stops at the first without a history file.
 pub async fn newest_timeline(archive: &WalArchive, manifest: &Manifest) -> Result<Timeline> {
-    let ancestry = archive.ancestry().await?;
+    Ok(newest_known(&archive.ancestry().await?, manifest))
+}
+
+/// The same, by histories that are at hand.
+pub(crate) fn newest_known(ancestry: &Ancestry, manifest: &Manifest) -> Timeline {
     let mut newest = manifest.wal.timeline;
     while ancestry.knows(Timeline(newest.0 + 1)) {
         newest = Timeline(newest.0 + 1);
     }
-    Ok(newest)
+    newest
 }
 
 /// Computes the window of one life of the cluster; `None` without a backup that can be restored.
@@ -45,8 +49,8 @@ pub async fn recoverable_window(deployment: &Deployment, lineage: Lineage) -> Re
         .collect();
     let Some(newest) = backups.last() else { return Ok(None) };
     let archive = WalArchive::new(deployment.clone(), lineage, newest.server.wal_segment_size);
-    let timeline = newest_timeline(&archive, newest).await?;
     let ancestry = archive.ancestry().await?;
+    let timeline = newest_known(&ancestry, newest);
     let first = backups
         .iter()
         .map(|manifest| manifest.wal.start_lsn)

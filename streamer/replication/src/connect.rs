@@ -53,7 +53,20 @@ pub struct Connected {
 /// [`code::replication::AUTH`], [`code::replication::HBA`], [`code::replication::ROLE`], [`code::replication::TLS`],
 /// [`code::replication::SENDERS_FULL`], [`code::replication::PROTOCOL`], [`code::replication::SERVER`].
 pub async fn connect(conninfo: &ConnInfo, mode: ConnectMode, environment: &Environment) -> Result<Connected> {
-    let settings = conninfo.settings(environment)?;
+    connect_avoiding(conninfo, mode, environment, None).await
+}
+
+/// The same with one host of the list asked last: it was what is asked for by all that a login tells, and was not what is
+/// wanted.
+pub async fn connect_avoiding(
+    conninfo: &ConnInfo,
+    mode: ConnectMode,
+    environment: &Environment,
+    avoided: Option<&Host>,
+) -> Result<Connected> {
+    let mut settings = conninfo.settings(environment)?;
+    // Stable: the others keep their order.
+    settings.hosts.sort_by_key(|host| Some(host) == avoided);
     let passes: &[TargetAttrs] = match settings.target {
         TargetAttrs::PreferStandby => &[TargetAttrs::Standby, TargetAttrs::Any],
         _ => &[settings.target],

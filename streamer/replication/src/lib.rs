@@ -13,6 +13,7 @@ mod connection;
 mod conninfo;
 #[doc(hidden)]
 pub mod fuzz;
+mod line;
 mod message;
 mod passfile;
 mod pump;
@@ -26,7 +27,7 @@ mod wal_frame;
 mod wire;
 
 pub use base_backup::{BackupEnd, BackupEvent, BackupStart, BaseBackup, BaseBackupOptions, Checkpoint, Tablespace};
-pub use connect::{ConnectMode, Connected, connect};
+pub use connect::{ConnectMode, Connected, connect, connect_avoiding};
 pub use connection::{Connection, SlotState, SystemIdentity};
 pub use conninfo::{Address, ConnInfo, Environment, Host, Secret, Settings};
 pub use message::{Authentication, Column, Message};

@@ -127,7 +127,9 @@ impl ServerError {
             "42602" if slot => (code::usage::INVALID, Retry::Never),
             // max_replication_slots is used up, or is zero.
             "53400" if slot => (codes::SLOTS_FULL, Retry::Later),
-            // Invalidated, or a logical one.
+            // A logical one, asked as a physical one.
+            "0A000" if matches!(during, Slot(_)) => (codes::SLOT_UNUSABLE, Retry::Never),
+            // Invalidated.
             "55000" if slot => (codes::SLOT_UNUSABLE, Retry::Never),
             "53300" => (codes::SENDERS_FULL, Retry::Later),
             "58P01" if matches!(during, Stream(_)) => (codes::WAL_REMOVED, Retry::Never),
@@ -224,6 +226,8 @@ mod tests {
         assert_eq!(code("42501", During::Query), code::replication::DENIED);
         assert_eq!(code("53300", During::Connect), code::replication::SENDERS_FULL);
         assert_eq!(code("53400", During::Slot("s")), code::replication::SLOTS_FULL);
+        assert_eq!(code("0A000", During::Slot("s")), code::replication::SLOT_UNUSABLE);
+        assert_eq!(code("0A000", During::Query), code::replication::SERVER);
         assert_eq!(code("57P03", During::Connect), code::replication::UNREACHABLE);
     }
 

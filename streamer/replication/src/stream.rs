@@ -2,7 +2,9 @@
 //!
 //! The socket belongs to a task of its own (see `pump`). A consumer that takes its time stops the reading, by a
 //! budget of bytes, but never the status messages: a server drops a client that is silent for `wal_sender_timeout`.
-//! Acknowledging is a handle of its own, because what makes WAL safe is not what receives it.
+//! Acknowledging is a handle of its own, because what makes WAL safe is not what receives it: it tells the server itself,
+//! on the half of the connection that it shares with that task (see `line`). Whoever holds up the thread of that task has
+//! somebody on another thread stand in for it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,13 +12,14 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use hardstorage_report::{Error, Lsn, Result, Retry, Timeline, code};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
 
 use crate::command;
 use crate::connection::{Answer, Connection, within};
+use crate::line::SharedLine;
 use crate::message::protocol;
 use crate::pump::{self, Pump};
 use crate::server_error::During;
@@ -34,6 +37,9 @@ pub struct StreamOptions {
     /// How many bytes may wait for [`ReplicationStream::next`] before nothing more is read from the socket. It is
     /// exceeded by at most one message.
     pub budget: usize,
+    /// How long the reading rests after it has taken all there was, so that what comes next is taken together. Zero where
+    /// somebody waits for every byte.
+    pub linger: Duration,
     /// The clock of the status messages; the server only shows it.
     pub clock: fn() -> SystemTime,
 }
@@ -45,6 +51,7 @@ impl Default for StreamOptions {
             receive_timeout: Duration::from_mins(1),
             // What one read of the socket brings, many times over; more would only be memory.
             budget: 4 << 20,
+            linger: Duration::ZERO,
             clock: SystemTime::now,
         }
     }
@@ -86,17 +93,16 @@ pub enum StreamEvent {
     ServerShutdown,
 }
 
-/// What was made safe so far.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Positions {
-    pub(crate) written: Lsn,
-    pub(crate) flushed: Lsn,
+/// Tells the server what is written and what is safe. Clones mean the same stream.
+#[derive(Clone)]
+pub struct Acknowledge {
+    line: SharedLine,
 }
 
-/// Tells the server what is written and what is safe. Clones mean the same stream.
-#[derive(Debug, Clone)]
-pub struct Acknowledge {
-    positions: Arc<watch::Sender<Positions>>,
+impl std::fmt::Debug for Acknowledge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Acknowledge").finish_non_exhaustive()
+    }
 }
 
 impl Acknowledge {
@@ -106,15 +112,13 @@ impl Acknowledge {
     /// A higher `flushed` is told at once, a higher `written` with the next status. What was not received from the
     /// server is never acknowledged to it, whatever is set here.
     pub fn set(&self, written: Lsn, flushed: Lsn) {
-        self.positions.send_if_modified(|now| {
-            let next = Positions {
-                flushed: now.flushed.max(flushed),
-                written: now.written.max(written).max(flushed),
-            };
-            let raised = *now != next;
-            *now = next;
-            raised
-        });
+        self.line.acknowledge(written, flushed);
+    }
+
+    /// Tells the server what is known when the task that reads the stream is overdue with it, because whoever makes WAL safe
+    /// holds up their thread. To be run on another one; returns when the stream ends.
+    pub async fn stand_in(self) {
+        self.line.stand_in().await;
     }
 }
 
@@ -205,22 +209,19 @@ impl Connection {
             .map_err(|failure| failure.into_error(During::Stream(slot), &text))?;
 
         let budget = Arc::new(Budget::new(options.budget));
-        let (positions, _) = watch::channel(Positions::default());
-        let acknowledge = Acknowledge {
-            positions: Arc::new(positions),
-        };
         let (sender, events) = mpsc::unbounded_channel();
         let stop = CancellationToken::new();
-        let pump = match first {
+        let (line, pump) = match first {
             Answer::Copy(crate::Message::CopyBothResponse) => {
+                let line = SharedLine::new(Some(self), options, lsn);
                 let shared = pump::Shared {
                     events: sender,
                     budget: Arc::clone(&budget),
-                    positions: Arc::clone(&acknowledge.positions),
+                    line: line.clone(),
                     stop: stop.clone(),
                 };
-                let pump = Pump::new(self, shared, options, lsn, slot.map(str::to_owned));
-                tokio::spawn(pump.run())
+                let pump = Pump::new(shared, options, slot.map(str::to_owned));
+                (line, tokio::spawn(pump.run()))
             }
             // The timeline ends exactly here: there is nothing to copy.
             Answer::Rows(set) => {
@@ -229,18 +230,19 @@ impl Connection {
                     .await
                     .map_err(|failure| failure.into_error(During::Stream(slot), &text))?
                     .ok_or_else(|| protocol("no timeline follows one that has ended"))?;
-                tokio::spawn(async move {
+                let pump = tokio::spawn(async move {
                     // Without a receiver nobody wants to know.
                     let _ = sender.send(end);
                     Ok(Some(self))
-                })
+                });
+                (SharedLine::new(None, options, lsn), pump)
             }
             other => return Err(protocol(format!("{text} was answered with {other:?}"))),
         };
         Ok(ReplicationStream {
             events,
             budget,
-            acknowledge,
+            acknowledge: Acknowledge { line },
             stop,
             pump: AbortOnDropHandle::new(pump),
             outcome: None,
@@ -287,6 +289,11 @@ impl ReplicationStream {
                 Ok(None)
             }
         }
+    }
+
+    /// Whether an event waits that [`ReplicationStream::next`] would give without waiting.
+    pub fn has_next(&self) -> bool {
+        !self.events.is_empty()
     }
 
     /// The handle that tells the server what is safe.

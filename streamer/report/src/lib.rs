@@ -6,6 +6,7 @@
 
 mod catalog;
 mod codes;
+mod drill;
 mod error;
 mod event;
 mod lsn;
@@ -18,6 +19,7 @@ mod stream_status;
 
 pub use catalog::{BackupRecord, CATALOG_SCHEMA, Catalog, CatalogPage};
 pub use codes::{ALL as ALL_CODES, Code, CodeInfo};
+pub use drill::{DrillCheck, DrillReport};
 pub use error::{Error, Kind, Result, Retry};
 pub use event::{Event, EventSink, NullSink, Severity, Subject};
 pub use lsn::{Lsn, ParseLsnError};
@@ -29,7 +31,7 @@ pub use restore::{
 pub use run_report::{CatalogTag, REPORT_SCHEMA, RunReport, RunState};
 pub use segment::{SegmentName, SegmentSize, SystemId, Timeline};
 pub use size::ByteSize;
-pub use stream_status::{ErrorReport, SlotHealth, StreamPhase, StreamStatus};
+pub use stream_status::{ErrorReport, PatroniSlot, SlotHealth, StreamPhase, StreamStatus};
 
 /// Every error code with its exit code, as data and as constants ([`codes::storage::UNREACHABLE`] and so on).
 pub mod code {

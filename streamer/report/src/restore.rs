@@ -238,6 +238,12 @@ pub struct RestoreReport {
     pub file_count: u64,
     /// Bytes written.
     pub bytes_written: u64,
+    /// Bytes of files that were there already and stayed.
+    #[serde(default)]
+    pub reused_bytes: u64,
+    /// Bytes of files' content that were read from the repository, as they are stored.
+    #[serde(default)]
+    pub fetched_bytes: u64,
     /// Files that were equal to PostgreSQL's own manifest.
     pub files_checked: u64,
     /// Milliseconds.

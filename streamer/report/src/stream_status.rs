@@ -74,6 +74,42 @@ pub enum SlotHealth {
     Unknown,
 }
 
+impl SlotHealth {
+    /// Every state that a slot can be in, for metrics with one series each.
+    pub const ALL: [SlotHealth; 7] = [
+        SlotHealth::Active,
+        SlotHealth::Inactive,
+        SlotHealth::HeldByOther,
+        SlotHealth::Missing,
+        SlotHealth::Lost,
+        SlotHealth::None,
+        SlotHealth::Unknown,
+    ];
+
+    /// The word in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            SlotHealth::Active => "active",
+            SlotHealth::Inactive => "inactive",
+            SlotHealth::HeldByOther => "held_by_other",
+            SlotHealth::Missing => "missing",
+            SlotHealth::Lost => "lost",
+            SlotHealth::None => "none",
+            SlotHealth::Unknown => "unknown",
+        }
+    }
+}
+
+/// How the slot stands with Patroni, which drops slots that it does not know.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PatroniSlot {
+    /// Whether it is in Patroni's configuration, so that it is on every member.
+    pub kept: bool,
+    /// Why that is not known, or not so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<ErrorReport>,
+}
+
 /// An error as others read it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorReport {
@@ -113,6 +149,9 @@ pub struct StreamStatus {
     pub slot: Option<String>,
     /// The slot's state.
     pub slot_health: SlotHealth,
+    /// Whether Patroni keeps the slot; none when it is not asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patroni: Option<PatroniSlot>,
     /// End of what was received.
     pub received_lsn: Option<Lsn>,
     /// End of what is durable in the repository: all that PostgreSQL was told.
@@ -135,6 +174,9 @@ pub struct StreamStatus {
     pub connections: u64,
     /// Gaps found since the start.
     pub gaps: u64,
+    /// Slots that the server had invalidated, since the start.
+    #[serde(default)]
+    pub slots_lost: u64,
     /// The last error; stays until bytes flow again.
     pub last_error: Option<ErrorReport>,
     /// When the process began.
@@ -153,6 +195,7 @@ impl StreamStatus {
             timeline: None,
             slot: None,
             slot_health: SlotHealth::Unknown,
+            patroni: None,
             received_lsn: None,
             durable_lsn: None,
             server_lsn: None,
@@ -164,6 +207,7 @@ impl StreamStatus {
             bytes_received: 0,
             connections: 0,
             gaps: 0,
+            slots_lost: 0,
             last_error: None,
             started_at,
             heard_at: None,

@@ -1,14 +1,16 @@
 //! The catalogue of a deployment: every backup with its manifest, its state and what is known to be bad in it. One
 //! broken object spoils its own entry only, and says so there.
 
+mod order;
+
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use std::collections::BTreeMap;
 
 use hardstorage_report::{BackupId, Error, Result, code};
 
 use crate::listing::Objects;
-use crate::manifest::{Manifest, StoredManifest, VerifiedManifest, VoidRecord};
-use crate::{BackupState, Damage, DamageRecord, Deployment, layout};
+use crate::manifest::{Manifest, StoredManifest, VerifiedManifest, VoidRecord, is_gone};
+use crate::{BackupState, Damage, DamageRecord, Deployment, WriterId, layout};
 
 const AT_ONCE: usize = 16;
 
@@ -58,24 +60,76 @@ impl CatalogEntry {
     }
 }
 
-/// Every backup of a deployment, oldest stop first; those without a readable manifest come first of all.
+/// Every backup of a deployment, oldest first (by time, and by position where a clock was set back); those without a
+/// readable manifest come first of all.
 #[derive(Debug)]
 pub struct Catalog {
     /// The backups.
     pub entries: Vec<CatalogEntry>,
     /// Folders below `manifests/` that are no backup's.
     pub strange: Vec<String>,
+    /// What was collected. It is no entry, whatever still lies under its name.
+    pub(crate) gone: BTreeMap<BackupId, Gone>,
+    /// A backup was listed, and collected by the time it was read: nobody can tell any more what it had.
+    pub(crate) vanished: bool,
+}
+
+/// What lies under the name of a backup that was collected.
+#[derive(Debug)]
+pub(crate) struct Gone {
+    /// Its writer.
+    pub(crate) writer: WriterId,
+    /// A manifest or a void that is still, or again, there.
+    pub(crate) has_manifest: bool,
+    /// The highest number of its states; 0 when there is none.
+    pub(crate) state: u32,
 }
 
 #[derive(Default)]
 struct Seen {
     has_manifest: bool,
     state: u32,
+    gone: Vec<WriterId>,
+}
+
+impl Seen {
+    /// The one who wrote what is gone, if the backup is gone. Beside a manifest the marker itself is read: whoever can
+    /// only write names must not be able to hide a backup.
+    async fn gone(&self, deployment: &Deployment, id: &BackupId) -> Result<Option<WriterId>> {
+        for writer in &self.gone {
+            if !self.has_manifest {
+                return Ok(Some(*writer));
+            }
+            match is_gone(deployment, id, *writer).await {
+                Ok(true) => return Ok(Some(*writer)),
+                Ok(false) => {}
+                Err(error) => tracing::warn!(error = %keep(error)?, "a marker of a collected backup is not believed"),
+            }
+        }
+        Ok(None)
+    }
 }
 
 impl Catalog {
-    /// Reads it: one listing, then manifests and states, a few at a time.
+    /// Reads it: one listing, then manifests and states, a few at a time; meanwhile, what else they are judged by.
     pub async fn load(deployment: &Deployment) -> Result<Catalog> {
+        // Who needs a signer asks for it, and hears why there is none.
+        let (damage, read, _signers) = tokio::join!(
+            Damage::load(deployment),
+            Catalog::read(deployment),
+            deployment.signers()
+        );
+        let (mut catalog, damage) = (read?, damage?);
+        for entry in &mut catalog.entries {
+            let hurt = damage.iter().filter_map(|(_, _, record)| record.as_ref().ok());
+            let hurt = hurt.filter(|record| record.backup_id.as_ref() == Some(&entry.backup_id));
+            entry.damage = hurt.cloned().collect();
+        }
+        Ok(catalog)
+    }
+
+    /// Without the damage.
+    async fn read(deployment: &Deployment) -> Result<Catalog> {
         let folder = layout::manifests_folder(deployment.name());
         let mut backups = BTreeMap::<BackupId, Seen>::new();
         let mut strange = Vec::new();
@@ -87,7 +141,11 @@ impl Catalog {
                 .and_then(|(id, rest)| Some((id.parse::<BackupId>().ok()?, rest)));
             match parsed {
                 Some((id, "manifest.json")) => backups.entry(id).or_default().has_manifest = true,
-                Some((id, _)) => {
+                Some((id, rest)) => {
+                    if let Some(writer) = layout::gone_writer(rest) {
+                        backups.entry(id).or_default().gone.push(writer);
+                        continue;
+                    }
                     let states = layout::state_folder(deployment.name(), &id);
                     match layout::numbered(&states, &object.key) {
                         Some(sequence) => {
@@ -100,19 +158,31 @@ impl Catalog {
                 None => strange.push(object.key.to_string()),
             }
         }
-        let damage = Damage::load(deployment).await?;
-        let loads = backups.into_iter().map(|(id, seen)| load_entry(deployment, id, seen));
-        let mut entries: Vec<CatalogEntry> = stream::iter(loads).buffer_unordered(AT_ONCE).try_collect().await?;
-        for entry in &mut entries {
-            let hurt = damage.iter().filter_map(|(_, _, record)| record.as_ref().ok());
-            let hurt = hurt.filter(|record| record.backup_id.as_ref() == Some(&entry.backup_id));
-            entry.damage = hurt.cloned().collect();
+        let mut gone = BTreeMap::new();
+        for (id, seen) in backups.iter().filter(|(_, seen)| !seen.gone.is_empty()) {
+            if let Some(writer) = seen.gone(deployment, id).await? {
+                let (has_manifest, state) = (seen.has_manifest, seen.state);
+                gone.insert(
+                    id.clone(),
+                    Gone {
+                        writer,
+                        has_manifest,
+                        state,
+                    },
+                );
+            }
         }
-        entries.sort_by(|a, b| {
-            let at = |entry: &CatalogEntry| entry.manifest().map(|m| m.manifest.times.stopped_at);
-            at(a).cmp(&at(b)).then_with(|| a.backup_id.cmp(&b.backup_id))
-        });
-        Ok(Catalog { entries, strange })
+        backups.retain(|id, _| !gone.contains_key(id));
+        let loads = backups.into_iter().map(|(id, seen)| load_entry(deployment, id, seen));
+        let entries = stream::iter(loads).buffer_unordered(AT_ONCE);
+        let entries: Vec<Option<CatalogEntry>> = entries.try_collect().await?;
+        let vanished = entries.iter().any(Option::is_none);
+        Ok(Catalog {
+            entries: in_order(entries.into_iter().flatten().collect()),
+            strange,
+            gone,
+            vanished,
+        })
     }
 
     /// The newest usable backup.
@@ -134,6 +204,21 @@ impl Catalog {
     pub fn get(&self, id: &BackupId) -> Option<&CatalogEntry> {
         self.entries.iter().find(|entry| entry.backup_id == *id)
     }
+}
+
+fn in_order(mut entries: Vec<CatalogEntry>) -> Vec<CatalogEntry> {
+    let backups: Vec<_> = entries
+        .iter()
+        .map(|entry| (&entry.backup_id, entry.manifest().map(|stored| &stored.manifest)))
+        .collect();
+    let mut order: Vec<_> = order::ages(&backups)
+        .into_iter()
+        .map(|(age, id)| (age, id.clone()))
+        .collect();
+    order.sort();
+    let places: BTreeMap<BackupId, usize> = order.into_iter().zip(0..).map(|((_, id), place)| (id, place)).collect();
+    entries.sort_by_key(|entry| places.get(&entry.backup_id).copied());
+    entries
 }
 
 impl Deployment {
@@ -159,12 +244,13 @@ fn keep(error: Error) -> Result<Error> {
     }
 }
 
-async fn load_entry(deployment: &Deployment, id: BackupId, seen: Seen) -> Result<CatalogEntry> {
+/// `None` when the backup was collected while we looked.
+async fn load_entry(deployment: &Deployment, id: BackupId, seen: Seen) -> Result<Option<CatalogEntry>> {
     let content = if seen.has_manifest {
         match Manifest::load(deployment, &id).await {
             Ok(StoredManifest::Committed(manifest)) => Content::Committed(manifest),
             Ok(StoredManifest::Void(record)) => Content::Void(record),
-            Ok(StoredManifest::Absent) => Content::Absent,
+            Ok(StoredManifest::Absent) => return Ok(None),
             Err(error) => Content::Broken(keep(error)?),
         }
     } else {
@@ -173,16 +259,37 @@ async fn load_entry(deployment: &Deployment, id: BackupId, seen: Seen) -> Result
     let state = match seen.state {
         0 => Ok(BackupState::default()),
         sequence => match BackupState::load_at(deployment, &id, sequence).await {
+            Err(error) if is_collected(deployment, &id).await? => {
+                tracing::debug!(%error, "the backup was collected while its state was read");
+                return Ok(None);
+            }
             Err(error) => Err(keep(error)?),
             state => state,
         },
     };
-    Ok(CatalogEntry {
+    Ok(Some(CatalogEntry {
         backup_id: id,
         content,
         state,
         damage: Vec::new(),
-    })
+    }))
+}
+
+/// Whether a marker says that a backup was collected, or nothing is left of it at all.
+pub(crate) async fn is_collected(deployment: &Deployment, id: &BackupId) -> Result<bool> {
+    let folder = format!("{}{id}/", layout::manifests_folder(deployment.name()));
+    let mut objects = Objects::under(deployment.store(), folder.clone());
+    let mut left = false;
+    while let Some(object) = objects.next().await? {
+        left = true;
+        let rest = object.key.as_str().strip_prefix(&folder).unwrap_or_default();
+        if let Some(writer) = layout::gone_writer(rest)
+            && is_gone(deployment, id, writer).await?
+        {
+            return Ok(true);
+        }
+    }
+    Ok(!left)
 }
 
 #[cfg(test)]

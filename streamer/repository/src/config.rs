@@ -14,7 +14,7 @@ pub struct RepoConfig {
     pub level: i32,
     /// Raw bytes of a frame of changed pages.
     pub changed_frame_size: u32,
-    /// Zstandard level of changed pages: they are few.
+    /// Zstandard level of changed pages for as long as they are few; beyond that it is `level`.
     pub changed_level: i32,
     /// Zstandard level of WAL.
     pub wal_level: i32,
@@ -30,7 +30,7 @@ impl Default for RepoConfig {
             pack_size: 64 << 20,
             level: 1,
             changed_frame_size: 1 << 20,
-            changed_level: 3,
+            changed_level: 6,
             wal_level: 1,
             other: serde_json::Map::new(),
         }

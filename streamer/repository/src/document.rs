@@ -23,6 +23,15 @@ pub(crate) fn corrupt(key: &Key, what: impl std::fmt::Display) -> Error {
     Error::new(code::repository::OBJECT_CORRUPT, format!("object {key}: {what}"))
 }
 
+/// A MAC covers no name: an object from elsewhere in the repository would open as well, but says where it belongs.
+pub(crate) fn must_be_itself(key: &Key, is_itself: bool) -> Result<()> {
+    if is_itself {
+        Ok(())
+    } else {
+        Err(corrupt(key, "it says that it is another object"))
+    }
+}
+
 /// JSON in an envelope.
 pub(crate) fn encode<T: Serialize>(kind: EnvelopeKind, mac: &KeyedHash, key: &Key, value: &T) -> Result<Bytes> {
     let payload =

@@ -23,16 +23,26 @@ pub enum EnvelopeKind {
     State,
     /// `sessions/...`.
     Session,
+    /// `sessions/<deployment>/<writer>/progress/...`.
+    Progress,
     /// A void at a manifest's name.
     Void,
+    /// `manifests/.../gone/<writer>.json`: a backup that was collected.
+    Gone,
     /// `wal/.../timelines/<TLI>.history`, verbatim.
     History,
-    /// `wal/.../aux/...`, verbatim.
+    /// `wal/.../aux/<name>.backup`, verbatim.
     Aux,
     /// `wal/.../gaps/...`.
     Gap,
     /// `damage/...`.
     Damage,
+    /// `audit/<deployment>/<yyyymm>/...`.
+    Audit,
+    /// `audit/<deployment>/anchors/...`.
+    Anchor,
+    /// `scrub/...`.
+    Scrub,
 }
 
 impl EnvelopeKind {
@@ -45,11 +55,16 @@ impl EnvelopeKind {
             EnvelopeKind::Signer => "signer",
             EnvelopeKind::State => "state",
             EnvelopeKind::Session => "session",
+            EnvelopeKind::Progress => "progress",
             EnvelopeKind::Void => "void",
+            EnvelopeKind::Gone => "gone",
             EnvelopeKind::History => "history",
             EnvelopeKind::Aux => "aux",
             EnvelopeKind::Gap => "gap",
             EnvelopeKind::Damage => "damage",
+            EnvelopeKind::Audit => "audit",
+            EnvelopeKind::Anchor => "anchor",
+            EnvelopeKind::Scrub => "scrub",
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Making a repository: look first, race for create-only, then the descriptor. Of two simultaneous inits one creates
 //! the descriptor and the other is told that a repository exists.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use hardstorage_codec::{Secret, plain_hash};
 use hardstorage_report::{Error, Result, code};
@@ -77,6 +77,7 @@ impl Repository {
             mode: Mode::Write,
             only_signers: None,
             surroundings,
+            keys_ahead: Mutex::default(),
         })))
     }
 }

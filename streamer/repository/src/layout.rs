@@ -5,7 +5,7 @@ use std::fmt;
 use hardstorage_report::{BackupId, DeploymentName, Lsn, SegmentName, SystemId, Timeline};
 use hardstorage_storage::{Key, KeyError};
 
-use crate::PackId;
+use crate::{Month, PackId};
 
 /// The random id of one process attempt; part of the names and keys of all that it writes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -202,6 +202,16 @@ pub fn state(name: &DeploymentName, backup: &BackupId, sequence: u32) -> Key {
     key(format!("manifests/{name}/{backup}/state/{sequence:08x}.json"))
 }
 
+/// `manifests/<deployment>/<backup>/gone/<writer>.json`: what remains of a backup that was collected.
+pub fn gone(name: &DeploymentName, backup: &BackupId, writer: &WriterId) -> Key {
+    key(format!("manifests/{name}/{backup}/gone/{writer}.json"))
+}
+
+/// The writer in `gone/<writer>.json`, as it stands behind a backup's folder.
+pub(crate) fn gone_writer(rest: &str) -> Option<WriterId> {
+    WriterId::from_hex(rest.strip_prefix("gone/")?.strip_suffix(".json")?)
+}
+
 /// `wal/<deployment>/`.
 pub fn wal_folder(name: &DeploymentName) -> String {
     format!("wal/{name}/")
@@ -248,6 +258,18 @@ pub fn tail(
     ))
 }
 
+/// What stands in the name of a journal where that of a tail tells the end.
+pub(crate) const JOURNAL: &str = "journal";
+
+/// `wal/.../tails/<TLI>/<segment>/<from>-journal-<streamer>`.
+pub fn journal(name: &DeploymentName, lineage: Lineage, segment: SegmentName, from: Lsn, streamer: &WriterId) -> Key {
+    key(format!(
+        "{}{:016X}-{JOURNAL}-{streamer}",
+        tails_folder(name, lineage, segment),
+        from.0
+    ))
+}
+
 /// `wal/.../timelines/`.
 pub fn timelines_folder(name: &DeploymentName, lineage: Lineage) -> String {
     format!("wal/{name}/{lineage}/timelines/")
@@ -268,6 +290,11 @@ pub fn aux(name: &DeploymentName, lineage: Lineage, file: &str) -> Option<Key> {
     known.then(|| Key::new(format!("wal/{name}/{lineage}/aux/{file}")).ok())?
 }
 
+/// `wal/.../aux/`.
+pub fn aux_folder(name: &DeploymentName, lineage: Lineage) -> String {
+    format!("wal/{name}/{lineage}/aux/")
+}
+
 /// `wal/.../gaps/`.
 pub fn gaps_folder(name: &DeploymentName, lineage: Lineage) -> String {
     format!("wal/{name}/{lineage}/gaps/")
@@ -284,6 +311,16 @@ pub fn gap(name: &DeploymentName, lineage: Lineage, timeline: Timeline, from: Ls
     ))
 }
 
+/// What the name of a gap record in this folder says.
+pub(crate) fn named_gap(folder: &str, key: &Key) -> Option<(Timeline, Lsn, Lsn)> {
+    let name = key.as_str().strip_prefix(folder)?.strip_suffix(".json")?;
+    let (timeline, range) = name.split_once('-')?;
+    let (from, to) = range.split_once('-')?;
+    let position = |text: &str| (text.len() == 16).then(|| u64::from_str_radix(text, 16).ok()).flatten();
+    let (from, to) = (Lsn(position(from)?), Lsn(position(to)?));
+    (from < to).then_some((Timeline::from_hex(timeline)?, from, to))
+}
+
 /// `sessions/<deployment>/`.
 pub fn sessions_folder(name: &DeploymentName) -> String {
     format!("sessions/{name}/")
@@ -292,6 +329,17 @@ pub fn sessions_folder(name: &DeploymentName) -> String {
 /// `sessions/<deployment>/<writer>/<seq>.json`.
 pub fn session(name: &DeploymentName, writer: &WriterId, sequence: u32) -> Key {
     key(format!("sessions/{name}/{writer}/{sequence:08x}.json"))
+}
+
+/// `sessions/<deployment>/<writer>/progress/<seq>.json`.
+pub fn progress(name: &DeploymentName, writer: &WriterId, sequence: u32) -> Key {
+    key(format!("sessions/{name}/{writer}/progress/{sequence:08x}.json"))
+}
+
+/// Writer and number of the progress of a backup, of a key below [`sessions_folder`].
+pub fn progress_object(folder: &str, key: &Key) -> Option<(WriterId, u32)> {
+    let (writer, file) = key.as_str().strip_prefix(folder)?.split_once("/progress/")?;
+    Some((WriterId::from_hex(writer)?, fixed_hex(file.strip_suffix(".json")?, 8)?))
 }
 
 /// `damage/<deployment>/`.
@@ -322,6 +370,79 @@ pub fn damage(name: &DeploymentName, writer: &WriterId, sequence: u32, frame: u3
     key(format!("damage/{name}/{writer}-{sequence:08x}-{frame:08x}.json"))
 }
 
+/// `scrub/<deployment>/`.
+pub fn scrub_folder(name: &DeploymentName) -> String {
+    format!("scrub/{name}/")
+}
+
+/// `scrub/<deployment>/<seq>.json`.
+pub fn scrub(name: &DeploymentName, sequence: u32) -> Key {
+    key(format!("scrub/{name}/{sequence:08x}.json"))
+}
+
+/// Where good bytes lie while the object that they are to replace is removed.
+pub const HEAL_FOLDER: &str = "heal/";
+
+/// The name of good bytes that are to replace an object.
+pub fn healing(object: &Key) -> Key {
+    key(format!("{HEAL_FOLDER}{object}"))
+}
+
+/// The object that good bytes are to replace.
+pub fn healed(side: &Key) -> Option<Key> {
+    Key::new(side.as_str().strip_prefix(HEAL_FOLDER)?).ok()
+}
+
+/// `audit/<deployment>/`.
+pub fn audit_folder(name: &DeploymentName) -> String {
+    format!("{AUDIT_FOLDER}{name}/")
+}
+
+/// `audit/`.
+pub const AUDIT_FOLDER: &str = "audit/";
+
+/// `audit/<deployment>/<yyyymm>/<seq>.json`.
+pub fn audit(name: &DeploymentName, month: Month, sequence: u64) -> Key {
+    key(format!("{AUDIT_FOLDER}{name}/{month}/{sequence:016x}.json"))
+}
+
+/// Folder and number of a record's object below [`audit_folder`].
+pub fn audit_object(folder: &str, key: &Key) -> Option<(Month, u64)> {
+    let (month, file) = key.as_str().strip_prefix(folder)?.split_once('/')?;
+    Some((Month::parse(month)?, fixed_hex64(file.strip_suffix(".json")?)?))
+}
+
+/// Exactly sixteen lower-case hex digits.
+fn fixed_hex64(digits: &str) -> Option<u64> {
+    let (high, low) = digits.split_at_checked(8)?;
+    Some(u64::from(fixed_hex(high, 8)?) << 32 | u64::from(fixed_hex(low, 8)?))
+}
+
+/// `audit/<deployment>/anchors/`.
+pub fn receipts_folder(name: &DeploymentName) -> String {
+    format!("{AUDIT_FOLDER}{name}/anchors/")
+}
+
+/// `audit/<deployment>/anchors/<seq>-<nonce>.json`.
+pub fn receipt(name: &DeploymentName, sequence: u64, nonce: [u8; 8]) -> Key {
+    key(format!(
+        "{}{sequence:016x}-{}.json",
+        receipts_folder(name),
+        hex::encode(nonce)
+    ))
+}
+
+/// `anchors/<repository>/<deployment>/`: anchors of another repository's deployment.
+pub fn foreign_anchors(repository_id: [u8; 16], name: &DeploymentName) -> String {
+    format!("anchors/{}/{name}/", hex::encode(repository_id))
+}
+
+/// `anchors/<repository>/<deployment>/<seq>-<first half of the head's hash>.json`.
+pub fn foreign_anchor(repository_id: [u8; 16], name: &DeploymentName, sequence: u64, head: &[u8; 32]) -> Key {
+    let folder = foreign_anchors(repository_id, name);
+    key(format!("{folder}{sequence:016x}-{}.json", hex::encode(&head[..16])))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -338,6 +459,7 @@ mod tests {
         let writer = WriterId::new([255; 16]);
         let wal = SegmentName::containing(Timeline(u32::MAX), Lsn(u64::MAX), SegmentSize::DEFAULT);
         assert!(state(&name, &backup, u32::MAX).as_str().len() < Key::MAX);
+        assert!(foreign_anchor([255; 16], &name, u64::MAX, &[255; 32]).as_str().len() < Key::MAX);
         assert!(tail(&name, lineage, wal, Lsn(0), Lsn(u64::MAX), &writer).as_str().len() < Key::MAX);
         assert_eq!(Lineage::from_folder(&lineage.to_string()), Some(lineage));
         assert_eq!(WriterId::from_hex(&writer.to_string()), Some(writer));
@@ -367,6 +489,12 @@ mod tests {
             proptest::prop_assert_eq!(damaged_frame(&damage_folder(&name), &key), Some((pack, frame)));
             let key = session(&name, &pack.writer, sequence);
             proptest::prop_assert_eq!(session_object(&sessions_folder(&name), &key), Some((pack.writer, sequence)));
+            let number = u64::from(sequence) << 32 | u64::from(frame);
+            let month = Month::parse("202611").unwrap();
+            let key = audit(&name, month, number);
+            proptest::prop_assert_eq!(audit_object(&audit_folder(&name), &key), Some((month, number)));
+            let key = receipt(&name, number, [7; 8]);
+            proptest::prop_assert_eq!(audit_object(&audit_folder(&name), &key), None);
             proptest::prop_assert_eq!(numbered(CONFIG_FOLDER, &config(sequence)), Some(sequence));
         }
 
@@ -374,6 +502,7 @@ mod tests {
         fn any_name_is_answered(text in "[a-f0-9/.json-]{0,80}") {
             if let Ok(key) = Key::new(format!("f/{text}")) {
                 let _ = (pack_id("f/", &key), damaged_frame("f/", &key), session_object("f/", &key));
+                let _ = audit_object("f/", &key);
                 let number = numbered("f/", &key).map(|number| format!("{number:08x}.json"));
                 proptest::prop_assert!(number.is_none_or(|name| name == text));
             }

@@ -3,7 +3,9 @@
 //! Knows the object store and the codec; knows nothing of PostgreSQL's wire, of tar or of processes. Everything
 //! that is stored is created once and never overwritten; the presence of a manifest *is* the commit of a backup.
 
+mod audit;
 mod catalog;
+mod collect;
 mod config;
 mod create_only;
 mod damage;
@@ -24,6 +26,7 @@ mod probe;
 mod reader;
 mod repository;
 mod rotation;
+mod scrub;
 mod session;
 mod state;
 mod surroundings;
@@ -33,12 +36,17 @@ mod text_number;
 pub mod wal;
 mod writer;
 
+pub use audit::{
+    Actor, Anchor, AnchorKind, AnchorVerdict, AuditAction, AuditEvent, AuditLog, AuditRecord, AuditStanding, BadRecord,
+    ChainHead, ChainVerdict, Claim, Listed, Month, PaperAnchor, Receipt,
+};
 pub use catalog::{Catalog, CatalogEntry, Content};
+pub use collect::{Amount, CollectOptions, Collection, Leftovers, Waits, collect, leftovers};
 pub use config::RepoConfig;
 pub use create_only::CreateOnly;
 pub use damage::{Damage, DamageRecord};
 pub use data_key::{DataKey, PackKind};
-pub use deployment::Deployment;
+pub use deployment::{Deployment, SignerLook};
 pub use descriptor::{Descriptor, Encryption, REPOSITORY_FORMAT};
 pub use envelope::{EnvelopeKind, open_envelope, seal_envelope, split_envelope};
 pub use init::InitOptions;
@@ -61,14 +69,18 @@ pub use pack::{
 pub use probe::{Probe, ProbeFacts};
 pub use reader::{
     BackupReader, CheckedPack, ContentDamage, ContentDamages, ContentReport, DiscardSink, Entries, FileInfo, FileSink,
-    HurtBackup, Progress, ReadOptions, Selection, VerifyDepth, VerifyReport, WindowLimits, check_pack_bytes,
-    damage_impact,
+    HurtBackup, PresentFiles, Progress, ReadOptions, Selection, VerifyDepth, VerifyReport, WindowLimits,
+    check_pack_bytes, damage_impact,
 };
 pub use repository::{Access, Mode, Repository};
 pub use rotation::Rotation;
+pub use scrub::{
+    HealOptions, HealReport, Healed, NotHealed, ScrubOptions, ScrubProblem, ScrubProgress, ScrubReport, ScrubTarget,
+    heal, scrub,
+};
 pub use session::{
-    Ending, Liveness, Opening, ProcessFacts, Purpose, Seen, Session, SessionRecord, SessionTiming, SessionView,
-    end_session, list_sessions, look, open_sessions,
+    Abandoned, Ending, LATELY, Liveness, Opening, ProcessFacts, ProgressRecord, Purpose, Seen, Session, SessionRecord,
+    SessionTiming, SessionView, Sessions, abandoned, end_session, list_sessions, look,
 };
 pub use state::{Action, BackupState, Mark};
 pub use surroundings::{Clock, Entropy, Surroundings, SystemClock, SystemEntropy};

@@ -1,9 +1,13 @@
-//! Listings without pages: goes through a folder object by object, holding one page at a time.
+//! Listings without pages: goes through a folder object by object, holding one page at a time; and the removal of many.
 
 use std::collections::VecDeque;
 
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use hardstorage_report::{Error, Result, code};
-use hardstorage_storage::{DynStore, ListRequest, ObjectMeta};
+use hardstorage_storage::{DynStore, Key, ListRequest, ObjectMeta};
+
+/// Objects that are removed at the same time.
+const AT_ONCE: usize = 16;
 
 /// The objects of a folder in bytewise order of keys.
 #[derive(Debug)]
@@ -64,6 +68,14 @@ pub(crate) async fn folders(store: &DynStore, folder: &str) -> Result<Vec<String
             return Ok(names);
         }
     }
+}
+
+/// Removes objects, a few at a time and begun in this order; those that are gone already are fine.
+pub(crate) async fn remove_all(store: &DynStore, keys: Vec<Key>) -> Result<()> {
+    let deletions = keys
+        .into_iter()
+        .map(|key| async move { store.delete(&key).await.map(|_| ()) });
+    stream::iter(deletions).buffered(AT_ONCE).try_collect().await
 }
 
 // A store that answers the same page for ever must not hang us.

@@ -1,6 +1,7 @@
 //! `config/<seq>.json` as objects: finding the newest, writing the next. Each names the descriptor by hash, so that
 //! after the KEK was rotated the newest policy vouches for the descriptor that the old KEK made.
 
+use bytes::Bytes;
 use hardstorage_report::{Error, Result, code};
 use hardstorage_storage::{DynStore, Key};
 use jiff::Timestamp;
@@ -81,25 +82,8 @@ impl Policy {
 
     /// The newest, checked under this key; `None` when there is none.
     pub(crate) async fn newest(store: &DynStore, root: &RootKey) -> Result<Option<Policy>> {
-        let Some((sequence, key)) = newest_key(store).await? else {
-            return Ok(None);
-        };
-        let stored = store
-            .get(&key)
-            .await?
-            .ok_or_else(|| corrupt(&key, "listed, but not there"))?;
-        let policy =
-            match document::decode::<Policy>(EnvelopeKind::Config, &root.mac(EnvelopeKind::Config), &key, &stored) {
-                Ok(policy) => policy,
-                Err(error) => return Err(wrong_key(&stored, &key, root).unwrap_or(error)),
-            };
-        if policy.sequence != sequence || policy.schema != SCHEMA {
-            return Err(corrupt(&key, "it says that it is another object"));
-        }
-        if let Some(problem) = policy.settings.problem() {
-            return Err(corrupt(&key, problem));
-        }
-        Ok(Some(policy))
+        let stored = StoredPolicy::newest(store).await?;
+        stored.map(|stored| stored.open(root)).transpose()
     }
 
     /// The fingerprint that the newest policy claims; for `repo probe`, which has no key.
@@ -116,6 +100,56 @@ impl Policy {
     }
 }
 
+/// The newest policy as it lies in the store: read without a key, so that it can be asked for together with the
+/// descriptor that tells which key there is.
+#[derive(Debug)]
+pub(crate) struct StoredPolicy {
+    sequence: u32,
+    key: Key,
+    bytes: Bytes,
+}
+
+impl StoredPolicy {
+    /// Reads it; `None` when there is none. Most repositories have one, the first: that is read while the listing tells
+    /// whether it is the newest.
+    pub(crate) async fn newest(store: &DynStore) -> Result<Option<StoredPolicy>> {
+        let first = layout::config(1);
+        let (newest, guess) = tokio::join!(newest_key(store), store.get(&first));
+        let Some((sequence, key)) = newest? else {
+            return Ok(None);
+        };
+        let bytes = match guess {
+            Ok(Some(bytes)) if key == first => bytes,
+            _ => store
+                .get(&key)
+                .await?
+                .ok_or_else(|| corrupt(&key, "listed, but not there"))?,
+        };
+        Ok(Some(StoredPolicy { sequence, key, bytes }))
+    }
+
+    /// Checks it under this key.
+    pub(crate) fn open(self, root: &RootKey) -> Result<Policy> {
+        let StoredPolicy {
+            sequence,
+            key,
+            bytes: stored,
+        } = self;
+        let policy =
+            match document::decode::<Policy>(EnvelopeKind::Config, &root.mac(EnvelopeKind::Config), &key, &stored) {
+                Ok(policy) => policy,
+                Err(error) => return Err(wrong_key(&stored, &key, root).unwrap_or(error)),
+            };
+        if policy.sequence != sequence || policy.schema != SCHEMA {
+            return Err(corrupt(&key, "it says that it is another object"));
+        }
+        if let Some(problem) = policy.settings.problem() {
+            return Err(corrupt(&key, problem));
+        }
+        Ok(policy)
+    }
+}
+
 async fn newest_key(store: &DynStore) -> Result<Option<(u32, Key)>> {
     let objects = Objects::under(store, layout::CONFIG_FOLDER).all().await?;
     let numbered = objects
@@ -125,7 +159,7 @@ async fn newest_key(store: &DynStore) -> Result<Option<(u32, Key)>> {
 }
 
 // A MAC that does not hold means damage, unless the object says that it was made with another KEK.
-fn wrong_key(stored: &bytes::Bytes, key: &Key, root: &RootKey) -> Option<Error> {
+fn wrong_key(stored: &Bytes, key: &Key, root: &RootKey) -> Option<Error> {
     let (_, payload) = split_envelope(EnvelopeKind::Config, stored)?;
     let claim: Claim = parse(key, &payload).ok()?;
     let (claimed, ours) = (claim.kek_fingerprint?, root.fingerprint()?);

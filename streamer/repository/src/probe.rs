@@ -43,6 +43,8 @@ const OUR_FOLDERS: &[&str] = &[
     "wal/",
     "sessions/",
     "damage/",
+    "audit/",
+    "scrub/",
 ];
 
 /// Looks.

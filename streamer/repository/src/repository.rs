@@ -2,19 +2,20 @@
 //! and that caller and repository agree about encryption, before anything else is read or written.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use futures::future::try_join_all;
 use hardstorage_codec::{PublicKey, Secret, plain_hash};
 use hardstorage_report::{DeploymentName, Error, Result, code};
 use hardstorage_storage::DynStore;
 
 use crate::create_only::{self, CreateOnly};
 use crate::document::corrupt;
-use crate::keys::{KeyShelf, RootKey};
+use crate::keys::{KeyShelf, Opened, RootKey, StoredKeys};
 use crate::listing::{Objects, folders};
-use crate::policy::Policy;
+use crate::policy::{Policy, StoredPolicy};
 use crate::probe::{self, Probe};
-use crate::{Deployment, Descriptor, Encryption, RepoConfig, Surroundings, layout};
+use crate::{AuditAction, AuditEvent, Deployment, Descriptor, Encryption, RepoConfig, Surroundings, layout};
 
 /// What the caller is going to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub struct Access {
     pub no_encryption: bool,
     /// Believe these signers only.
     pub only_signers: Option<Vec<PublicKey>>,
+    /// The deployment that is opened right after: its key is read together with what every repository is opened by.
+    pub deployment: Option<DeploymentName>,
     /// Clock and randomness.
     pub surroundings: Surroundings,
 }
@@ -48,6 +51,7 @@ impl Access {
             mode,
             no_encryption: false,
             only_signers: None,
+            deployment: None,
             surroundings: Surroundings::default(),
         }
     }
@@ -68,6 +72,8 @@ pub(crate) struct Shared {
     pub(crate) mode: Mode,
     pub(crate) only_signers: Option<Vec<PublicKey>>,
     pub(crate) surroundings: Surroundings,
+    /// The keys of the deployment that was named at opening, until it is opened.
+    pub(crate) keys_ahead: Mutex<Option<(DeploymentName, StoredKeys)>>,
 }
 
 impl Shared {
@@ -76,6 +82,33 @@ impl Shared {
             store: &self.store,
             descriptor_hash: &self.descriptor_hash,
             surroundings: &self.surroundings,
+        }
+    }
+
+    /// The same, with another store.
+    pub(crate) fn over(&self, store: DynStore) -> Shared {
+        Shared {
+            store,
+            descriptor: self.descriptor.clone(),
+            descriptor_hash: self.descriptor_hash,
+            policy: self.policy.clone(),
+            root: self.root.clone(),
+            mode: Mode::Read,
+            only_signers: self.only_signers.clone(),
+            surroundings: self.surroundings.clone(),
+            keys_ahead: Mutex::default(),
+        }
+    }
+
+    /// The data key of a deployment; `None` when it has none.
+    async fn key(&self, name: &DeploymentName) -> Result<Option<Opened>> {
+        let ahead = {
+            let mut ahead = self.keys_ahead.lock().unwrap_or_else(PoisonError::into_inner);
+            ahead.take().filter(|(of, _)| of == name)
+        };
+        match ahead {
+            Some((_, stored)) => self.shelf().open_newest(name, &self.root, stored).await,
+            None => self.shelf().read(name, &self.root).await,
         }
     }
 
@@ -110,14 +143,20 @@ impl Repository {
     /// Opens a repository.
     pub async fn open(store: DynStore, access: Access) -> Result<Repository> {
         let key = layout::descriptor();
-        let Some(stored) = store.get(&key).await? else {
+        let keys = async {
+            let name = access.deployment.as_ref()?;
+            Some((name.clone(), StoredKeys::read(&store, name).await))
+        };
+        // None of them tells where to find another, and each is believed only once it was checked.
+        let (stored, policy, keys) = tokio::join!(store.get(&key), StoredPolicy::newest(&store), keys);
+        let Some(stored) = stored? else {
             return Err(missing(&store).await?);
         };
         let descriptor = Descriptor::peek(&stored)?;
         let root = agree(&descriptor, &access, &store)?;
         let descriptor_hash = plain_hash(&stored);
         // The policy first: under another KEK it says so, where the descriptor's MAC could only say "no".
-        let policy = Policy::newest(&store, &root).await?;
+        let policy = policy?.map(|policy| policy.open(&root)).transpose()?;
         let vouched = policy
             .as_ref()
             .is_some_and(|policy| policy.descriptor_hash == descriptor_hash);
@@ -161,6 +200,8 @@ impl Repository {
             mode: access.mode,
             only_signers: access.only_signers,
             surroundings: access.surroundings,
+            // What could not be read is read again by whoever opens the deployment, who hears why.
+            keys_ahead: Mutex::new(keys.and_then(|(name, stored)| Some((name, stored.ok()?)))),
         })))
     }
 
@@ -206,7 +247,11 @@ impl Repository {
         let mut policy = self.0.policy.next(&self.0.root, self.0.surroundings.now())?;
         policy.settings = settings;
         policy.create(&self.0.store, &self.0.root).await?;
-        Ok(self.under(policy, self.0.root.clone()))
+        let body = serde_json::json!({"from": self.config_sequence(), "to": policy.sequence});
+        let changed = self.under(policy, self.0.root.clone());
+        let event = AuditEvent::new(AuditAction::PolicyChanged, None).body(body);
+        changed.audit_done(&event).await;
+        Ok(changed)
     }
 
     pub(crate) fn under(&self, policy: Policy, root: RootKey) -> Repository {
@@ -220,13 +265,20 @@ impl Repository {
             mode: shared.mode,
             only_signers: shared.only_signers.clone(),
             surroundings: shared.surroundings.clone(),
+            keys_ahead: Mutex::default(),
         }))
     }
 
-    /// Every deployment that has a key, a signer or a manifest here.
+    /// Every deployment that has a key, a signer, a manifest, WAL or an audit chain here.
     pub async fn deployments(&self) -> Result<Vec<DeploymentName>> {
         let mut names = BTreeSet::new();
-        for folder in ["keys/", layout::MANIFESTS_FOLDER, "signers/", "wal/"] {
+        for folder in [
+            "keys/",
+            layout::MANIFESTS_FOLDER,
+            "signers/",
+            "wal/",
+            layout::AUDIT_FOLDER,
+        ] {
             for name in folders(&self.0.store, folder).await? {
                 if let Ok(name) = name.parse::<DeploymentName>() {
                     names.insert(name);
@@ -240,10 +292,12 @@ impl Repository {
 
     /// A deployment that exists. Creates nothing.
     pub async fn deployment(&self, name: &DeploymentName) -> Result<Deployment> {
-        if let Some(opened) = self.0.shelf().read(name, &self.0.root).await? {
+        if let Some(opened) = self.0.key(name).await? {
             return Ok(Deployment::new(self.0.clone(), name.clone(), opened.key));
         }
-        self.refuse_orphans(name).await?;
+        if let Some(created) = self.created_meanwhile(name).await? {
+            return Ok(created);
+        }
         let message = format!("the repository {} holds no deployment {name}", self.0.store.url());
         Err(Error::new(code::repository::DEPLOYMENT_MISSING, message))
     }
@@ -251,31 +305,52 @@ impl Repository {
     /// A deployment, with a new data key when there is none. Only for writers.
     pub async fn deployment_or_create(&self, name: &DeploymentName) -> Result<Deployment> {
         self.0.writable()?;
-        let shelf = self.0.shelf();
-        if let Some(opened) = shelf.read(name, &self.0.root).await? {
+        let root = &self.0.root;
+        // The KEK may have been rotated since we opened: a key under the old one would be lost with it.
+        let (opened, created, policy) = tokio::join!(
+            self.0.key(name),
+            self.created_meanwhile(name),
+            Policy::newest(&self.0.store, root)
+        );
+        if let Some(opened) = opened? {
             return Ok(Deployment::new(self.0.clone(), name.clone(), opened.key));
         }
         // A new key would not open what is there.
-        self.refuse_orphans(name).await?;
-        // The KEK may have been rotated since we opened: a key under the old one would be lost with it.
-        Policy::newest(&self.0.store, &self.0.root).await?;
-        let key = shelf.read_or_create(name, &self.0.root).await?;
+        if let Some(created) = created? {
+            return Ok(created);
+        }
+        policy?;
+        let key = self.0.shelf().create(name, root).await?;
         Ok(Deployment::new(self.0.clone(), name.clone(), key))
     }
 
+    /// A deployment that another process has made since its key was looked for. Objects without a key are refused: each of
+    /// them was written after the key, so that a key which is not there when they are seen is gone.
+    async fn created_meanwhile(&self, name: &DeploymentName) -> Result<Option<Deployment>> {
+        let Err(refused) = self.refuse_orphans(name).await else {
+            return Ok(None);
+        };
+        if !refused.is(code::repository::DATA_KEY_MISSING) {
+            return Err(refused);
+        }
+        let opened = self.0.shelf().read(name, &self.0.root).await?.ok_or(refused)?;
+        Ok(Some(Deployment::new(self.0.clone(), name.clone(), opened.key)))
+    }
+
     async fn refuse_orphans(&self, name: &DeploymentName) -> Result<()> {
-        for folder in [
+        let folders = [
             layout::packs_folder(name),
             layout::manifests_folder(name),
             layout::wal_folder(name),
-        ] {
-            if let Some(object) = Objects::under(&self.0.store, folder).next().await? {
-                let message = format!(
-                    "deployment {name} has no data key, but it has objects, such as {}",
-                    object.key
-                );
-                return Err(Error::new(code::repository::DATA_KEY_MISSING, message));
-            }
+            layout::audit_folder(name),
+        ];
+        let firsts = folders.map(|folder| async move { Objects::under(&self.0.store, folder).next().await });
+        if let Some(object) = try_join_all(firsts).await?.into_iter().flatten().next() {
+            let message = format!(
+                "deployment {name} has no data key, but it has objects, such as {}",
+                object.key
+            );
+            return Err(Error::new(code::repository::DATA_KEY_MISSING, message));
         }
         Ok(())
     }

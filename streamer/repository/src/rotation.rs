@@ -4,8 +4,10 @@
 use hardstorage_codec::Secret;
 use hardstorage_report::{Error, Result, code};
 
-use crate::Repository;
+use serde_json::json;
+
 use crate::keys::{RootKey, Signers};
+use crate::{AuditAction, AuditEvent, Repository};
 
 /// What a rotation did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -33,6 +35,7 @@ impl Repository {
             return Err(Error::new(code::repository::KEY_WRONG, message));
         }
         let mut done = self.rewrap_all(&from, &to).await?;
+        let mut rotated = self.clone();
         if ours == from.fingerprint() && from.fingerprint() != to.fingerprint() {
             let policy = self.0.policy.next(&to, self.0.surroundings.now())?;
             policy.create(&self.0.store, &to).await?;
@@ -40,6 +43,12 @@ impl Repository {
             let late = self.rewrap_all(&from, &to).await?;
             done.data_keys += late.data_keys;
             done.signers += late.signers;
+            rotated = self.under(policy, to.clone());
+        }
+        if done != Rotation::default() {
+            let body = json!({"from": from.fingerprint(), "to": to.fingerprint()});
+            let event = AuditEvent::new(AuditAction::KekRotated, None).body(body);
+            rotated.audit_done(&event).await;
         }
         Ok(done)
     }

@@ -148,9 +148,7 @@ impl BackupState {
             && record.deployment == *deployment.name()
             && record.backup_id == *id
             && record.sequence == sequence;
-        if !is_itself {
-            return Err(corrupt(&key, "it says that it is another object"));
-        }
+        document::must_be_itself(&key, is_itself)?;
         Ok(BackupState {
             sequence,
             ..record.state
@@ -161,7 +159,11 @@ impl BackupState {
     /// return.
     pub async fn append(&self, deployment: &Deployment, id: &BackupId, action: Action) -> Result<BackupState> {
         deployment.writable()?;
-        let at = deployment.surroundings().now();
+        let at = match action {
+            // Readers without write access rely on the time since a purge: one clock for all, the store's.
+            Action::Purge => deployment.store().clock().await?,
+            _ => deployment.surroundings().now(),
+        };
         let Some(state) = self.after(&action, at)? else {
             return Ok(self.clone());
         };

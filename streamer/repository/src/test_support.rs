@@ -1,6 +1,6 @@
 //! What tests of this crate and of the engine start from. Never used by the product.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use hardstorage_codec::Secret;
 use hardstorage_storage::DynStore;
@@ -53,6 +53,7 @@ impl Deployment {
             root,
             mode: Mode::Write,
             only_signers: None,
+            keys_ahead: Mutex::default(),
             surroundings,
         };
         Deployment::new(Arc::new(shared), name.parse().unwrap(), key)

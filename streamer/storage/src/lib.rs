@@ -19,6 +19,7 @@ mod retry;
 mod s3;
 mod store;
 mod throttle;
+pub mod trial;
 
 pub use fault::{Call, Fault, FaultStore, Gate};
 pub use file::FileStore;
@@ -29,5 +30,7 @@ pub use open::{Credentials, OpenOptions, open};
 pub use read_only::ReadOnly;
 pub use retry::{RetryPolicy, Retrying};
 pub use s3::S3Store;
-pub use store::{Caps, Created, DynStore, ListRequest, Listing, ObjectMeta, Store, Upload};
+pub use store::{
+    Caps, Created, DynStore, Growing, Heard, ListRequest, Listing, ObjectMeta, Store, SweepRequest, Swept, Upload,
+};
 pub use throttle::Throttle;

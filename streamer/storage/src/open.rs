@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use hardstorage_report::{Error, Result, code};
 
-use crate::{DynStore, FileStore, Location, MemoryStore, ReadOnly, RetryPolicy, Retrying, S3Store, Throttle};
+use crate::{DynStore, FileStore, Location, MemoryStore, ReadOnly, RetryPolicy, Retrying, S3Store, Throttle, trial};
 
 /// Where credentials come from.
 #[derive(Debug, Clone, Default)]
@@ -69,6 +69,7 @@ pub async fn open(url: &str, options: &OpenOptions) -> Result<DynStore> {
             ));
         }
     };
+    let backend = trial::watched(backend);
     let limited: DynStore = Arc::new(Throttle::new(backend, concurrency.unwrap_or(CONCURRENCY), rate));
     let store: DynStore = Arc::new(Retrying::new(limited, options.retry.clone()));
     Ok(if options.read_only {
@@ -118,6 +119,7 @@ mod tests {
         for error in [
             store.put_new(&key(), Bytes::new()).await.map(drop).unwrap_err(),
             store.upload_new(&key()).await.map(drop).unwrap_err(),
+            store.grow_new(&key(), Bytes::new()).await.map(drop).unwrap_err(),
             store.delete(&key()).await.map(drop).unwrap_err(),
         ] {
             assert!(error.is(code::storage::READ_ONLY), "{error:?}");

@@ -1,13 +1,16 @@
 //! A store that refuses every change before it is tried: for restores and audits that must not be able to write.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use hardstorage_report::{Error, Result, code};
 use jiff::Timestamp;
 
-use crate::{Caps, Created, DynStore, Key, ListRequest, Listing, ObjectMeta, Store, Upload};
+use crate::{
+    Caps, Created, DynStore, Growing, Heard, Key, ListRequest, Listing, ObjectMeta, Store, SweepRequest, Swept, Upload,
+};
 
 /// Reads go through, changes fail with `conflict.store_read_only`.
 #[derive(Debug)]
@@ -34,6 +37,10 @@ impl Store for ReadOnly {
     }
 
     async fn upload_new(&self, key: &Key) -> Result<Box<dyn Upload>> {
+        self.refuse("write", key)
+    }
+
+    async fn grow_new(&self, key: &Key, _first: Bytes) -> Result<Option<Box<dyn Growing>>> {
         self.refuse("write", key)
     }
 
@@ -66,8 +73,23 @@ impl Store for ReadOnly {
         self.0.confirm(keys).await
     }
 
+    /// Telling changes nothing.
+    async fn sweep(&self, request: &SweepRequest) -> Result<Swept> {
+        if request.apply {
+            return Err(Error::new(
+                code::storage::READ_ONLY,
+                format!("sweep {}: it is opened for reading only", self.0.url()),
+            ));
+        }
+        self.0.sweep(request).await
+    }
+
     async fn clock(&self) -> Result<Timestamp> {
         self.0.clock().await
+    }
+
+    async fn clock_lately(&self, age: Duration) -> Result<Heard> {
+        self.0.clock_lately(age).await
     }
 
     fn caps(&self) -> Caps {

@@ -3,11 +3,13 @@
 use std::fmt::Debug;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use hardstorage_report::{Error, Result, code};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
 
 use crate::Key;
 
@@ -98,6 +100,54 @@ pub struct Listing {
     pub next: Option<String>,
 }
 
+/// What of that which writers left unfinished is taken for the work of a killed one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SweepRequest {
+    /// What nobody has written to for longer than this.
+    pub older_than: Duration,
+    /// Below these folders (each ends with `/`) only after this longer time: their writers may wait for their next bytes.
+    pub patient: Vec<(String, Duration)>,
+    /// Remove it; else only tell.
+    pub apply: bool,
+}
+
+impl SweepRequest {
+    /// The same age everywhere.
+    pub fn new(older_than: Duration, apply: bool) -> SweepRequest {
+        SweepRequest {
+            older_than,
+            patient: Vec::new(),
+            apply,
+        }
+    }
+
+    /// Whether what has this name, or the name of an object that it was to be, was last written to long enough ago.
+    pub(crate) fn takes(&self, name: &str, written: Timestamp, now: Timestamp) -> bool {
+        let patient = self.patient.iter().filter(|(folder, _)| name.starts_with(folder));
+        let age = patient.map(|(_, age)| *age).fold(self.older_than, Duration::max);
+        // Longer than time reaches: nothing is that old.
+        SignedDuration::try_from(age).is_ok_and(|age| now.duration_since(written) > age)
+    }
+}
+
+/// What writers that were killed have left beside the objects: under no key, in no listing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Unfinished files or uploads.
+    pub count: u64,
+    /// Bytes in them that come back; a store that does not tell the size of an upload adds nothing.
+    pub bytes: u64,
+}
+
+/// The store's clock as an answer told it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heard {
+    /// The store's time.
+    pub time: Timestamp,
+    /// A moment of this process before the store told it: what is measured from here on never seems shorter than it is.
+    pub asked: Instant,
+}
+
 /// What a backend can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Caps {
@@ -120,9 +170,27 @@ pub trait Store: Send + Sync + Debug {
     /// next [`Store::sync`] (on object stores both at once).
     async fn put_new(&self, key: &Key, body: Bytes) -> Result<Created>;
 
+    /// [`Store::put_new`] and [`Store::sync`] in one, for whom somebody waits: on return bytes and name are durable, also
+    /// when the object was there before.
+    async fn put_durable(&self, key: &Key, body: Bytes) -> Result<Created> {
+        let created = self.put_new(key, body).await?;
+        self.sync().await?;
+        Ok(created)
+    }
+
     /// Starts a create-only upload in parts, for objects too large to hold twice. Nothing is visible before
     /// [`Upload::finish`].
     async fn upload_new(&self, key: &Key) -> Result<Box<dyn Upload>>;
+
+    /// Creates an object that its writer goes on to lengthen, beginning with these bytes: on return they and the name
+    /// are durable. `None`: this store cannot, and nothing was done. A name that is taken is an error, because nobody
+    /// can share such an object; so is whatever leaves the outcome open, and the caller then takes another name.
+    ///
+    /// It is there for writers who are waited for after every few bytes, and for whom a new object each time is too dear.
+    async fn grow_new(&self, key: &Key, first: Bytes) -> Result<Option<Box<dyn Growing>>> {
+        let (_, _) = (key, first);
+        Ok(None)
+    }
 
     /// The whole object, or `None` when it is not there.
     async fn get(&self, key: &Key) -> Result<Option<Bytes>>;
@@ -150,8 +218,28 @@ pub trait Store: Send + Sync + Debug {
     /// visible is durable, so nothing is asked: a request for each key would only repeat what the listing said.
     async fn confirm(&self, keys: &[Key]) -> Result<()>;
 
+    /// Finds what killed writers left unfinished, and where that is asked for removes it: what was last written to (on
+    /// S3: begun) longer ago than the request says, by the store's own clock. Objects are never touched. A writer that was only paused fails
+    /// when it goes on, and publishes nothing, so the time must be longer than any writer may pause.
+    ///
+    /// The default is for stores where a killed writer leaves nothing.
+    async fn sweep(&self, request: &SweepRequest) -> Result<Swept> {
+        let _ = request;
+        Ok(Swept::default())
+    }
+
     /// The store's own clock, for measuring silence.
     async fn clock(&self) -> Result<Timestamp>;
+
+    /// The same, perhaps from the answer to an earlier question, which was asked at most `age` ago: a far store is not
+    /// asked for what it has just said. For those to whom a clock that is behind, but never before, is as good: silence
+    /// that is measured with it is never longer than it was.
+    async fn clock_lately(&self, age: Duration) -> Result<Heard> {
+        let _ = age;
+        let asked = Instant::now();
+        let time = self.clock().await?;
+        Ok(Heard { time, asked })
+    }
 
     /// What this backend can do.
     fn caps(&self) -> Caps;
@@ -171,4 +259,13 @@ pub trait Upload: Send {
 
     /// Gives up and removes what was sent.
     async fn abort(self: Box<Self>) -> Result<()>;
+}
+
+/// An object that only the holder of this lets grow. What was written stays as it is; readers see zeros behind it, and
+/// while an append is under way, or was cut off by a crash, any part of it. Dropping this ends the growth.
+#[async_trait]
+pub trait Growing: Send + Debug {
+    /// Puts bytes behind what was written. They are durable, and the object is still there under its name, when this
+    /// returns. After an error nothing more is taken.
+    async fn append(&mut self, bytes: Bytes) -> Result<()>;
 }

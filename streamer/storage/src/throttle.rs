@@ -16,7 +16,9 @@ use jiff::Timestamp;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
-use crate::{Caps, Created, DynStore, Key, ListRequest, Listing, ObjectMeta, Store, Upload};
+use crate::{
+    Caps, Created, DynStore, Growing, Heard, Key, ListRequest, Listing, ObjectMeta, Store, SweepRequest, Swept, Upload,
+};
 
 /// A store behind limits.
 #[derive(Debug)]
@@ -88,6 +90,12 @@ impl Store for Throttle {
         self.inner.put_new(key, body).await
     }
 
+    async fn put_durable(&self, key: &Key, body: Bytes) -> Result<Created> {
+        let _permit = self.permit().await?;
+        self.pay(body.len() as u64).await;
+        self.inner.put_durable(key, body).await
+    }
+
     async fn upload_new(&self, key: &Key) -> Result<Box<dyn Upload>> {
         let _permit = self.permit().await?;
         let inner = self.inner.upload_new(key).await?;
@@ -98,6 +106,22 @@ impl Store for Throttle {
             }),
             None => inner,
         })
+    }
+
+    async fn grow_new(&self, key: &Key, first: Bytes) -> Result<Option<Box<dyn Growing>>> {
+        let _permit = self.permit().await?;
+        let length = first.len() as u64;
+        let Some(inner) = self.inner.grow_new(key, first).await? else {
+            return Ok(None);
+        };
+        self.pay(length).await;
+        Ok(Some(match &self.rate {
+            Some(rate) => Box::new(ThrottledGrowing {
+                inner,
+                rate: rate.clone(),
+            }),
+            None => inner,
+        }))
     }
 
     async fn get(&self, key: &Key) -> Result<Option<Bytes>> {
@@ -139,9 +163,19 @@ impl Store for Throttle {
         self.inner.confirm(keys).await
     }
 
+    async fn sweep(&self, request: &SweepRequest) -> Result<Swept> {
+        let _permit = self.permit().await?;
+        self.inner.sweep(request).await
+    }
+
     async fn clock(&self) -> Result<Timestamp> {
         let _permit = self.permit().await?;
         self.inner.clock().await
+    }
+
+    async fn clock_lately(&self, age: Duration) -> Result<Heard> {
+        let _permit = self.permit().await?;
+        self.inner.clock_lately(age).await
     }
 
     fn caps(&self) -> Caps {
@@ -171,6 +205,21 @@ impl Upload for ThrottledUpload {
 
     async fn abort(self: Box<Self>) -> Result<()> {
         self.inner.abort().await
+    }
+}
+
+/// Takes no permit: somebody waits for each of these, one at a time.
+#[derive(Debug)]
+struct ThrottledGrowing {
+    inner: Box<dyn Growing>,
+    rate: Arc<Rate>,
+}
+
+#[async_trait]
+impl Growing for ThrottledGrowing {
+    async fn append(&mut self, bytes: Bytes) -> Result<()> {
+        self.rate.pay(bytes.len() as u64).await;
+        self.inner.append(bytes).await
     }
 }
 

@@ -59,6 +59,14 @@ impl Database {
             .lines()
             .find_map(|line| line.strip_prefix("tps = "))
             .and_then(|rest| rest.split(' ').next());
+        // What a backup then adds depends on how many pages that hit, so on the machine of this run.
+        if let Some(count) = said
+            .stdout
+            .lines()
+            .find_map(|line| line.strip_prefix("number of transactions actually processed: "))
+        {
+            eprintln!("  pgbench: {count} transactions");
+        }
         tps.and_then(|text| text.parse().ok())
             .unwrap_or_else(|| panic!("pgbench told no tps\n{said}"))
     }

@@ -3,7 +3,8 @@
 //!
 //! It prints medians with their range and *ratios* to a named peer, and beside each the cores that other work used
 //! meanwhile. Nothing here fails for being slow. `SCALE` (100: 2.1 GB), `ROUNDS` (3), `SECONDS` of `pgbench` (20),
-//! `ONLY` (a comma-separated list out of backup, wal, tps) and `HARDSTORAGE_BIN` are read from the environment.
+//! `ONLY` (a comma-separated list out of backup, wal with replay, tps, many, far, large), `BACKUPS` of many (30),
+//! `DISTANCE` of far (20 ms for a round trip), `GIB` of large (100) and `HARDSTORAGE_BIN` are read from the environment.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -14,6 +15,10 @@
 
 mod backups;
 mod database;
+mod far;
+mod large;
+mod many;
+mod replay;
 mod sample;
 mod table;
 mod tools;
@@ -30,6 +35,9 @@ struct Plan {
     scale: u32,
     rounds: u32,
     seconds: u32,
+    backups: u32,
+    distance: u32,
+    gib: u32,
     only: Option<String>,
 }
 
@@ -44,6 +52,9 @@ impl Plan {
             scale: number("SCALE", 100),
             rounds: number("ROUNDS", 3),
             seconds: number("SECONDS", 20),
+            backups: number("BACKUPS", 30),
+            distance: number("DISTANCE", 20),
+            gib: number("GIB", 100),
             only: env::var("ONLY").ok(),
         }
     }
@@ -66,11 +77,21 @@ fn main() {
             backups::round(&database, &tools, round, plan.seconds, &mut table);
         }
         if plan.wants("wal") {
-            wal::catch_up(&database, &tools, plan.seconds, &mut table);
+            let (repo, received) = wal::catch_up(&database, &tools, plan.seconds, &mut table);
+            replay::fetch_all(&database, &tools, &repo, &received, round, &mut table);
         }
         if plan.wants("tps") {
             wal::beside_the_load(&database, &tools, round, plan.seconds.min(12), &mut table);
         }
+    }
+    if plan.wants("many") {
+        many::restores(&database, &tools, plan.backups, plan.rounds, &mut table);
+    }
+    if plan.wants("far") {
+        far::away(&database, &tools, u64::from(plan.distance), plan.rounds, &mut table);
+    }
+    if plan.wants("large") {
+        large::sparse(&database, &tools, u64::from(plan.gib), &mut table);
     }
     println!(
         "PostgreSQL 18, {:.2} GB, {} rounds interleaved, {}",

@@ -74,9 +74,17 @@ impl fmt::Display for Table {
             writeln!(f, "|---|---|---|---|---|---|---|---|---|---|")?;
             // The first of these that took part is the one to compare with. Ours stands on top.
             let named = |name: &&str| rows.iter().find(|(who, _)| who == name).map(|(_, samples)| samples);
-            let peer = ["no receiver", "pgBackRest", "pg_receivewal", "pg_basebackup", "cp"]
-                .iter()
-                .find_map(named);
+            let peer = [
+                "no receiver",
+                "pgBackRest",
+                "pg_receivewal",
+                "pg_basebackup",
+                "cp",
+                "the first backup",
+                "a directory",
+            ]
+            .iter()
+            .find_map(named);
             let (ours, others): (Vec<_>, Vec<_>) = rows.iter().partition(|(who, _)| *who == "pg_hardstorage");
             for (who, samples) in ours.into_iter().chain(others) {
                 row(f, who, samples, peer)?;

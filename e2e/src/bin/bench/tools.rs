@@ -9,7 +9,8 @@ use hardstorage_e2e::{Cluster, Hardstorage, Scratch, cache_root, run, unprivileg
 use crate::database::Database;
 use crate::sample::{Sample, measure};
 
-const HOUR: std::time::Duration = std::time::Duration::from_hours(1);
+/// How long the longest step may take.
+pub const HOUR: std::time::Duration = std::time::Duration::from_hours(1);
 
 /// All contestants, ready.
 pub struct Tools {

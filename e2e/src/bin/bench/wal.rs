@@ -1,5 +1,6 @@
 //! WAL: how fast a receiver catches up with a backlog, and what it costs the database while both work.
 
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -16,8 +17,9 @@ const PATIENCE: Duration = Duration::from_mins(10);
 const OUR_SLOT: &str = "pg_hardstorage_db1";
 const PEERS_SLOT: &str = "pg_receivewal";
 
-/// Both receivers have a slot; a load runs without them; then each takes the same backlog.
-pub fn catch_up(database: &Database, tools: &Tools, seconds: u32, table: &mut Table) {
+/// Both receivers have a slot; a load runs without them; then each takes the same backlog. Our repository with it, and
+/// the directory of `pg_receivewal`.
+pub fn catch_up(database: &Database, tools: &Tools, seconds: u32, table: &mut Table) -> (String, PathBuf) {
     let cluster = database.cluster();
     let (repo, repository) = tools.our_repository("wal-ours");
     let directory = tools.empty("wal-receivewal");
@@ -48,6 +50,7 @@ pub fn catch_up(database: &Database, tools: &Tools, seconds: u32, table: &mut Ta
     sample.added = tree_bytes(&directory) - flushed;
     table.add(CATCH_UP, "pg_receivewal", sample);
     drop_slots(database);
+    (repo, directory)
 }
 
 /// The same load with nobody, with `pg_receivewal` in both its ways, and with us; who begins changes with the round.

@@ -150,7 +150,7 @@ fn stream(uid: &str, name: &str, mood: Mood, backups: usize) -> Value {
         "stream": {"deployment": name, "phase": if mood == Mood::Broken { "reconnecting" } else { "streaming" },
             "system_id": "7300000000000000001", "timeline": 1, "slot": "hs", "slot_health": "active",
             "received_lsn": lsn, "durable_lsn": lsn, "server_lsn": lsn, "lag_bytes": 0, "lag_seconds": 0.0,
-            "recoverable_from": "2025-12-01T00:00:00Z", "recoverable_to": until, "segments": 1, "bytes_received": 1,
+            "recoverable_from": "2025-12-01T00:00:00.140396Z", "recoverable_to": until, "segments": 1, "bytes_received": 1,
             "connections": 1, "gaps": 0, "last_error": (mood == Mood::Broken).then_some(broken),
             "started_at": "2025-12-01T00:00:00Z", "heard_at": moment(now)}})
 }
@@ -160,7 +160,7 @@ fn catalog(name: &str, backups: usize) -> Value {
         let day = n % 28 + 1;
         json!({"backup_id": format!("{name}.full.202512{day:02}T000000Z.{n:04x}"), "type": "full", "pg_version": "18.1",
             "system_identifier": "7300000000000000001", "started_at": format!("2025-12-{day:02}T00:00:00Z"),
-            "stopped_at": format!("2025-12-{day:02}T00:01:00Z"), "duration_ms": 60_000, "start_lsn": "0/2000000",
+            "stopped_at": format!("2025-12-{day:02}T00:01:00.123456Z"), "duration_ms": 60_000, "start_lsn": "0/2000000",
             "stop_lsn": "0/2000100", "timeline": 1, "file_count": 1000, "logical_bytes": 1_000_000_000u64,
             "stored_bytes": 10_000_000, "reuse": 0.9, "source_snapshot": true, "held": false, "deleted": false,
             "damaged": false})

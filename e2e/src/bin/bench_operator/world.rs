@@ -1,16 +1,18 @@
 //! The API server and what lies in it.
 
 use std::fs;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
-use hardstorage_e2e::ApiServer;
+use hardstorage_e2e::{ApiServer, tree};
 use serde_json::{Value, json};
 
 use crate::stand_in::{REPOSITORY, Role, StandIn, address};
 
 /// Deployments in one namespace.
 const IN_NAMESPACE: usize = 10;
+
+/// Between two looks.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// A cluster without nodes.
 pub struct World {
@@ -22,7 +24,7 @@ impl World {
     /// With our definitions.
     pub fn new() -> World {
         let server = ApiServer::start();
-        server.define(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../crds"));
+        server.define(&tree("crds"));
         World { server }
     }
 
@@ -72,13 +74,15 @@ impl World {
             .collect();
         self.write(&namespaces, false);
         let reference = json!({"name": "main", "namespace": "default"});
+        // Nothing here runs the Jobs of one, which would be asked all the time.
+        let retention = json!({"suspend": true});
         let objects: Vec<Value> = (0..count)
             .flat_map(|n| {
                 let metadata = json!({"name": name(n), "namespace": namespace(n)});
                 let source = json!({"connection": {"hosts": [{"host": format!("db-{n}.example")}], "user": "backup"}});
                 [
                     json!({"apiVersion": "hardstorage.dev/v1alpha1", "kind": "Deployment", "metadata": metadata,
-                        "spec": {"source": source, "repositoryRef": reference}}),
+                        "spec": {"source": source, "repositoryRef": reference, "retention": retention}}),
                     json!({"apiVersion": "hardstorage.dev/v1alpha1", "kind": "BackupSchedule", "metadata": metadata,
                         "spec": {"deploymentRef": {"name": name(n)}, "schedule": "@daily-random"}}),
                 ]
@@ -94,18 +98,12 @@ impl World {
         text.lines().filter(|line| *line == wanted).count()
     }
 
-    /// How many objects of a kind there are.
-    pub fn count(&self, kind: &str) -> usize {
-        self.kubectl(&[
-            "get",
-            kind,
-            "-A",
-            "--no-headers",
-            "-o",
-            "custom-columns=N:.metadata.name",
-        ])
-        .lines()
-        .count()
+    /// How many Backups there are, without reading them: whoever counts must not be what the API server is busy with.
+    pub fn backups(&self) -> usize {
+        let path = "/apis/hardstorage.dev/v1alpha1/hsbackups?limit=1";
+        let page: Value = serde_json::from_str(&self.kubectl(&["get", "--raw", path])).unwrap();
+        let here = page["items"].as_array().map_or(0, Vec::len);
+        here + page["metadata"]["remainingItemCount"].as_u64().unwrap_or_default() as usize
     }
 
     /// Requests of these verbs that the API server has answered for what the operator looks after, its Lease left out.
@@ -175,9 +173,15 @@ impl World {
     }
 }
 
-/// Looks until it is so.
+/// Looks until it is so, now and then: each look costs the API server more than the operator does in that time.
 pub fn until(what: &str, patience: Duration, mut look: impl FnMut() -> bool) {
-    hardstorage_e2e::until(what, patience, || look().then_some(()));
+    hardstorage_e2e::until(what, patience, || {
+        let is_so = look();
+        if !is_so {
+            std::thread::sleep(PAUSE);
+        }
+        is_so.then_some(())
+    });
 }
 
 /// The namespace of the n-th Deployment.

@@ -94,7 +94,7 @@ fn a_moment_across_a_switchover_and_one_that_cannot_be_reached() {
     site.database.until_healthy(namespace, 2);
     site.database
         .sql(namespace, "INSERT INTO history VALUES (2, 'after the backup')");
-    let moment = super::now(&site);
+    let moment = site.database.now(namespace);
     site.database.sql(namespace, "DELETE FROM history");
     site.until_archived();
 

@@ -5,6 +5,9 @@ mod claim;
 mod cluster;
 mod faults;
 mod gone;
+mod patroni;
+mod refused;
+mod volumes;
 
 use std::time::Duration;
 
@@ -17,7 +20,7 @@ use crate::site::Site;
 const PATIENCE: Duration = Duration::from_mins(6);
 
 /// A Restore of `shop`; `more` is further YAML of its spec.
-fn object(name: &str, more: &str) -> String {
+pub(crate) fn object(name: &str, more: &str) -> String {
     format!(
         "apiVersion: hardstorage.dev/v1alpha1\nkind: Restore\nmetadata: {{name: {name}}}\nspec:\n  \
          source: {{deploymentRef: {{name: shop}}}}\n{more}"
@@ -30,7 +33,7 @@ fn into_cluster(name: &str) -> String {
 }
 
 /// Its destination: a claim that is made.
-fn into_claim(name: &str) -> String {
+pub(crate) fn into_claim(name: &str) -> String {
     format!("  destination: {{persistentVolumeClaim: {{name: {name}, create: {{}}}}}}\n")
 }
 
@@ -41,7 +44,7 @@ fn at(time: &str) -> String {
 
 /// Waits until it is over; the object.
 #[track_caller]
-fn until_over(namespace: &Namespace, name: &str) -> Value {
+pub(crate) fn until_over(namespace: &Namespace, name: &str) -> Value {
     let over = |object: &Value| {
         let phase = object["status"]["phase"].as_str().unwrap_or_default();
         ["Completed", "Failed", "Refused"].contains(&phase)
@@ -57,13 +60,6 @@ fn until_completed(namespace: &Namespace, name: &str) -> Value {
     object
 }
 
-/// The server's clock, to the microsecond.
-#[track_caller]
-fn now(site: &Site) -> String {
-    let sql = r#"SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"#;
-    site.database.sql(&site.namespace, sql)
-}
-
 /// Three rows, of which the last is a mistake: the moment before it, when everything is archived.
 #[track_caller]
 fn before_a_mistake(site: &Site) -> String {
@@ -75,7 +71,7 @@ fn before_a_mistake(site: &Site) -> String {
     site.back_up("first");
     site.database
         .sql(namespace, "INSERT INTO history VALUES (2, 'after the backup')");
-    let moment = now(site);
+    let moment = site.database.now(namespace);
     site.database.sql(
         namespace,
         "INSERT INTO history VALUES (3, 'a mistake'); DELETE FROM history WHERE n < 3",

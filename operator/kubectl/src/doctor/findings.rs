@@ -178,7 +178,7 @@ pub fn schedule(schedule: &BackupSchedule, now: Timestamp) -> Vec<Finding> {
         }
         Some(_) => {}
     }
-    for type_ in ["LastRunSucceeded", "RetentionSucceeded"] {
+    for type_ in ["LastRunSucceeded", "RetentionSucceeded", "LastDrillPassed"] {
         let bad = condition(&status.conditions, type_).filter(|condition| condition.status == "False");
         if let Some(condition) = bad {
             out.push(of_condition("BackupSchedule", &name, Level::Warning, condition));
@@ -199,8 +199,15 @@ pub fn schedule(schedule: &BackupSchedule, now: Timestamp) -> Vec<Finding> {
     out
 }
 
-/// Of a Restore: one that came to nothing, or that waits for a person.
+/// Of a Restore: one that came to nothing, or that waits for a person. Of the drills of a schedule it tells the last one.
 pub fn restore(restore: &Restore) -> Vec<Finding> {
+    if restore
+        .owner_references()
+        .iter()
+        .any(|owner| owner.kind == "BackupSchedule")
+    {
+        return Vec::new();
+    }
     let name = full_name(restore);
     let status = restore.status.clone().unwrap_or_default();
     let Some(ready) = condition(&status.conditions, "Ready") else {
@@ -316,6 +323,11 @@ mod tests {
             ))
         };
         assert!(of("False", Value::Null).is_empty());
+        let mut drill: Restore = object("Restore", spec.clone(), json!({"conditions": conditions("True")}));
+        drill.metadata.owner_references = serde_json::from_value(json!([{"apiVersion": "hardstorage.dev/v1alpha1",
+            "kind": "BackupSchedule", "name": "shop", "uid": "u"}]))
+        .unwrap();
+        assert!(restore(&drill).is_empty(), "its schedule says it");
         assert_eq!(of("True", json!({"message": "m", "hint": "h"}))[0].fix, "h");
         assert_eq!(
             of("True", Value::Null)[0].fix,

@@ -8,6 +8,7 @@ mod status;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::guarded::Guarded;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use hardstorage_crds::{Backup, BackupPhase, BackupSpec, BackupStatus, Recorded, RepositoryRef};
 use hardstorage_report::BackupRecord;
 use jiff::Timestamp;
@@ -21,6 +22,11 @@ use crate::error::{Error, Result};
 use crate::names::{self, MANAGER, annotation, label};
 
 pub use status::{of_record, took};
+
+/// So many are made at the same time.
+const AT_ONCE: usize = 4;
+/// Objects in a page.
+const PAGE: u32 = 100;
 
 /// Which names in a repository somebody shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -270,34 +276,44 @@ fn mirror(place: &Place, record: &BackupRecord, now: Timestamp) -> Backup {
 
 /// The Backup objects of a namespace that can be read.
 pub async fn objects(context: &Context, namespace: &str) -> Result<Vec<Backup>> {
+    selected(context, namespace, ListParams::default()).await
+}
+
+/// Those that belong to a schedule.
+pub async fn objects_of_schedule(context: &Context, namespace: &str, schedule: &str) -> Result<Vec<Backup>> {
+    let params = ListParams::default().labels(&format!("{}={schedule}", label::SCHEDULE));
+    selected(context, namespace, params).await
+}
+
+/// Page by page: what is read of many at once is several times what stays of it.
+async fn selected(context: &Context, namespace: &str, params: ListParams) -> Result<Vec<Backup>> {
     let api: Api<Guarded<Backup>> = Api::namespaced(context.client.clone(), namespace);
-    let list = api.list(&ListParams::default()).await?;
-    Ok(list.items.into_iter().filter_map(|guard| guard.0.ok()).collect())
+    let mut params = params.limit(PAGE);
+    let mut all = Vec::new();
+    loop {
+        let list = api.list(&params).await?;
+        all.extend(list.items.into_iter().filter_map(|guard| guard.0.ok()));
+        match list.metadata.continue_.filter(|next| !next.is_empty()) {
+            Some(next) => params.continue_token = Some(next),
+            None => return Ok(all),
+        }
+    }
 }
 
 /// Carries out what [`changes`] found. It can be broken off at any point: the next look finds the rest.
 pub async fn carry_out(context: &Context, changes: Changes) -> Result<()> {
-    for object in &changes.make {
-        let mut bare = object.clone();
-        bare.status = None;
-        if let apply::Made::Created(made) = apply::create_once(context, &bare).await? {
-            // The generation is the API server's to give.
-            let mut status = object.status.clone().unwrap_or_default();
-            status.observed_generation = made.metadata.generation;
-            for condition in &mut status.conditions {
-                condition.observed_generation = made.metadata.generation;
-            }
-            let status = serde_json::to_value(status)?;
-            apply::write_status(context, "Backup", &made, &serde_json::Value::Null, &status).await?;
-        }
-    }
+    let making: Vec<_> = changes.make.iter().map(|object| make(context, object)).collect();
+    stream::iter(making)
+        .buffer_unordered(AT_ONCE)
+        .try_collect::<()>()
+        .await?;
     for (object, status) in &changes.update {
         let before = serde_json::to_value(&object.status)?;
         let after = serde_json::to_value(status)?;
-        match apply::write_status(context, "Backup", object, &before, &after).await {
+        match apply::write_status_of_seen(context, "Backup", object, &before, &after).await {
             Ok(_) => {}
-            // Gone, or another of the name by now: nothing to say about it.
-            Err(error) if error.is_not_found() || error.is_conflict() => {}
+            // Gone by now: nothing to say about it.
+            Err(error) if error.is_not_found() => {}
             Err(error) => return Err(error),
         }
     }
@@ -305,6 +321,22 @@ pub async fn carry_out(context: &Context, changes: Changes) -> Result<()> {
         apply::delete(context, object).await?;
     }
     Ok::<(), Error>(())
+}
+
+async fn make(context: &Context, object: &Backup) -> Result<()> {
+    let mut bare = object.clone();
+    bare.status = None;
+    if let apply::Made::Created(made) = apply::create_once(context, &bare).await? {
+        // The generation is the API server's to give.
+        let mut status = object.status.clone().unwrap_or_default();
+        status.observed_generation = made.metadata.generation;
+        for condition in &mut status.conditions {
+            condition.observed_generation = made.metadata.generation;
+        }
+        let status = serde_json::to_value(status)?;
+        apply::write_status_of_made(context, "Backup", &made, &status).await?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What a record of a catalogue says, as the status of a Backup. Pure.
 
+use hardstorage_crds::condition::backup::VERIFIED;
 use hardstorage_crds::condition::{READY, STALLED};
 use hardstorage_crds::{Backup, BackupPhase, BackupStatus, Bytes, Failure, Origin};
 use hardstorage_report::BackupRecord;
@@ -26,6 +27,7 @@ pub fn of_record(record: &BackupRecord, object: &Backup, now: Timestamp) -> Back
         conditions.ready("Completed", "it lies in the repository");
         BackupPhase::Completed
     };
+    conditions.keep(VERIFIED);
     BackupStatus {
         observed_generation: object.metadata.generation,
         conditions: conditions.finish(),
@@ -46,6 +48,8 @@ pub fn of_record(record: &BackupRecord, object: &Backup, now: Timestamp) -> Back
         stored: record.problem.is_none().then(|| Bytes::of(record.stored_bytes)),
         progress: None,
         source_snapshot: Some(record.source_snapshot),
+        // The repository does not know of it.
+        verified: before.verified,
         failure: record.problem.as_ref().map(|problem| Failure {
             message: Some(problem.clone()),
             ..Failure::default()

@@ -1,6 +1,6 @@
 //! The Jobs of a Deployment: retention, the end of its slot, and marking its backups as deleted.
 
-use hardstorage_crds::{ProtectedDeployment, Retention};
+use hardstorage_crds::{Duration, ProtectedDeployment, Retention};
 use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt as _;
 
@@ -21,6 +21,9 @@ pub struct Run<'a> {
     /// Where it will run.
     pub surroundings: Surroundings,
 }
+
+/// A collection that is cut off is gone on with by the next one.
+const COLLECT_SECONDS: i64 = 4 * 3600;
 
 /// What a Job does.
 struct Work<'a> {
@@ -70,7 +73,7 @@ fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
 }
 
-/// Applies the retention to one name.
+/// Applies the retention to one name, and gives back the space of what went.
 pub fn rotate(run: &Run<'_>, repository: &RepositoryAccess, name: &str, retention: &Retention, seed: &str) -> Job {
     let mut command = words(&["rotate", name, "--repo", &repository.engine_url(), "--apply"]);
     for (option, count) in [
@@ -82,6 +85,10 @@ pub fn rotate(run: &Run<'_>, repository: &RepositoryAccess, name: &str, retentio
     ] {
         command.extend([option.to_owned(), count.max(0).to_string()]);
     }
+    command.push("--collect".to_owned());
+    if let Some(window) = retention.keep_wal.as_ref().and_then(Duration::get) {
+        command.extend(["--keep-wal".to_owned(), format!("{}s", window.as_secs())]);
+    }
     let mut job = run.job(Work {
         role: Role::Rotate,
         seed,
@@ -90,7 +97,7 @@ pub fn rotate(run: &Run<'_>, repository: &RepositoryAccess, name: &str, retentio
         source: None,
         signs: true,
         linger: 30,
-        active_deadline: 3600,
+        active_deadline: COLLECT_SECONDS,
     });
     job.labels_mut().insert(OF_NAME.to_owned(), names::short_hash(name));
     job

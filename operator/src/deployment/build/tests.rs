@@ -6,7 +6,7 @@
     reason = "test code"
 )]
 
-use hardstorage_crds::Retention;
+use hardstorage_crds::{Duration, Retention};
 use serde_json::{Value, json};
 
 use super::*;
@@ -151,11 +151,17 @@ fn what_the_jobs_do() {
         surroundings: Surroundings::default(),
     };
     let job = |job| serde_json::to_value::<k8s_openapi::api::batch::v1::Job>(job).unwrap();
-    let rotated = job(rotate(&run, &repository(), "team.orders.7", &Retention::default(), "s"));
-    assert!(arguments(&rotated).starts_with(
-        "rotate team.orders.7 --repo s3://backups/team --apply --keep-last 3 --keep-daily 7 --keep-weekly 4 \
-         --keep-monthly 12 --keep-yearly 5 --credentials-dir"
-    ));
+    let rotated = |retention| job(rotate(&run, &repository(), "team.orders.7", &retention, "s"));
+    let all = "rotate team.orders.7 --repo s3://backups/team --apply --keep-last 3 --keep-daily 7 --keep-weekly 4 \
+               --keep-monthly 12 --keep-yearly 5 --collect";
+    let window = Retention {
+        keep_wal: Some(Duration::new("14d")),
+        ..Retention::default()
+    };
+    let windowed = format!("{all} --keep-wal 1209600s --credentials-dir");
+    assert!(arguments(&rotated(window)).starts_with(&windowed));
+    let rotated = rotated(Retention::default());
+    assert!(arguments(&rotated).starts_with(&format!("{all} --credentials-dir")));
     assert!(rotated.to_string().contains("signing-key"));
     let dropped = job(slot_drop(&run, &source(), "s", 120));
     let slot = identity::slot(&object);

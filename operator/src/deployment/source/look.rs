@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::cluster::Cluster;
 use super::patroni::{LEADER_VALUES, Leader, Members, access, needs_address};
 use super::patroni_rest::Rest;
-use super::{Kind, SourceFacts, State, cnpg, connection, reason};
+use super::{Kind, SourceFacts, State, cnpg, connection, patroni_member, reason};
 use crate::apply;
 use crate::context::Context;
 use crate::deployment::build;
@@ -95,6 +95,7 @@ async fn look_at_patroni(
     };
     let service = leader_service(&deployment.name_any());
     let pod = leading(context, namespace, &members).await?;
+    let recorded = patroni_member::recorded(context, namespace, &deployment.name_any(), pod.as_ref()).await?;
     let there = apply::get::<Service>(context, namespace, &service).await?;
     let found = leader(&members, pod, there.as_ref());
     if there
@@ -147,12 +148,16 @@ async fn look_at_patroni(
         version,
         ..SourceFacts::unknown(Kind::Patroni, state)
     };
-    facts.snapshot = Some(json!({
+    let mut snapshot = json!({
         "schema": "pg_hardstorage.source.v1",
         "type": Kind::Patroni.as_str(),
         "scope": wanted.scope,
         "flavor": wanted.flavor,
-    }));
+    });
+    for (name, value) in recorded {
+        snapshot[name] = value;
+    }
+    facts.snapshot = Some(snapshot);
     facts.leader = Some(found);
     Ok(facts)
 }

@@ -13,6 +13,7 @@ use http::Method;
 use jiff::Timestamp;
 
 const CLUSTER: &str = "/apis/postgresql.cnpg.io/v1/namespaces/team/clusters/shop";
+const SNAPSHOT: &str = "/api/v1/namespaces/team/configmaps/orders-source";
 const CRD: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/clusters.postgresql.cnpg.io";
 
 async fn looked(script: Vec<Exchange>, deployment: ProtectedDeployment) -> SourceFacts {
@@ -109,10 +110,53 @@ async fn the_leader_is_found_by_the_label_that_it_bears() {
                 .starts_with("host=orders-leader port=5432")
         );
     }
-    let script = vec![pods(json!([])), refused(Method::GET, service, 404, "NotFound")];
+    let script = vec![
+        pods(json!([])),
+        refused(Method::GET, SNAPSHOT, 404, "NotFound"),
+        refused(Method::GET, service, 404, "NotFound"),
+    ];
     let facts = looked(script, on_patroni("Plain")).await;
     assert_eq!(reason_of(&facts), reason::NO_LEADER);
     assert!(facts.access.is_some(), "the Service leads to the next leader by itself");
+}
+
+/// So that a restore needs no more than a repository and a key.
+#[tokio::test]
+async fn image_user_and_size_of_the_leader_are_kept() {
+    let mut leader = pod("orders-1", "primary");
+    leader["spec"] = json!({
+    "securityContext": {"runAsUser": 999, "fsGroup": 998},
+    "volumes": [{"name": "config", "configMap": {}}, {"name": "data", "persistentVolumeClaim": {"claimName": "data-orders-1"}}],
+    "containers": [
+        {"name": "metrics", "image": "metrics:1", "volumeMounts": [{"name": "config", "mountPath": "/c"}]},
+        {"name": "patroni", "image": "patroni:18", "securityContext": {"runAsUser": 70},
+            "volumeMounts": [{"name": "config", "mountPath": "/c"}, {"name": "data", "mountPath": "/data"}]},
+    ]});
+    let claim = json!({"metadata": {"name": "data-orders-1"}, "spec": {"resources": {"requests": {"storage": "5Gi"}}}});
+    let service = "/api/v1/namespaces/team/services/orders-leader";
+    let path = "/api/v1/namespaces/team/persistentvolumeclaims/data-orders-1";
+    let script = |claim: Exchange| {
+        vec![
+            pods(json!([leader])),
+            claim,
+            refused(Method::GET, service, 404, "NotFound"),
+        ]
+    };
+    let facts = looked(
+        script(refused(Method::GET, path, 403, "Forbidden")),
+        on_patroni("Plain"),
+    )
+    .await;
+    assert_eq!(reason_of(&facts), "Ready");
+    let snapshot = looked(script(ok(Method::GET, path, claim)), on_patroni("Plain"))
+        .await
+        .snapshot
+        .unwrap();
+    assert_eq!(
+        snapshot,
+        json!({"schema": "pg_hardstorage.source.v1", "type": "Patroni", "scope": "orders", "flavor": "Plain",
+            "image": "patroni:18", "uid": 70, "gid": 998, "claimSize": "5Gi"})
+    );
 }
 
 fn our_service(selector: Value) -> Value {
@@ -128,12 +172,19 @@ async fn while_nobody_leads_the_service_stays_as_it_was() {
     let path = "/api/v1/namespaces/team/services/orders-leader";
     for (before, wanted) in [("master", "master"), ("primary", "primary"), ("replica", "primary")] {
         let service = our_service(json!({"cluster-name": "orders", "role": before}));
-        let facts = looked(
-            vec![pods(json!([])), ok(Method::GET, path, service)],
-            on_patroni("Plain"),
-        )
-        .await;
+        let kept = json!({"metadata": {"name": "orders-source"}, "data": {"source.json": r#"{"scope": "x", "image": "p:1"}"#}});
+        let script = vec![
+            pods(json!([])),
+            ok(Method::GET, SNAPSHOT, kept),
+            ok(Method::GET, path, service),
+        ];
+        let facts = looked(script, on_patroni("Plain")).await;
         assert_eq!(facts.leader.unwrap().selector["role"], wanted, "{before}");
+        let snapshot = facts.snapshot.unwrap();
+        assert_eq!(
+            (&snapshot["image"], &snapshot["scope"]),
+            (&json!("p:1"), &json!("orders"))
+        );
     }
 }
 

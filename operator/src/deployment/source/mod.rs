@@ -9,6 +9,7 @@ mod connection;
 mod look;
 mod patroni;
 mod patroni_config;
+mod patroni_member;
 mod patroni_rest;
 mod patroni_slot;
 mod tls;

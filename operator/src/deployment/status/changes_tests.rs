@@ -182,6 +182,22 @@ fn figures_are_written_once_a_minute_and_transitions_at_once() {
     let written = later(60, &moved).stream.unwrap();
     assert_eq!(written.archived_lsn.as_deref(), Some("0/4000000"));
     assert_eq!(written.observed_time.unwrap().0, at(60));
+    // A backup that ended, and a first moment, within a second are told in whole ones, and are no news at the next look.
+    let mut within = World::well();
+    let record = json!({"backup_id": "team.orders.full.20270115T000000Z.0000", "file_count": 0, "logical_bytes": 0,
+        "stored_bytes": 0, "reuse": 0.0, "held": false, "deleted": false, "damaged": false,
+        "stopped_at": "2027-01-15T06:59:59.123456Z"});
+    within.newest = Some(serde_json::from_value(record).unwrap());
+    let from = json!("2027-01-15T00:00:00.140396Z");
+    within.heard = heard(&json!({"recoverable_from": from}));
+    let first: DeploymentStatus = serde_json::from_value(serde_json::to_value(within.status()).unwrap()).unwrap();
+    assert_eq!(
+        first.recoverable.as_ref().unwrap().from,
+        Some(Time("2027-01-15T00:00:01Z".parse().unwrap()))
+    );
+    within.deployment.status = Some(first.clone());
+    within.heard = heard(&json!({"recoverable_from": from, "durable_lsn": "0/4000000"}));
+    assert_eq!(settle(&first, within.status(), at(15), Some(at(0))), first);
     let fell = later(
         15,
         &json!({"phase": "reconnecting", "last_error": error("unreachable.postgres")}),

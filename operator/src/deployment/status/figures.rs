@@ -15,6 +15,7 @@ pub fn settle(
     now: Timestamp,
     written: Option<Timestamp>,
 ) -> DeploymentStatus {
+    let after = as_written(after);
     if without_figures(before) != without_figures(&after) {
         return after;
     }
@@ -27,6 +28,13 @@ pub fn settle(
         std::time::Duration::try_from(now.duration_since(last)).is_ok_and(|age| age < Settings::FIGURES_PERIOD)
     });
     if young { before.clone() } else { after }
+}
+
+/// As it comes back from the API server, which keeps whole seconds: a part of one more would be news at each look.
+fn as_written(status: DeploymentStatus) -> DeploymentStatus {
+    serde_json::to_value(&status)
+        .and_then(serde_json::from_value)
+        .unwrap_or(status)
 }
 
 /// Without the time of the look.

@@ -20,6 +20,7 @@ use crate::condition::Conditions;
 use crate::job::PodFacts;
 use crate::names;
 use crate::repository::Refusal;
+use crate::window;
 
 pub use figures::settle;
 
@@ -101,6 +102,7 @@ pub fn status(findings: &Findings<'_>) -> (DeploymentStatus, Conditions) {
         stream: stream(findings, before.stream.as_ref()),
         recoverable: recoverable(findings).or(before.recoverable),
         last_backup: last_backup(findings.newest).or(before.last_backup),
+        last_drill: before.last_drill,
         engine_version: match findings.heard {
             Heard::Now(report) => Some(report.version.clone()),
             Heard::Silent { .. } => before.engine_version,
@@ -166,9 +168,10 @@ fn recoverable(findings: &Findings<'_>) -> Option<Recoverable> {
     let streamed = findings.streamed()?;
     // Until there is a backup there is nothing to recover.
     streamed.recoverable_from?;
+    let (from, to) = window::whole(streamed.recoverable_from, streamed.recoverable_to);
     Some(Recoverable {
-        from: streamed.recoverable_from.map(Time),
-        to: streamed.recoverable_to.map(Time),
+        from,
+        to,
         gaps: Some(i64::try_from(streamed.gaps).unwrap_or(i64::MAX)),
     })
 }

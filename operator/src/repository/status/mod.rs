@@ -17,6 +17,7 @@ use super::share::Sharing;
 use super::verdict::Verdict;
 use crate::condition::{Conditions, Is, reason_of};
 use crate::report::ServedCatalog;
+use crate::window;
 
 /// The most names that a status holds.
 const NAMES: usize = 100;
@@ -146,8 +147,7 @@ fn catalogued(seen: &Seen<'_>, catalog: &ServedCatalog, after: &mut RepositorySt
     }
     for (name, synced) in result.iter().flat_map(|sync| &sync.deployments) {
         if let (Some(entry), Some(window)) = (names.get_mut(name.as_str()), &synced.recoverable) {
-            entry.recoverable_from = Some(Time(window.from));
-            entry.recoverable_to = Some(Time(window.to));
+            (entry.recoverable_from, entry.recoverable_to) = window::whole(Some(window.from), Some(window.to));
         }
     }
     after.backups = Some(names.values().map(|name| name.backups).sum());

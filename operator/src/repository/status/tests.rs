@@ -195,7 +195,7 @@ fn a_catalogue_is_counted_and_what_is_deleted_is_not() {
         )
         .unwrap()
     };
-    let window = json!({"from": at(1), "to": at(2)});
+    let window = json!({"from": "2026-01-01T00:00:00.5Z", "to": "2026-01-01T00:00:02.5Z"});
     let result = json!({"id": ID, "total_bytes": 3_u64 << 30, "reclaimable_at_most": 1024,
         "deployments": {"team.orders": {"backups": 9, "recoverable": window}, "team.empty": {"backups": 0}}});
     let scene = Scene {
@@ -219,6 +219,7 @@ fn a_catalogue_is_counted_and_what_is_deleted_is_not() {
         .map(|name| (name.name.as_str(), name.backups))
         .collect();
     assert_eq!(names, [("qa.users", 1), ("team.empty", 0), ("team.orders", 1)]);
+    assert_eq!(status.names[2].recoverable_from, Some(Time(at(1))));
     assert_eq!(status.names[2].recoverable_to, Some(Time(at(2))));
     assert_eq!(status.size.unwrap().as_str(), "3Gi");
     assert_eq!(

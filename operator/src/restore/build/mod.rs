@@ -12,6 +12,7 @@ use kube::{Resource as _, ResourceExt as _};
 use serde_json::Value;
 
 use super::destination::Wanted;
+use super::destination::drill::tablespace;
 use super::resolve::Source;
 use super::target::{wanted_time, words};
 use crate::backup::target::duration;
@@ -86,7 +87,7 @@ pub fn plan(ground: &Ground<'_>, time: Option<Timestamp>, nearest: Option<Timest
 /// The Job that fills the place: exactly what the status says that was planned.
 pub fn run(ground: &Ground<'_>, wanted: &Wanted) -> JobPlan {
     let spec = &ground.restore.spec;
-    let template = beside_the_cluster(spec.pod_template.as_ref(), wanted.cluster.as_ref());
+    let template = template(ground.restore, wanted);
     let pod = EnginePod {
         command: fill(ground, wanted),
         labels: labels(ground, Role::Restore),
@@ -103,12 +104,32 @@ pub fn run(ground: &Ground<'_>, wanted: &Wanted) -> JobPlan {
         template: template.as_ref(),
         surroundings: ground.surroundings,
     };
-    let active = duration(Some(&spec.active_deadline), std::time::Duration::from_hours(24));
     JobPlan {
         backoff_limit: spec.backoff_limit,
-        active_deadline: i64::try_from(active.as_secs()).unwrap_or(i64::MAX).max(1),
+        active_deadline: active_deadline(ground.restore),
         ..job(ground, Role::Restore, run_name(ground.restore), &pod)
     }
+}
+
+/// Seconds that all tries of a Job may take together.
+pub fn active_deadline(restore: &Restore) -> i64 {
+    let active = duration(Some(&restore.spec.active_deadline), std::time::Duration::from_hours(24));
+    i64::try_from(active.as_secs()).unwrap_or(i64::MAX).max(1)
+}
+
+/// The settings of the pods that PostgreSQL runs in. A copy of a drill runs where there is room, and not beside the servers;
+/// the image may need the Secret that their Cluster names.
+pub fn template(restore: &Restore, wanted: &Wanted) -> Option<PodTemplate> {
+    let theirs = restore.spec.pod_template.as_ref();
+    if restore.spec.destination.drill.is_none() {
+        return beside_the_cluster(theirs, wanted.cluster.as_ref());
+    }
+    let plan = restore.status.as_ref().and_then(|status| status.plan.as_ref());
+    let recorded = plan.and_then(|plan| plan.source_snapshot.as_ref()?.get("cluster")?.get("spec"));
+    let mut template = theirs.cloned().unwrap_or_default();
+    let secrets = || read(recorded?, "/imagePullSecrets");
+    template.image_pull_secrets = template.image_pull_secrets.or_else(secrets);
+    Some(template)
 }
 
 fn job(ground: &Ground<'_>, role: Role, name: String, pod: &EnginePod<'_>) -> JobPlan {
@@ -171,8 +192,20 @@ fn fill(ground: &Ground<'_>, wanted: &Wanted) -> Vec<String> {
     if let Some(wal) = &wanted.wal_dir {
         option("wal-dir", wal);
     }
+    if spec.destination.drill.is_some() {
+        let plan = ground.restore.status.as_ref().and_then(|status| status.plan.as_ref());
+        let spaces = plan.map(|plan| plan.tablespaces.as_slice()).unwrap_or_default();
+        for (number, space) in spaces.iter().enumerate() {
+            option("tablespace-mapping", &format!("{space}={}", tablespace(number)));
+        }
+    }
     if wanted.postgres.is_some() {
-        let to = if wanted.cluster.is_some() { "cnpg" } else { "plain" };
+        let to = match &spec.destination.patroni {
+            Some(_) => "patroni",
+            None if spec.destination.drill.is_some() => "drill",
+            None if wanted.cluster.is_some() => "cnpg",
+            None => "plain",
+        };
         let keeps = spec.subscriptions == Subscriptions::Keep;
         option("hand-over", to);
         option("pg-bin", "auto");

@@ -175,6 +175,37 @@ fn a_claim_may_be_recovered_too() {
 }
 
 #[test]
+fn a_copy_lies_on_one_claim_and_runs_where_there_is_room() {
+    let mut status = planned();
+    status["plan"]["tablespaces"] = json!(["/mnt/hot", "/mnt/cold"]);
+    let (plan, run) = built(
+        json!({"destination": {"drill": {}}, "podTemplate": {"nodeSelector": {"disk": "slow"}}}),
+        status,
+    );
+    assert!(!arguments(&plan).contains(&"--wal-in-target".to_owned()));
+    assert_eq!(
+        arguments(&run)[4..],
+        [
+            "--target=/var/lib/postgresql/data/pgdata",
+            "--to-latest",
+            "--to-timeline=3",
+            &format!("--retry-id={UID}"),
+            "--owner=65532:65532",
+            "--tablespace-mapping=/mnt/hot=/var/lib/postgresql/data/tablespaces/0",
+            "--tablespace-mapping=/mnt/cold=/var/lib/postgresql/data/tablespaces/1",
+            "--hand-over=drill",
+            "--pg-bin=auto",
+            "--subscriptions=disable",
+            "--recover",
+        ]
+    );
+    let spec = run.pod.spec.unwrap();
+    assert_eq!(spec.containers[0].image.as_deref(), Some("postgres:18"));
+    assert_eq!(spec.image_pull_secrets.unwrap()[0].name, "registry");
+    assert_eq!(spec.node_selector.unwrap()["disk"], "slow", "not that of the Cluster");
+}
+
+#[test]
 fn the_nearest_moment_is_another_job() {
     let object = restore(json!({}), Value::Null);
     let time: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();

@@ -57,7 +57,7 @@ pub fn new_claim(
 }
 
 /// The size that is wanted, when it is enough; otherwise what is needed and a tenth more, in whole Mi.
-fn size(claim: &str, wanted: Option<&Size>, needed: u64) -> Result<String, Refusal> {
+pub(super) fn size(claim: &str, wanted: Option<&Size>, needed: u64) -> Result<String, Refusal> {
     let Some(wanted) = wanted else {
         return Ok(format!("{}Mi", with_reserve(needed).div_ceil(1 << 20).max(1)));
     };

@@ -4,8 +4,10 @@
 
 mod claim;
 pub mod cnpg;
+pub mod drill;
+pub mod patroni;
 
-use hardstorage_crds::{Bytes, Restore, Size};
+use hardstorage_crds::{Bytes, ClaimDestination, NextStep, Restore, Size};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::ResourceExt as _;
 use serde_json::Value;
@@ -45,42 +47,21 @@ pub struct Wanted {
 pub fn wanted(restore: &Restore, engine: &Image) -> Result<Wanted, Refusal> {
     let spec = &restore.spec;
     let plan = restore.status.as_ref().and_then(|status| status.plan.as_ref());
-    let needed = plan
-        .and_then(|plan| plan.needed_bytes)
-        .and_then(|bytes| u64::try_from(bytes).ok())
-        .unwrap_or_default();
+    let needed = needed(restore);
     let spaces = plan.map(|plan| plan.tablespaces.clone()).unwrap_or_default();
     let postgres = |name: String| Image {
         name,
         pull_policy: "IfNotPresent".to_owned(),
     };
     if let Some(claim) = &spec.destination.persistent_volume_claim {
-        if let Some(space) = spaces.first() {
-            return Err(refusal(
-                "TablespacesUnplaced",
-                format!("the backup has a tablespace at {space}, and a claim has no place for it"),
-                "restore into a CloudNativePG Cluster, or with the command line",
-            ));
-        }
-        let image = spec.postgres_image.clone().map(postgres);
-        return Ok(Wanted {
-            claims: claim::new_claim(restore, claim, needed)?.into_iter().collect(),
-            data: DataDirectory {
-                mounts: vec![Mount {
-                    claim: claim.name.clone(),
-                    path: FOLDER.to_owned(),
-                }],
-                user: User {
-                    uid: claim.uid,
-                    gid: claim.gid,
-                },
-                engine: image.is_some().then(|| engine.clone()),
-            },
-            postgres: image,
-            directory: format!("{FOLDER}/{}", claim.path),
-            wal_dir: None,
-            cluster: None,
-        });
+        return onto_claim(restore, claim, spec.postgres_image.clone().map(postgres), engine);
+    }
+    if let Some(to) = &spec.destination.patroni {
+        let claim = patroni::claim(restore, to, needed)?;
+        return onto_claim(restore, &claim, Some(postgres(patroni::image(restore)?)), engine);
+    }
+    if let Some(drill) = &spec.destination.drill {
+        return drill::wanted(restore, drill, needed, engine);
     }
     let new = new_cluster(restore, needed)?;
     let in_pod = |mount: cnpg::Mount| Mount {
@@ -119,11 +100,56 @@ pub fn wanted(restore: &Restore, engine: &Image) -> Result<Wanted, Refusal> {
     })
 }
 
+/// One claim of any name; `postgres` recovers what is restored, when it is recovered.
+fn onto_claim(
+    restore: &Restore,
+    claim: &ClaimDestination,
+    postgres: Option<Image>,
+    engine: &Image,
+) -> Result<Wanted, Refusal> {
+    let plan = restore.status.as_ref().and_then(|status| status.plan.as_ref());
+    if let Some(space) = plan.and_then(|plan| plan.tablespaces.first()) {
+        return Err(refusal(
+            "TablespacesUnplaced",
+            format!("the backup has a tablespace at {space}, and a claim has no place for it"),
+            "restore into a CloudNativePG Cluster, or with the command line",
+        ));
+    }
+    Ok(Wanted {
+        claims: claim::new_claim(restore, claim, needed(restore))?.into_iter().collect(),
+        data: DataDirectory {
+            mounts: vec![Mount {
+                claim: claim.name.clone(),
+                path: FOLDER.to_owned(),
+            }],
+            user: User {
+                uid: claim.uid,
+                gid: claim.gid,
+            },
+            engine: postgres.is_some().then(|| engine.clone()),
+        },
+        postgres,
+        directory: format!("{FOLDER}/{}", claim.path),
+        wal_dir: None,
+        cluster: None,
+    })
+}
+
+/// What is left to do for somebody else, when it is done.
+pub fn next(restore: &Restore, engine: &Image) -> Option<NextStep> {
+    let to = restore.spec.destination.patroni.as_ref()?;
+    patroni::next(restore, to, &wanted(restore, engine).ok()?)
+}
+
 /// Whether the user that the data is for can read the repository. On a claim the files are those of the engine's user alone,
 /// and a volume that its pods have mounted gets no other group.
 pub fn can_read(restore: &Restore, repository: &RepositoryAccess) -> Result<(), Refusal> {
     let onto = restore.spec.destination.persistent_volume_claim.as_ref();
-    if repository.claim.is_none() || onto.is_some_and(|claim| claim.uid == ENGINE_USER) {
+    // A drill chooses that user.
+    if repository.claim.is_none()
+        || restore.spec.destination.drill.is_some()
+        || onto.is_some_and(|claim| claim.uid == ENGINE_USER)
+    {
         return Ok(());
     }
     Err(refusal(
@@ -133,11 +159,19 @@ pub fn can_read(restore: &Restore, repository: &RepositoryAccess) -> Result<(), 
     ))
 }
 
+/// The image of PostgreSQL that the user names, or the one that was recorded with the backup.
+fn known_image(restore: &Restore) -> Option<String> {
+    let plan = restore.status.as_ref().and_then(|status| status.plan.as_ref());
+    let recorded = plan.and_then(|plan| plan.source_snapshot.as_ref()?.get("image")?.as_str());
+    let named = restore.spec.postgres_image.as_deref().or(recorded);
+    named.filter(|image| !image.is_empty()).map(str::to_owned)
+}
+
 fn new_cluster(restore: &Restore, needed: u64) -> Result<cnpg::NewCluster<'_>, Refusal> {
     let Some(wanted) = &restore.spec.destination.cloud_native_pg else {
         return Err(refusal(
             "DestinationUnknown",
-            "destination names none of persistentVolumeClaim, cloudNativePG",
+            "destination names none of persistentVolumeClaim, cloudNativePG, patroni, drill",
             "this operator may be older than the object",
         ));
     };
@@ -168,6 +202,8 @@ pub struct Found {
     pub of_the_cluster: Vec<PersistentVolumeClaim>,
     /// The Cluster of its name.
     pub cluster: Option<Value>,
+    /// What there is of a cluster that Patroni runs.
+    pub patroni: patroni::Found,
     /// Pods of others, in the namespace, that have not ended.
     pub pods: Vec<Pod>,
 }
@@ -192,9 +228,17 @@ pub fn cluster_is_ours(cluster: &Value, uid: &str) -> bool {
 /// Whether it may be filled.
 pub fn judge(restore: &Restore, wanted: &Wanted, found: &Found) -> Result<(), Refusal> {
     let uid = restore.metadata.uid.as_deref().unwrap_or_default();
+    if let Some(to) = &restore.spec.destination.patroni {
+        patroni::judge(restore, to, &found.patroni, &found.pods)?;
+    }
     if let Some(cluster) = &restore.spec.destination.cloud_native_pg {
         if found.cluster.as_ref().is_some_and(|one| !cluster_is_ours(one, uid)) {
-            return Err(used(format!("there is a Cluster {}", cluster.cluster)));
+            return Err(refusal(
+                USED,
+                format!("there is a Cluster {}", cluster.cluster),
+                "nothing was touched, and no Cluster is restored in place; restore under another name, look at it, and let the \
+                 clients go there; or delete this Cluster, and make the Restore anew when its claims are gone",
+            ));
         }
         let others = found.of_the_cluster.iter();
         let mut others = others.filter(|claim| !is_ours(claim.metadata.annotations.as_ref(), uid));

@@ -157,6 +157,7 @@ fn every_destination_is_judged() {
             claims,
             cluster: found_cluster,
             pods,
+            ..Found::default()
         };
         let got = judge(&object, &wanted, &found).err().map(|refusal| refusal.reason);
         assert_eq!(got.unwrap_or_default(), said, "case {number}");

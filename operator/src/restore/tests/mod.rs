@@ -8,8 +8,11 @@
 )]
 
 mod deletion;
+mod drill;
 mod on_api_server;
+mod patroni;
 mod refused;
+mod shown;
 mod walk;
 
 use std::sync::Arc;
@@ -84,18 +87,32 @@ enum Says {
     Error(&'static str, Option<Value>),
 }
 
-/// What the engine says in the pods of both Jobs.
+/// What the engine says in the pods of each Job.
 #[derive(Clone)]
 struct Engine {
     plan: Says,
     run: Says,
+    check: Says,
 }
 
-/// Both go well.
+impl Engine {
+    /// The address of the pod with this role, and what it says.
+    fn says(&self, role: &str) -> (&'static str, &Says) {
+        match role {
+            "plan" => ("10.0.0.1", &self.plan),
+            "drill" => ("10.0.0.3", &self.check),
+            _ => ("10.0.0.2", &self.run),
+        }
+    }
+}
+
+/// All go well.
 fn good() -> Engine {
     Engine {
         plan: Says::Done(plan_result()),
         run: Says::Done(json!({"recovered": {"lsn": "0/5", "time": "2026-01-02T07:58:00Z", "timeline": 4}})),
+        check: Says::Done(json!({"databases": ["app"], "indexes_checked": 7,
+            "checks": [{"name": "rows", "database": "app", "passed": true, "expected": "t", "actual": "t"}]})),
     }
 }
 
@@ -145,10 +162,7 @@ fn pods(server: &Server, engine: &Engine) -> Answers {
             job["metadata"]["name"].as_str().unwrap(),
             job["metadata"]["uid"].as_str().unwrap(),
         );
-        let (ip, says) = match role(&job) {
-            "plan" => ("10.0.0.1", &engine.plan),
-            _ => ("10.0.0.2", &engine.run),
-        };
+        let (ip, says) = engine.says(role(&job));
         let path = format!("{PODS}/{name}-x");
         if server.get::<Value>(&path).is_none() {
             let mut labels = job["metadata"]["labels"].clone();

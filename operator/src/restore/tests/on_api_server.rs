@@ -2,12 +2,11 @@
 //! status. Nothing runs there, so the test does what the Job controller, the engine and CloudNativePG would do, and no more.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
 
-use std::path::Path;
 use std::time::Duration;
 
 use clap::Parser as _;
 use hardstorage_crds::Repository;
-use hardstorage_e2e::{ApiServer, cache_root};
+use hardstorage_e2e::{ApiServer, cache_root, tree};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, ServiceAccount};
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
@@ -38,7 +37,7 @@ impl World {
         let others = others.display().to_string();
         // Theirs are too large for a plain apply.
         server.kubectl(["apply", "--server-side", "-f", &others]).ok();
-        server.define(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../crds"));
+        server.define(&tree("crds"));
         server.kubectl(["create", "namespace", "team"]).ok();
         let file = Kubeconfig::read_from(server.kubeconfig()).unwrap();
         let options = KubeConfigOptions::default();
@@ -97,10 +96,7 @@ impl World {
         let mut answers = Answers::default();
         for job in self.team::<Job>().list(&ListParams::default()).await.unwrap().items {
             let (name, uid) = (job.name_any(), job.uid().unwrap());
-            let (ip, says) = match job.labels()[label::ROLE].as_str() {
-                "plan" => ("10.0.0.1", &self.engine.plan),
-                _ => ("10.0.0.2", &self.engine.run),
-            };
+            let (ip, says) = self.engine.says(&job.labels()[label::ROLE]);
             let pod = format!("{name}-x");
             if self.team::<Pod>().get_opt(&pod).await.unwrap().is_none() {
                 let mut labels = job.labels().clone();
@@ -116,6 +112,14 @@ impl World {
             answers.reports.insert(ip.to_owned(), report(&uid, says));
         }
         answers
+    }
+
+    /// The pods of this role have heard that they may end.
+    async fn pods_end(&self, role: &str) {
+        let of = ListParams::default().labels(&format!("{}={role}", label::ROLE));
+        for pod in self.team::<Pod>().list(&of).await.unwrap().items {
+            self.status::<Pod>(&pod.name_any(), json!({"phase": "Succeeded"})).await;
+        }
     }
 
     /// Reconciles until it looks like this.
@@ -176,13 +180,7 @@ async fn from_a_plan_to_a_cluster() {
 
     world.engine = good();
     world.phase("Adopting").await;
-    // Its pod has heard that it may end.
-    let run = ListParams::default().labels("hardstorage.dev/role=restore");
-    for pod in world.team::<Pod>().list(&run).await.unwrap().items {
-        world
-            .status::<Pod>(&pod.name_any(), json!({"phase": "Succeeded"}))
-            .await;
-    }
+    world.pods_end("restore").await;
     let made = |restore: &Restore| {
         let created = restore.status.as_ref().map(|status| status.created.as_slice());
         created.unwrap_or_default().iter().any(|one| one.kind == "Cluster")
@@ -253,5 +251,48 @@ async fn half_a_claim_goes_with_its_restore() {
     assert!(restores.get_opt("back").await.unwrap().is_none());
     // What protects claims in use is a controller, which does not run here.
     let left = claims.get_opt("pg").await.unwrap();
+    assert!(left.is_none_or(|claim| claim.metadata.deletion_timestamp.is_some()));
+}
+
+#[tokio::test]
+async fn a_drill_leaves_nothing_but_its_proof() {
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use k8s_openapi::api::networking::v1::NetworkPolicy;
+    let server = ApiServer::start();
+    let mut world = World::new(&server).await;
+    world.engine.check = Says::Progress(json!({"stage": "checking", "done": 1, "total": 2}));
+    world
+        .make::<Restore>(
+            json!({"apiVersion": "hardstorage.dev/v1alpha1", "kind": "Restore", "metadata": {"name": "back"},
+            "spec": {"source": {"repository": {"ref": {"name": "main"}, "name": "team.orders"}},
+                "destination": {"drill": {"checks": [{"name": "rows", "database": "app", "sql": "select 1"}]}}}}),
+        )
+        .await;
+    let restored = |restore: &Restore| restore.status.as_ref().is_some_and(|status| status.steps.len() == 3);
+    world.until("its copy is complete", restored).await;
+    world.pods_end("restore").await;
+    let is_asked = |restore: &Restore| {
+        let ready = restore.status.as_ref().map(|status| status.conditions.as_slice());
+        let mut ready = ready.unwrap_or_default().iter();
+        ready.any(|one| one.type_ == "Ready" && one.message == "the copy is being asked")
+    };
+    world.until("it is being asked", is_asked).await;
+    let claims: Api<PersistentVolumeClaim> = world.team();
+    let claim = claims.get("back-drill").await.unwrap();
+    assert_eq!(claim.owner_references()[0].kind, "Restore");
+    let all = ListParams::default().labels("hardstorage.dev/role=drill");
+    let (maps, policies): (Api<ConfigMap>, Api<NetworkPolicy>) = (world.team(), world.team());
+    assert_eq!(policies.list(&all).await.unwrap().items.len(), 1);
+
+    world.engine = good();
+    world.phase("Completed").await;
+    world.pods_end("drill").await;
+    let free = |restore: &Restore| restore.finalizers().is_empty();
+    let done = world.until("nothing keeps it", free).await;
+    assert_eq!(done.status.unwrap().drill.unwrap().result.unwrap().as_str(), "Passed");
+    assert!(maps.list(&all).await.unwrap().items.is_empty());
+    assert!(policies.list(&all).await.unwrap().items.is_empty());
+    // What protects claims in use is a controller, which does not run here.
+    let left = claims.get_opt("back-drill").await.unwrap();
     assert!(left.is_none_or(|claim| claim.metadata.deletion_timestamp.is_some()));
 }

@@ -44,6 +44,8 @@ async fn an_old_restore_that_is_applied_again_touches_nothing() {
     steps(&server, &good(), 8).await;
     assert_eq!(phase(&server), ("Refused".into(), "DestinationUsed".into(), true));
     made_nothing(&server, "cluster");
+    let hint = seen(&server).status.unwrap().failure.unwrap().hint.unwrap();
+    assert!(hint.contains("in place") && hint.contains("another name"), "{hint}");
     // It stays so when the place is free later: one object is one restore.
     server.remove(&format!("{CLUSTERS}/again"));
     steps(&server, &good(), 4).await;

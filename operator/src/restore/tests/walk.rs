@@ -132,6 +132,7 @@ async fn the_nearest_moment_is_planned_and_said() {
                     Says::Done(plan_result())
                 },
                 run: Says::Nothing,
+                ..good()
             };
             for _ in 0..10 {
                 let near = jobs_of(&server, "plan")
@@ -171,6 +172,7 @@ async fn the_nearest_moment_is_planned_and_said() {
     let engine = Engine {
         plan: Says::Error("conflict.target_unreachable", Some(unreachable)),
         run: Says::Nothing,
+        ..good()
     };
     steps(&server, &engine, 4).await;
     assert_eq!(

@@ -1,12 +1,13 @@
 //! `init`, `backup`, `rotate` and `hold`: making backups, and deciding which stay.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use hardstorage_report::{BackupId, ByteSize, DeploymentName};
 
-use super::parsers::{parse_annotation, parse_size};
-use super::{RepoArg, RunArgs, SourceArgs};
+use super::parsers::{parse_annotation, parse_duration, parse_size};
+use super::{BackupChoice, RepoArg, RunArgs, SourceArgs};
 
 #[derive(Debug, Args)]
 pub(crate) struct InitArgs {
@@ -129,6 +130,12 @@ pub(crate) struct RotateArgs {
     /// Keep the newest of so many years [default: 5]
     #[arg(long, value_name = "N")]
     pub(crate) keep_yearly: Option<u32>,
+    /// Then collect, as `repo gc --deployment NAME` does
+    #[arg(long)]
+    pub(crate) collect: bool,
+    /// With --collect: keep continuous WAL for the last so long only [default: from the oldest backup on]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, requires = "collect")]
+    pub(crate) keep_wal: Option<Duration>,
     #[command(flatten)]
     pub(crate) run: RunArgs,
 }
@@ -137,8 +144,8 @@ pub(crate) struct RotateArgs {
 pub(crate) struct HoldArgs {
     /// Name of the deployment
     pub(crate) deployment: DeploymentName,
-    /// The backup
-    pub(crate) backup: BackupId,
+    /// A backup's id, or `latest`
+    pub(crate) backup: BackupChoice,
     #[command(flatten)]
     pub(crate) repo: RepoArg,
     /// End the hold

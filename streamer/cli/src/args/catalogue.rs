@@ -1,9 +1,12 @@
-//! `status`, `list` and `show`: looking at what there is, and naming one backup of it.
+//! `status`, `doctor`, `list` and `show`: looking at what there is, and naming one backup of it.
+
+use std::time::Duration;
 
 use clap::Args;
 use hardstorage_report::{BackupId, DeploymentName};
 
-use super::RepoArg;
+use super::parsers::parse_duration;
+use super::{RepoArg, SourceArgs};
 
 #[derive(Debug, Args)]
 pub(crate) struct StatusArgs {
@@ -11,6 +14,20 @@ pub(crate) struct StatusArgs {
     pub(crate) deployment: Option<DeploymentName>,
     #[command(flatten)]
     pub(crate) repo: RepoArg,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// Name of a deployment; without it all that are configured or in the repositories
+    pub(crate) deployment: Option<DeploymentName>,
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
+    /// A newest backup that is older than this is overdue
+    #[arg(long, value_name = "DURATION", default_value = "36h", value_parser = parse_duration)]
+    pub(crate) max_backup_age: Duration,
+    /// End with 10 when anything is wrong, for a monitor
+    #[arg(long)]
+    pub(crate) exit_on_issues: bool,
 }
 
 #[derive(Debug, Args)]

@@ -1,8 +1,11 @@
 //! What the command line accepts, one file for each group of commands. Help, man pages and completions are made from
 //! it, so a comment on an argument is what a person reads in `--help`.
 
+mod agent;
+mod audit;
 mod backup;
 mod catalogue;
+mod drill;
 mod parsers;
 mod repository;
 mod restore;
@@ -14,16 +17,19 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use self::agent::AgentArgs;
+pub(crate) use self::audit::{AuditAnchorArgs, AuditCommand, AuditListArgs, AuditVerifyArgs};
 pub(crate) use self::backup::{
     BackupCommand, BackupVerb, CheckpointArg, HoldArgs, InitArgs, MarkArgs, RotateArgs, TakeArgs,
 };
-pub(crate) use self::catalogue::{BackupChoice, ListArgs, ShowArgs, StatusArgs};
-use self::parsers::parse_duration;
-pub(crate) use self::repository::{KeyringCommand, RepoCommand, SelfCommand};
+pub(crate) use self::catalogue::{BackupChoice, DoctorArgs, ListArgs, ShowArgs, StatusArgs};
+pub(crate) use self::drill::{DrillArgs, DrillCommand};
+pub(crate) use self::parsers::parse_duration;
+pub(crate) use self::repository::{GcArgs, HealArgs, KeyringCommand, RepoCommand, ScrubArgs, SelfCommand};
 pub(crate) use self::restore::{
     ActionArg, FetchPlaces, HandOverArg, RestoreArgs, SubscriptionsArg, VerifyArgs, VerifyMode,
 };
-pub(crate) use self::wal::{FetchArgs, SlotCommand, StreamArgs, WalCommand};
+pub(crate) use self::wal::{FetchArgs, PatroniArgs, PushArgs, SlotCommand, StreamArgs, WalCommand};
 use crate::printer::Format;
 
 /// Protects PostgreSQL 15 to 18: continuous WAL streaming, base backups, restore to any moment.
@@ -73,6 +79,9 @@ pub(crate) struct GlobalArgs {
     /// secret-access-key, session-token, username, password
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) credentials_dir: Option<PathBuf>,
+    /// End when the process with this id is not the parent any more; the agent starts its children so
+    #[arg(long, global = true, hide = true, value_name = "PID")]
+    pub(crate) exit_with_parent: Option<u32>,
 }
 
 /// What a scheduler asks of a run.
@@ -128,18 +137,28 @@ pub(crate) enum Command {
     /// Stream WAL, and look after it
     #[command(subcommand)]
     Wal(WalCommand),
+    /// Look after every deployment of the configuration, always: streams, backups, retention, checks
+    Agent(AgentArgs),
     /// Tell whether the deployments are protected, now
     Status(StatusArgs),
+    /// Tell whether anything is wrong, here, in the repository and on the server, and what to do about it
+    Doctor(DoctorArgs),
     /// List the backups of a deployment
     List(ListArgs),
     /// Show one backup with all that its manifest says
     Show(ShowArgs),
     /// Prove that a backup can be restored
     Verify(VerifyArgs),
+    /// Prove by a drill that a copy holds what it should
+    #[command(subcommand)]
+    Drill(DrillCommand),
     /// Apply the retention policy: a dry run, unless --apply is given
     Rotate(RotateArgs),
     /// Protect a backup from deletion, or end that protection
     Hold(HoldArgs),
+    /// List what was done, prove that the record of it is whole, and anchor it elsewhere
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Create a repository, and look after it
     #[command(subcommand)]
     Repo(RepoCommand),

@@ -7,7 +7,7 @@ use hardstorage_engine::restore::TargetTimeline;
 use hardstorage_report::{ByteSize, Lsn, ParseLsnError, Timeline};
 
 /// Reads `100ms`, `10s`, `5m`, `2h`, `1d`; a bare number is seconds.
-pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let bad = || format!("{text:?} is not a duration; write for example 10s, 500ms or 5m");
     let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let number: u64 = text[..split].parse().map_err(|_| bad())?;
@@ -28,6 +28,14 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
 
 pub(super) fn parse_size(text: &str) -> Result<ByteSize, String> {
     text.parse()
+}
+
+/// A size that lets something happen.
+pub(super) fn parse_limit(text: &str) -> Result<ByteSize, String> {
+    match text.parse()? {
+        ByteSize(0) => Err("0 would let nothing happen; write for example 100GiB".to_owned()),
+        size => Ok(size),
+    }
 }
 
 pub(super) fn parse_lsn(text: &str) -> Result<Lsn, ParseLsnError> {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use hardstorage_engine::restore::TargetTimeline;
+use hardstorage_engine::restore::{Onto, TargetTimeline};
 use hardstorage_report::{DeploymentName, Lsn};
 
 use super::parsers::{parse_absolute, parse_lsn, parse_mapping, parse_retry_id, parse_timeline};
@@ -16,7 +16,7 @@ pub(crate) struct RestoreArgs {
     /// A backup's id, or `latest`: the newest that leads to the target
     #[arg(default_value = "latest")]
     pub(crate) backup: BackupChoice,
-    /// Directory to restore into; empty or not there yet
+    /// Directory to restore into; empty or not there yet, unless --resume or --delta is given
     #[arg(long, value_name = "DIR")]
     pub(crate) target: PathBuf,
     #[command(flatten)]
@@ -83,8 +83,16 @@ pub(crate) struct RestoreArgs {
     pub(crate) wal_in_target: bool,
     /// Mark the target with this id, and begin anew in one that a killed restore of the same id has left; nothing else is
     /// ever emptied
-    #[arg(long, value_name = "ID", value_parser = parse_retry_id)]
+    #[arg(long, value_name = "ID", value_parser = parse_retry_id, conflicts_with_all = ["resume", "delta"])]
     pub(crate) retry_id: Option<String>,
+    /// Go on with a restore of the same backup to the same moment that was killed: what it left is compared, and only the
+    /// rest is fetched
+    #[arg(long, conflicts_with = "delta")]
+    pub(crate) resume: bool,
+    /// Restore onto a data directory of the same cluster in which no server runs: what is equal stays, what differs is
+    /// fetched, and what the backup does not have is removed
+    #[arg(long)]
+    pub(crate) delta: bool,
     #[command(flatten)]
     pub(crate) fetch: FetchPlaces,
     #[command(flatten)]
@@ -92,6 +100,15 @@ pub(crate) struct RestoreArgs {
 }
 
 impl RestoreArgs {
+    /// What may be in the target already.
+    pub(crate) fn onto(&self) -> Onto {
+        match (self.resume, self.delta) {
+            (true, _) => Onto::Resume,
+            (_, true) => Onto::Delta,
+            _ => Onto::Empty,
+        }
+    }
+
     /// The directory of PostgreSQL's programs, when one was named.
     pub(crate) fn programs(&self) -> Option<&Path> {
         self.pg_bin.as_deref().filter(|named| *named != Path::new("auto"))
@@ -105,6 +122,10 @@ pub(crate) enum HandOverArg {
     Plain,
     /// CloudNativePG adopts it.
     Cnpg,
+    /// Patroni starts on it.
+    Patroni,
+    /// `drill check` asks it.
+    Drill,
 }
 
 /// What becomes of subscriptions.

@@ -98,6 +98,7 @@ fn what_is_malformed_is_refused() {
         &["restore", "db1", "--target", "/t", "--to-timeline", "0"],
         &["restore", "db1", "--target", "/t", "--tablespace-mapping", "a=b"],
         &["wal", "stream", "db1", "--flush-interval", "soon"],
+        &["wal", "push", "db1"],
         &["backup", "db1", "--jobs", "0"],
         &["backup", "db1", "--max-rate", "NaN"],
     ] {

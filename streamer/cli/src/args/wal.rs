@@ -27,9 +27,14 @@ pub(crate) enum WalCommand {
         /// Replication slot [default: pg_hardstorage_<deployment>]
         #[arg(long, value_name = "NAME")]
         slot: Option<String>,
+        /// Judge it for a stream that is a synchronous standby
+        #[arg(long)]
+        synchronous: bool,
     },
     /// Stream WAL into the repository, always
     Stream(Box<StreamArgs>),
+    /// The archive_command: store one file of pg_wal
+    Push(PushArgs),
     /// The restore_command: exit 0 found, 1 proven absent, 126 anything else
     Fetch(FetchArgs),
     /// Fetch segments ahead, for `wal fetch`
@@ -63,13 +68,16 @@ pub(crate) struct StreamArgs {
     /// Make the bytes of an unfinished segment durable at least so often
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
     pub(crate) flush_interval: Duration,
+    /// Make what comes durable at once and acknowledge it: a synchronous standby, for `synchronous_standby_names`
+    #[arg(long)]
+    pub(crate) synchronous: bool,
     /// Tell the server the position at least so often
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
     pub(crate) status_interval: Duration,
     /// Take the server for dead when it answers nothing for so long
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = parse_duration)]
     pub(crate) receive_timeout: Duration,
-    /// Wait at most so long between two attempts to reconnect
+    /// Wait at most so long between two attempts to reconnect; 3s with --synchronous
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
     pub(crate) max_reconnect_backoff: Duration,
     /// End instead of reconnecting
@@ -91,7 +99,44 @@ pub(crate) struct StreamArgs {
     #[arg(long)]
     pub(crate) accept_new_system: bool,
     #[command(flatten)]
+    pub(crate) patroni: PatroniArgs,
+    #[command(flatten)]
     pub(crate) run: RunArgs,
+}
+
+/// Where Patroni looks after the servers.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "With Patroni")]
+pub(crate) struct PatroniArgs {
+    /// REST API of a Patroni member, or of several: Patroni is told to keep the slot on every member
+    #[arg(
+        id = "patroni_url",
+        long = "patroni-url",
+        env = "PG_HARDSTORAGE_PATRONI_URL",
+        hide_env_values = true,
+        value_name = "URL",
+        value_delimiter = ','
+    )]
+    pub(crate) url: Vec<String>,
+    /// User of the REST API
+    #[arg(id = "patroni_user", long = "patroni-user", value_name = "USER")]
+    pub(crate) user: Option<String>,
+    /// File with that user's password, read again each time
+    #[arg(id = "patroni_password_file", long = "patroni-password-file", value_name = "FILE")]
+    pub(crate) password_file: Option<PathBuf>,
+    /// Authority that the REST API's certificate is checked by [default: those of the system]
+    #[arg(id = "patroni_ca", long = "patroni-ca", value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct PushArgs {
+    /// Name of the deployment
+    pub(crate) deployment: DeploymentName,
+    /// The file that PostgreSQL archives (%p)
+    pub(crate) path: PathBuf,
+    #[command(flatten)]
+    pub(crate) repo: RepoArg,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -123,7 +168,7 @@ pub(crate) struct FetchArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum SlotCommand {
-    /// Drop the replication slot on the server; the repository is not touched
+    /// Drop the replication slot on the server; no backup and no WAL in the repository is touched
     Drop {
         /// Name of the deployment
         deployment: DeploymentName,

@@ -58,6 +58,17 @@ impl Report for BackupResult {
         } else {
             "Recovery:        this backup by itself; for every later moment run `pg_hardstorage wal stream`\n"
         });
+        for id in &self.resumed {
+            out.push_str(&format!(
+                "Taken over:      what {id} had done before it was interrupted\n"
+            ));
+        }
+        if self.adopted_pages > 0 {
+            out.push_str(&format!(
+                "                 {} of the pages reused\n",
+                self.adopted_pages
+            ));
+        }
         if self.server_warnings > 0 {
             out.push_str(&format!(
                 "Warnings:        {} of the server, among the events: what it did not send may be missed\n",
@@ -108,7 +119,7 @@ pub(crate) async fn run(app: &App, args: TakeArgs) -> u8 {
             .ok_or_else(|| Error::new(code::usage::INVALID, "which deployment?"))?;
         let source = app.source(&args.source, &name)?;
         let url = app.repo_url(&args.source.repo, Some(&name))?;
-        let repository = app.repository(&url, Mode::Write).await?;
+        let repository = app.repository_of(&url, Mode::Write, &name).await?;
         take(app, &repository, &name, source, &args, running).await
     };
     reported(app, "backup", &run_args, work, exit).await
@@ -131,7 +142,15 @@ pub(crate) async fn take(
         ),
         None => None,
     };
-    let deployment = enrol(repository, name, &source, Silence::Fails).await?;
+    let deployment = enrol(
+        repository,
+        name,
+        &source,
+        Silence::Fails,
+        args.run.run_id.clone(),
+        running.sink.as_ref(),
+    )
+    .await?;
     let signer = app.keyring().ensure_signer(deployment.surroundings())?;
     let plan = BackupPlan {
         source,
@@ -196,6 +215,8 @@ mod tests {
             zero_pages: 120,
             reuse: 0.986,
             ancestor: Some(HELD.parse().unwrap()),
+            resumed: Vec::new(),
+            adopted_pages: 0,
             wal_segments_fetched: 0,
             encrypted: true,
             signer: "8796a5b4c3d2e1f0".to_owned(),

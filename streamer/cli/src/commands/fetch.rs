@@ -201,7 +201,7 @@ pub(crate) async fn run_ahead(app: &App, args: FetchArgs) -> u8 {
 /// The archive to read from: the lineage and segment size that `restore` wrote down, else those of the newest backup.
 async fn archive(app: &App, args: &FetchArgs) -> Result<WalArchive> {
     let url = app.repo_url(&args.repo, Some(&args.deployment))?;
-    let repository = app.repository(&url, Mode::Read).await?;
+    let repository = app.repository_of(&url, Mode::Read, &args.deployment).await?;
     let deployment = repository.deployment(&args.deployment).await?;
     let size = args.wal_segment_size.map(|bytes| {
         SegmentSize::new(bytes).ok_or_else(|| Error::new(code::usage::INVALID, format!("{bytes} is no segment size")))
@@ -218,7 +218,10 @@ async fn archive(app: &App, args: &FetchArgs) -> Result<WalArchive> {
     let manifest = stored.ok_or_else(|| {
         Error::new(
             code::repository::BACKUP_MISSING,
-            format!("{} has no backup that tells its WAL segment size", args.deployment),
+            format!(
+                "{} has no backup that tells the lineage and segment size of its WAL",
+                args.deployment
+            ),
         )
     })?;
     Ok(WalArchive::new(

@@ -76,7 +76,7 @@ impl Report for InitResult {
             out.push_str("\n! Copy the key elsewhere, or nothing can be restored: pg_hardstorage keyring export DIR\n");
         }
         out.push_str(&format!(
-            "\nNext steps:\n  1. Stream WAL, always:       pg_hardstorage wal stream {0}\n  2. Back up, every night:      pg_hardstorage backup {0}\n  3. See that it is protected:  pg_hardstorage status {0}\n",
+            "\nNext steps:\n  1. Look after it, always:     pg_hardstorage agent\n     or only stream its WAL:    pg_hardstorage wal stream {0}\n  2. See that it is protected:  pg_hardstorage status {0}\n",
             self.deployment
         ));
         out
@@ -254,6 +254,7 @@ fn save(app: &App, args: &InitArgs, name: &DeploymentName, url: &str) -> Result<
         repo: Some(url.to_owned()),
         slot: None,
         retention: Some(RetentionConfig::written_out()),
+        ..DeploymentConfig::default()
     };
     Config::save_deployment(&app.config_file, name, entry)?;
     Ok(passfile)

@@ -5,10 +5,13 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use hardstorage_engine::audit;
 use hardstorage_report::{DeploymentName, Error, Result, code};
-use hardstorage_repository::{Keyring, Surroundings, kek_fingerprint};
+use hardstorage_repository::{AuditAction, AuditEvent, Keyring, Mode, Surroundings, kek_fingerprint};
 use serde::Serialize;
+use serde_json::json;
 
+use super::run::Running;
 use crate::app::App;
 use crate::args::KeyringCommand;
 use crate::config::private_folder;
@@ -94,9 +97,12 @@ fn copy_keys(from: &Path, to: &Path) -> Result<usize> {
             }
             Err(error) => return Err(failed("create", &path)(error)),
         };
-        file.write_all(&bytes)
-            .and_then(|()| file.sync_all())
-            .map_err(failed("write", &path))?;
+        let written = file.write_all(&bytes).and_then(|()| file.sync_all());
+        if written.is_err() {
+            // A part of a key opens nothing, and stands in the way of the whole one. The first error is the one that counts.
+            let _ = fs::remove_file(&path);
+        }
+        written.map_err(failed("write", &path))?;
         copied += 1;
     }
     fs::File::open(to)
@@ -129,7 +135,11 @@ pub(crate) fn keyring(app: &App, command: KeyringCommand) -> Result<KeyringResul
             };
             let made = fs::DirBuilder::new().mode(0o700).create(&dir);
             made.map_err(failed("make", &dir))?;
-            copy_keys(&own, &dir)?;
+            if let Err(error) = copy_keys(&own, &dir) {
+                // Only when nothing is in it: then the same command can be given again.
+                let _ = fs::remove_dir(&dir);
+                return Err(error);
+            }
             keyring.mark_exported(&kek, &Surroundings::default())?;
             describe(&keyring, &dir, "exported")
         }
@@ -156,7 +166,7 @@ pub(crate) struct SlotResult {
 
 impl Report for SlotResult {
     fn text(&self) -> String {
-        format!("✓ slot {} dropped; the repository was not touched\n", self.slot)
+        format!("✓ slot {} dropped; no backup and no WAL was touched\n", self.slot)
     }
 }
 
@@ -172,6 +182,24 @@ pub(crate) async fn drop_slot(
     connection.drop_slot(&slot, false).await?;
     connection.close().await;
     Ok(SlotResult { deployment, slot })
+}
+
+/// Records it in the audit chain, where the configuration says in which repository that is. The database alone is
+/// enough to drop a slot: without a repository, or a deployment in it, there is nothing to record in.
+pub(crate) async fn slot_dropped(app: &App, dropped: &SlotResult, run_id: Option<String>, running: &Running) {
+    let name = &dropped.deployment;
+    let Some(url) = app.deployment(name).repo else {
+        return;
+    };
+    let opened = async { app.repository(&url, Mode::Read).await?.deployment(name).await };
+    match audit::in_time(opened).await {
+        Ok(deployment) => {
+            let event = AuditEvent::new(AuditAction::SlotDropped, run_id).body(json!({"slot": dropped.slot}));
+            audit::record(&deployment, &event, running.sink.as_ref()).await;
+        }
+        Err(error) if error.is(code::repository::DEPLOYMENT_MISSING) => {}
+        Err(error) => running.sink.emit(audit::not_recorded(&error).deployment(name)),
+    }
 }
 
 /// Where it lies now.

@@ -1,7 +1,7 @@
 //! `wal preflight`: is the server ready to be streamed from?
 
-use hardstorage_engine::preflight::{Finding, FindingSeverity, failure, is_fatal, judge};
-use hardstorage_engine::source::{identify, server_facts};
+use hardstorage_engine::preflight::{Finding, FindingSeverity, ServerFacts, failure, is_fatal, judge};
+use hardstorage_engine::source::{ServerIdentity, Source, identify, server_facts};
 use hardstorage_report::{DeploymentName, Result, SystemId, Timeline};
 use serde::Serialize;
 
@@ -65,8 +65,14 @@ impl Report for PreflightResult {
 }
 
 /// Runs it. With a fatal finding the result is printed all the same, and the exit code is that of the finding.
-pub(crate) async fn run(app: &App, deployment: DeploymentName, given: Option<&str>, slot: Option<&str>) -> u8 {
-    match look(app, deployment, given, slot).await {
+pub(crate) async fn run(
+    app: &App,
+    deployment: DeploymentName,
+    given: Option<&str>,
+    slot: Option<&str>,
+    synchronous: bool,
+) -> u8 {
+    match look(app, deployment, given, slot, synchronous).await {
         Ok(result) => {
             app.printer.result("wal preflight", &result);
             let fatal = result
@@ -82,18 +88,26 @@ pub(crate) async fn run(app: &App, deployment: DeploymentName, given: Option<&st
     }
 }
 
+/// Asks a server what it is, and what a stream of this application name and slot would meet.
+pub(super) async fn ask(source: &Source, stream: &str, slot: &str) -> Result<(ServerIdentity, ServerFacts)> {
+    let mut connection = source.connect().await?;
+    let server = identify(&mut connection).await?;
+    let facts = server_facts(&mut connection, stream, Some(slot)).await?;
+    connection.close().await;
+    Ok((server, facts))
+}
+
 async fn look(
     app: &App,
     deployment: DeploymentName,
     given: Option<&str>,
     slot: Option<&str>,
+    synchronous: bool,
 ) -> Result<PreflightResult> {
     let source = app.source_from(given, &deployment)?;
     let slot = app.slot(slot, &deployment)?;
-    let mut connection = source.connect().await?;
-    let server = identify(&mut connection).await?;
-    let facts = server_facts(&mut connection, source.application_name(), Some(&slot)).await?;
-    connection.close().await;
+    let (server, facts) = ask(&source, source.application_name(), &slot).await?;
+    let facts = facts.synchronous(synchronous);
     let findings = judge(&facts);
     Ok(PreflightResult {
         deployment,
@@ -113,7 +127,7 @@ async fn look(
 mod tests {
     use super::*;
     use crate::printer::shown;
-    use hardstorage_engine::preflight::{ServerFacts, Setting};
+    use hardstorage_engine::preflight::Setting;
 
     fn result(settings: &[(&str, &str)]) -> PreflightResult {
         let facts = ServerFacts {
@@ -123,6 +137,7 @@ mod tests {
                 .collect(),
             application_name: "pg_hardstorage_db1".to_owned(),
             slot_exists: false,
+            synchronous: false,
         };
         let findings = judge(&facts);
         PreflightResult {

@@ -28,7 +28,16 @@ use crate::printer::Report;
 #[serde(untagged)]
 enum Outcome {
     Preview(Box<Preview>),
-    Restored(Box<RestoreReport>),
+    Restored(Box<Done>),
+}
+
+/// What became of it, and what a person does next.
+#[derive(Debug, Serialize)]
+struct Done {
+    #[serde(flatten)]
+    report: RestoreReport,
+    #[serde(skip)]
+    hand_over: HandOverArg,
 }
 
 /// The plan, for people and programs.
@@ -46,7 +55,7 @@ impl Report for Outcome {
     fn text(&self) -> String {
         match self {
             Outcome::Preview(preview) => planned(&preview.plan, &preview.zone),
-            Outcome::Restored(result) => restored(result),
+            Outcome::Restored(done) => restored(&done.report, done.hand_over),
         }
     }
 
@@ -131,7 +140,15 @@ fn recovery(args: &RestoreArgs, plan: &RestorePlan) -> Result<Option<Recovery>> 
     let hand_over = match args.hand_over {
         HandOverArg::Plain => HandOver::Plain,
         HandOverArg::Cnpg => HandOver::Cnpg,
+        HandOverArg::Patroni => HandOver::Patroni,
+        HandOverArg::Drill => HandOver::Drill,
     };
+    if args.hand_over == HandOverArg::Drill && args.subscriptions == SubscriptionsArg::Keep {
+        return Err(Error::new(
+            code::usage::INVALID,
+            "a copy for a drill subscribes to nothing: no --subscriptions keep goes with it",
+        ));
+    }
     let subscriptions = match args.subscriptions {
         SubscriptionsArg::Disable => Subscriptions::Disable,
         SubscriptionsArg::Keep => Subscriptions::Keep,
@@ -166,9 +183,10 @@ async fn restore(app: &App, args: &RestoreArgs, running: Running) -> Result<Outc
         wal_dir: args.wal_dir.clone(),
         wal_in_target: args.wal_in_target,
         retry_id: args.retry_id.clone(),
+        onto: args.onto(),
     };
     // Sessions are written by readers too: a collector must see them.
-    let repository = app.repository(&url, Mode::Read).await?;
+    let repository = app.repository_of(&url, Mode::Read, &args.deployment).await?;
     let deployment = repository.deployment(&args.deployment).await?;
     let mut plan = plan_restore(&deployment, &request).await?;
     running.sink.emit(
@@ -206,8 +224,9 @@ async fn restore(app: &App, args: &RestoreArgs, running: Running) -> Result<Outc
     super::verify::verifybackup_is_ready(args.verify, args.programs(), &plan.pg_version)?;
     let stop = App::stop()?;
     let proof = async |data: &Path| super::verify::verifybackup(args.verify, args.programs(), data).await;
-    let result = run_restore(&deployment, &plan, &options, running.sink, stop.drain, proof).await?;
-    Ok(Outcome::Restored(Box::new(result)))
+    let report = run_restore(&deployment, &plan, &options, running.sink, stop.drain, proof).await?;
+    let hand_over = args.hand_over;
+    Ok(Outcome::Restored(Box::new(Done { report, hand_over })))
 }
 
 /// The directory of a repository on this machine. Read as the store reads it: a URL may spell a path in escapes.
@@ -250,6 +269,7 @@ mod tests {
             wal_dir: None,
             wal_in_target: false,
             retry_id: None,
+            onto: hardstorage_engine::restore::Onto::Empty,
         };
         let plan = plan_restore(&samples::deployment().await, &request).await.unwrap();
         let outcome = Outcome::Preview(Box::new(Preview {

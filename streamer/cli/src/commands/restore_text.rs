@@ -5,6 +5,8 @@ use hardstorage_report::{ByteSize, DisabledSubscription, Recovered, RecoveryRepo
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use crate::args::HandOverArg;
+
 fn stop_words(stop: &StopAt, inclusive: bool) -> String {
     let suffix = if inclusive { "" } else { ", exclusive" };
     match stop {
@@ -75,8 +77,8 @@ pub(super) fn planned(plan: &RestorePlan, zone: &TimeZone) -> String {
     out
 }
 
-/// What was done.
-pub(super) fn restored(result: &RestoreReport) -> String {
+/// What was done, and what comes next.
+pub(super) fn restored(result: &RestoreReport, hand_over: HandOverArg) -> String {
     let course = &result.course;
     let mut out = format!(
         "✓ Restored {}\n\
@@ -91,6 +93,13 @@ pub(super) fn restored(result: &RestoreReport) -> String {
         ByteSize(result.bytes_written),
         result.duration_ms as f64 / 1000.0,
     );
+    if result.reused_bytes > 0 {
+        out.push_str(&format!(
+            "Was there already: {}\nFetched:          {}\n",
+            ByteSize(result.reused_bytes),
+            ByteSize(result.fetched_bytes),
+        ));
+    }
     match &result.recovery {
         Some(done) => out.push_str(&recovered(done)),
         None => out.push_str(&format!(
@@ -108,10 +117,13 @@ pub(super) fn restored(result: &RestoreReport) -> String {
     for note in &course.warnings {
         out.push_str(&format!("Note:             {note}\n"));
     }
-    out.push_str(&format!(
-        "\nStart it:  pg_ctl -D {} start\n",
-        course.target_dir.display()
-    ));
+    let target = course.target_dir.display();
+    out.push_str(&match hand_over {
+        HandOverArg::Drill => format!("\nAsk it:  pg_hardstorage drill check --data {target}\n"),
+        HandOverArg::Plain | HandOverArg::Cnpg | HandOverArg::Patroni => {
+            format!("\nStart it:  pg_ctl -D {target} start\n")
+        }
+    });
     out
 }
 

@@ -2,17 +2,28 @@
 
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
+use std::time::Duration;
 
+use hardstorage_engine::audit;
 use hardstorage_engine::retention::{Action as Verdict, Candidate, Decision, GfsPolicy, decide};
-use hardstorage_report::{BackupId, DeploymentName, Error, Result, code};
+use hardstorage_report::{BackupId, DeploymentName, Error, EventSink, Result, Severity, code};
 use hardstorage_repository::wal::WalArchive;
-use hardstorage_repository::{Action, BackupState, CatalogEntry, Deployment, Mode, Repository};
+use hardstorage_repository::{
+    Action, AuditAction, AuditEvent, BackupState, CatalogEntry, CollectOptions, Collection, Deployment, Leftovers,
+    Mode, Repository,
+};
 use serde::Serialize;
+use serde_json::json;
 
+use super::collection;
 use super::run::{Running, reported, zero};
+use super::show::chosen;
 use crate::app::App;
-use crate::args::{HoldArgs, MarkArgs, RepoArg, RotateArgs};
+use crate::args::{BackupChoice, HoldArgs, MarkArgs, RepoArg, RotateArgs};
 use crate::printer::Report;
+
+/// Why retention deletes.
+const RETENTION: &str = "retention gfs";
 
 /// What becomes of the backups of one deployment.
 #[derive(Debug, Serialize)]
@@ -23,6 +34,9 @@ pub(crate) struct Rotation {
     deleted: usize,
     held: usize,
     decisions: Vec<Decision>,
+    /// What came back, with `--collect`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    collection: Option<Collection>,
 }
 
 /// The plan, or what was done.
@@ -31,6 +45,9 @@ pub(crate) struct RotateResult {
     dry_run: bool,
     policy_name: &'static str,
     deployments: Vec<Rotation>,
+    /// Of the whole repository, where anything was collected.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    leftovers: Option<Leftovers>,
 }
 
 impl Report for RotateResult {
@@ -70,6 +87,13 @@ impl Report for RotateResult {
                     decision.backup_id, decision.stopped_at
                 ));
             }
+            if let Some(done) = &rotation.collection {
+                out.push_str(&format!("Collection{}: ", if self.dry_run { " plan" } else { "" }));
+                out.push_str(&collection::text(done));
+            }
+        }
+        if let Some(left) = &self.leftovers {
+            out.push_str(&collection::leftovers_text(left));
         }
         out
     }
@@ -78,11 +102,11 @@ impl Report for RotateResult {
 /// `rotate [DEPLOYMENT]`.
 pub(crate) async fn rotate(app: &App, args: RotateArgs) -> u8 {
     let run_args = args.run.clone();
-    let work = |_: Running| async move { run_rotate(app, &args).await };
+    let work = |running: Running| async move { run_rotate(app, &args, &running).await };
     reported(app, "rotate", &run_args, work, zero).await
 }
 
-async fn run_rotate(app: &App, args: &RotateArgs) -> Result<RotateResult> {
+async fn run_rotate(app: &App, args: &RotateArgs, running: &Running) -> Result<RotateResult> {
     let url = app.repo_url(&args.repo, args.deployment.as_ref())?;
     let mode = if args.apply { Mode::Write } else { Mode::Read };
     let repository = app.repository(&url, mode).await?;
@@ -102,18 +126,29 @@ async fn run_rotate(app: &App, args: &RotateArgs) -> Result<RotateResult> {
             {
                 // A hold that came in between wins: the state's own rules refuse the deletion.
                 let action = Action::Delete {
-                    reason: "retention gfs".to_owned(),
+                    reason: RETENTION.to_owned(),
                 };
                 match BackupState::change(&deployment, &decision.backup_id, action).await {
-                    Ok(_) => {}
+                    Ok(_) => {
+                        let event = AuditEvent::new(AuditAction::BackupDeleted, args.run.run_id.clone())
+                            .backup(&decision.backup_id)
+                            .reason(RETENTION);
+                        audit::record(&deployment, &event, running.sink.as_ref()).await;
+                    }
                     Err(error) if error.is(code::repository::HELD) => decision.action = Verdict::Held,
                     Err(error) => return Err(error),
                 }
             }
         }
         let count = |action: Verdict| decisions.iter().filter(|decision| decision.action == action).count();
+        let collection = if args.collect {
+            collect(app, args, &deployment).await?
+        } else {
+            None
+        };
         deployments.push(Rotation {
             deployment: name,
+            collection,
             policy,
             kept: count(Verdict::Keep),
             deleted: count(Verdict::Delete),
@@ -121,11 +156,41 @@ async fn run_rotate(app: &App, args: &RotateArgs) -> Result<RotateResult> {
             decisions,
         });
     }
+    let leftovers = if deployments.iter().any(|rotation| rotation.collection.is_some()) {
+        Some(collection::sweep(app, &repository, &collect_options(args, None)).await)
+    } else {
+        None
+    };
     Ok(RotateResult {
         dry_run: !args.apply,
         policy_name: "gfs",
         deployments,
+        leftovers,
     })
+}
+
+fn collect_options(args: &RotateArgs, keep_wal: Option<Duration>) -> CollectOptions {
+    CollectOptions {
+        apply: args.apply,
+        keep_wal: args.keep_wal.or(keep_wal),
+        run_id: args.run.run_id.clone(),
+        ..CollectOptions::default()
+    }
+}
+
+/// Gives back the space; nothing, loudly, where that needs everybody else to stand still.
+async fn collect(app: &App, args: &RotateArgs, deployment: &Deployment) -> Result<Option<Collection>> {
+    let options = collect_options(args, app.keep_wal(deployment.name()));
+    match collection::run(app, deployment, &options).await {
+        Ok(done) => Ok(Some(done)),
+        Err(error) if error.is(code::repository::COLLECT_EXCLUSIVE) => {
+            let body =
+                json!({"deployment": deployment.name(), "code": error.code().as_str(), "message": error.to_string()});
+            app.tell(Severity::Warning, "gc.not_run", body);
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// The deployments that are configured or in the repository.
@@ -155,10 +220,7 @@ async fn candidates(deployment: &Deployment) -> Result<Vec<Candidate>> {
             continue;
         };
         let m = &stored.manifest;
-        let archive = WalArchive::new(deployment.clone(), m.lineage, m.server.wal_segment_size);
-        let whole = archive
-            .is_covered(m.wal.timeline, m.wal.start_lsn, m.wal.stop_lsn)
-            .await?;
+        let whole = WalArchive::makes_consistent(deployment, m).await?;
         found.push(Candidate {
             backup_id: entry.backup_id.clone(),
             stopped_at: m.times.stopped_at,
@@ -184,34 +246,56 @@ impl Report for StateResult {
     }
 }
 
+/// Where a change is recorded.
+struct Audit<'a> {
+    run_id: Option<String>,
+    sink: &'a dyn EventSink,
+}
+
+impl Audit<'_> {
+    async fn record(&self, deployment: &Deployment, id: &BackupId, action: Action) {
+        let (action, reason) = match action {
+            Action::Hold { reason } => (AuditAction::BackupHeld, Some(reason)),
+            Action::Release => (AuditAction::BackupReleased, None),
+            Action::Delete { reason } => (AuditAction::BackupDeleted, Some(reason)),
+            Action::Undelete => (AuditAction::BackupUndeleted, None),
+            // The collector's, which records it before.
+            Action::Purge => return,
+        };
+        let mut event = AuditEvent::new(action, self.run_id.clone()).backup(id);
+        if let Some(reason) = reason {
+            event = event.reason(&reason);
+        }
+        audit::record(deployment, &event, self.sink).await;
+    }
+}
+
 async fn change(
     app: &App,
     repo: &RepoArg,
-    name: &DeploymentName,
-    id: &BackupId,
-    action: Action,
-    done: &'static str,
+    (name, choice): (&DeploymentName, BackupChoice),
+    (action, done): (Action, &'static str),
+    audit: Audit<'_>,
 ) -> Result<StateResult> {
-    if id.deployment() != name.as_str() {
-        return Err(Error::new(
-            code::repository::BACKUP_MISSING,
-            format!("{id} is a backup of {}, not of {name}", id.deployment()),
-        ));
-    }
     let url = app.repo_url(repo, Some(name))?;
     let deployment = app.repository(&url, Mode::Write).await?.deployment(name).await?;
     let catalog = deployment.backups().await?;
-    let known = catalog.get(id).is_some_and(|entry| entry.manifest().is_some());
-    if !known {
+    let id = &chosen(&catalog, name, choice)?;
+    let Some(known) = catalog.get(id).filter(|entry| entry.manifest().is_some()) else {
         return Err(Error::new(
             code::repository::BACKUP_MISSING,
             format!("there is no backup {id}"),
         ));
-    }
+    };
     if matches!(action, Action::Delete { .. }) {
         refuse_the_last(&catalog.entries, id)?;
     }
-    let state = BackupState::change(&deployment, id, action).await?;
+    let state = BackupState::change(&deployment, id, action.clone()).await?;
+    // What was so already was not done.
+    let before = known.state.as_ref().map_or(0, |state| state.sequence);
+    if state.sequence != before {
+        audit.record(&deployment, id, action).await;
+    }
     Ok(StateResult {
         backup_id: id.clone(),
         done,
@@ -243,37 +327,36 @@ pub(crate) async fn hold(app: &App, args: HoldArgs) -> Result<StateResult> {
     } else {
         (Action::Hold { reason }, "is held")
     };
-    change(app, &args.repo, &args.deployment, &args.backup, action, done).await
+    let audit = Audit {
+        run_id: None,
+        sink: app.printer.as_ref(),
+    };
+    let (repo, choice) = (args.repo, args.backup);
+    change(app, &repo, (&args.deployment, choice), (action, done), audit).await
 }
 
 /// `backup delete DEPLOYMENT BACKUP`.
-pub(crate) async fn delete(app: &App, args: MarkArgs) -> Result<StateResult> {
+pub(crate) async fn delete(app: &App, args: MarkArgs, running: Running) -> Result<StateResult> {
     if !args.yes && !std::io::stdin().is_terminal() {
         return Err(Error::new(code::usage::INVALID, "deleting a backup asks for a word").hint("say --yes"));
     }
-    let reason = args.reason.unwrap_or_else(|| "deleted by hand".to_owned());
-    change(
-        app,
-        &args.repo,
-        &args.deployment,
-        &args.backup,
-        Action::Delete { reason },
-        "is marked deleted",
-    )
-    .await
+    let reason = args.reason.clone().unwrap_or_else(|| "deleted by hand".to_owned());
+    let action = (Action::Delete { reason }, "is marked deleted");
+    mark(app, &args, action, &running).await
 }
 
 /// `backup undelete DEPLOYMENT BACKUP`.
-pub(crate) async fn undelete(app: &App, args: MarkArgs) -> Result<StateResult> {
-    change(
-        app,
-        &args.repo,
-        &args.deployment,
-        &args.backup,
-        Action::Undelete,
-        "is back",
-    )
-    .await
+pub(crate) async fn undelete(app: &App, args: MarkArgs, running: Running) -> Result<StateResult> {
+    mark(app, &args, (Action::Undelete, "is back"), &running).await
+}
+
+async fn mark(app: &App, args: &MarkArgs, action: (Action, &'static str), running: &Running) -> Result<StateResult> {
+    let audit = Audit {
+        run_id: args.run.run_id.clone(),
+        sink: running.sink.as_ref(),
+    };
+    let choice = BackupChoice::Id(args.backup.clone());
+    change(app, &args.repo, (&args.deployment, choice), action, audit).await
 }
 
 #[cfg(test)]
@@ -311,7 +394,9 @@ mod tests {
                 deleted: 1,
                 held: 1,
                 decisions: decide(backups, &policy),
+                collection: None,
             }],
+            leftovers: None,
         }
     }
 

@@ -2,9 +2,9 @@
 
 use hardstorage_engine::catalogue::kind_word;
 use hardstorage_engine::restore::both_zones;
-use hardstorage_report::{ByteSize, Error, Result, code};
+use hardstorage_report::{BackupId, ByteSize, DeploymentName, Error, Result, code};
 use hardstorage_repository::wal::WalArchive;
-use hardstorage_repository::{DataChecksums, Manifest};
+use hardstorage_repository::{Catalog, DataChecksums, Manifest};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
@@ -121,34 +121,35 @@ impl Report for ShowResult {
     }
 }
 
+/// The backup that a person means.
+pub(super) fn chosen(catalog: &Catalog, name: &DeploymentName, choice: BackupChoice) -> Result<BackupId> {
+    let missing = |what: String| Error::new(code::repository::BACKUP_MISSING, what);
+    let id = match choice {
+        BackupChoice::Id(id) => id,
+        BackupChoice::Latest => {
+            let latest = catalog.latest().map(|entry| entry.backup_id.clone());
+            latest.ok_or_else(|| missing(format!("{name} has no backup")))?
+        }
+    };
+    if id.deployment() != name.as_str() {
+        return Err(missing(format!(
+            "{id} is a backup of {}, not of {name}",
+            id.deployment()
+        )));
+    }
+    Ok(id)
+}
+
 /// `show DEPLOYMENT BACKUP`.
 pub(crate) async fn show(app: &App, args: ShowArgs) -> Result<ShowResult> {
     let deployment = app.existing(&args.repo, &args.deployment).await?;
     let catalog = deployment.backups().await?;
-    let missing = |what: String| Error::new(code::repository::BACKUP_MISSING, what);
-    let id = match args.backup {
-        BackupChoice::Id(id) => id,
-        BackupChoice::Latest => {
-            let latest = catalog.latest().map(|entry| entry.backup_id.clone());
-            latest.ok_or_else(|| missing(format!("{} has no backup", args.deployment)))?
-        }
-    };
-    if id.deployment() != args.deployment.as_str() {
-        return Err(missing(format!(
-            "{id} is a backup of {}, not of {}",
-            id.deployment(),
-            args.deployment
-        )));
-    }
+    let id = chosen(&catalog, &args.deployment, args.backup)?;
     let stored = Manifest::load(&deployment, &id).await?.committed(&id)?;
     let state = catalog.get(&id).and_then(|entry| entry.state.as_ref().ok());
     let mark = |mark: &hardstorage_repository::Mark| format!("{} ({})", mark.at, mark.reason);
-    let m = &stored.manifest;
-    let archive = WalArchive::new(deployment.clone(), m.lineage, m.server.wal_segment_size);
     Ok(ShowResult {
-        complete: archive
-            .is_covered(m.wal.timeline, m.wal.start_lsn, m.wal.stop_lsn)
-            .await?,
+        complete: WalArchive::makes_consistent(&deployment, &stored.manifest).await?,
         manifest_hash: hex::encode(stored.hash),
         held: state.and_then(|state| state.held.as_ref()).map(mark),
         deleted: state.and_then(|state| state.deleted.as_ref()).map(mark),

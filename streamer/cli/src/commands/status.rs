@@ -5,13 +5,14 @@ use hardstorage_engine::restore::both_zones;
 use hardstorage_engine::source::{identify, slot_name};
 use hardstorage_engine::wal::lineages;
 use hardstorage_engine::window::{RecoverableWindow, recoverable_window};
-use hardstorage_report::{BackupId, BackupRecord, ByteSize, DeploymentName, Lsn, Result, Timeline};
+use hardstorage_report::{BackupId, BackupRecord, ByteSize, DeploymentName, Lsn, Result, SystemId, Timeline};
 use hardstorage_repository::wal::WalArchive;
 use hardstorage_repository::{CatalogEntry, Mode, Repository};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
+use super::audit::AuditLook;
 use super::columns::{age, dash};
 use crate::app::App;
 use crate::args::StatusArgs;
@@ -19,26 +20,32 @@ use crate::printer::Report;
 
 /// One deployment of the status.
 #[derive(Debug, Serialize)]
-struct DeploymentStatus {
-    deployment: DeploymentName,
-    backup_count: usize,
-    healthy: bool,
+pub(super) struct DeploymentStatus {
+    pub(super) deployment: DeploymentName,
+    pub(super) backup_count: usize,
+    pub(super) healthy: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    problems: Vec<String>,
-    latest_backup_id: Option<BackupId>,
-    latest_stopped_at: Option<Timestamp>,
-    latest_stop_lsn: Option<Lsn>,
-    timeline: Option<Timeline>,
+    pub(super) problems: Vec<String>,
+    pub(super) latest_backup_id: Option<BackupId>,
+    pub(super) latest_stopped_at: Option<Timestamp>,
+    pub(super) latest_stop_lsn: Option<Lsn>,
+    pub(super) timeline: Option<Timeline>,
+    /// The cluster that the newest backup is of.
+    pub(super) system_identifier: Option<SystemId>,
     /// End of the durable WAL.
-    durable_lsn: Option<Lsn>,
+    pub(super) durable_lsn: Option<Lsn>,
+    /// When that end was stored, by the clock of the store. An archive_command brings a segment when it ends.
+    pub(super) wal_arrived_at: Option<Timestamp>,
     /// Bytes of the server's WAL that are not durable yet; unknown without a connection.
-    wal_lag_bytes: Option<u64>,
-    recoverable: Option<RecoverableWindow>,
+    pub(super) wal_lag_bytes: Option<u64>,
+    pub(super) recoverable: Option<RecoverableWindow>,
     /// Seconds from the latest recoverable moment to now: what a loss of the server would cost.
-    rpo_seconds: Option<i64>,
-    gaps: usize,
-    held: usize,
-    deleted: usize,
+    pub(super) rpo_seconds: Option<i64>,
+    pub(super) gaps: usize,
+    pub(super) held: usize,
+    pub(super) deleted: usize,
+    /// How far the audit chain is anchored.
+    pub(super) audit_anchor: AuditLook,
 }
 
 /// Every deployment.
@@ -76,7 +83,8 @@ impl Report for StatusResult {
         for line in &self.deployments {
             if let Some(window) = line.recoverable.as_ref().filter(|window| window.from == window.to) {
                 out.push_str(&format!(
-                    "{0}: only the moment {1} can be recovered; for every later one: pg_hardstorage wal stream {0}\n",
+                    "{0}: only the moment {1} can be recovered; for every later one: pg_hardstorage wal stream {0}, \
+                     or wal push as archive_command\n",
                     line.deployment,
                     both_zones(window.from, &self.zone)
                 ));
@@ -88,9 +96,21 @@ impl Report for StatusResult {
                     both_zones(window.to, &self.zone)
                 ));
             }
+            if let (Some(end), Some(at)) = (line.durable_lsn, line.wal_arrived_at) {
+                out.push_str(&format!(
+                    "{}: the newest WAL, up to {end}, came {} ago\n",
+                    line.deployment,
+                    age(self.generated, at)
+                ));
+            }
             for problem in &line.problems {
                 out.push_str(&format!("{}: ✗ {problem}\n", line.deployment));
             }
+            let name = match self.deployments.as_slice() {
+                [_] => String::new(),
+                _ => format!("{}: ", line.deployment),
+            };
+            out.push_str(&format!("{name}{}\n", line.audit_anchor.line(self.generated)));
         }
         if self.key_exported == Some(false) {
             out.push_str(
@@ -114,7 +134,8 @@ pub(crate) async fn status(app: &App, args: StatusArgs) -> Result<StatusResult> 
     };
     let mut deployments = Vec::with_capacity(names.len());
     for name in names {
-        deployments.push(one_status(app, &repository, name).await?);
+        let asked = tokio::time::timeout(ASK, server_position(app, &name)).await;
+        deployments.push(one_status(&repository, name, asked.ok().flatten()).await?);
     }
     let key_exported = match (repository.kek_fingerprint(), app.keyring().kek()?) {
         (Some(_), Some(kek)) => Some(app.keyring().is_exported(&kek)?),
@@ -129,7 +150,12 @@ pub(crate) async fn status(app: &App, args: StatusArgs) -> Result<StatusResult> 
     })
 }
 
-async fn one_status(app: &App, repository: &Repository, name: DeploymentName) -> Result<DeploymentStatus> {
+/// One deployment, and how far its server is, when that is known.
+pub(super) async fn one_status(
+    repository: &Repository,
+    name: DeploymentName,
+    server: Option<Lsn>,
+) -> Result<DeploymentStatus> {
     let deployment = repository.deployment(&name).await?;
     let catalog = deployment.backups().await?;
     let lines: Vec<BackupRecord> = catalog.entries.iter().filter_map(record).collect();
@@ -161,19 +187,22 @@ async fn one_status(app: &App, repository: &Repository, name: DeploymentName) ->
         None => None,
     };
     let durable = recoverable.as_ref().map(|window| window.end_lsn);
-    let mut gaps = 0;
+    let (mut gaps, mut wal_arrived_at) = (0, None);
     if let Some(manifest) = latest {
         let archive = WalArchive::new(deployment.clone(), manifest.lineage, manifest.server.wal_segment_size);
         let timeline = recoverable
             .as_ref()
             .map_or(manifest.wal.timeline, |window| window.timeline);
         let coverage = archive.coverage(timeline, manifest.wal.start_lsn).await?;
+        wal_arrived_at = archive.arrived(&coverage, manifest.wal.start_lsn).await?;
         gaps = archive
             .open_gaps(&coverage)
             .await?
             .iter()
             .filter(|gap| gap.to > manifest.wal.stop_lsn)
             .count();
+        let damaged = archive.gaps().await?.damaged;
+        problems.extend(damaged.iter().map(ToString::to_string));
     }
     if latest.is_none() {
         problems.push("there is no backup".to_owned());
@@ -185,10 +214,8 @@ async fn one_status(app: &App, repository: &Repository, name: DeploymentName) ->
             "{gaps} gap(s) in the WAL behind the newest backup: take a new one"
         ));
     }
-    let wal_lag_bytes = match (tokio::time::timeout(ASK, server_position(app, &name)).await, durable) {
-        (Ok(Some(end)), Some(durable)) => Some(durable.bytes_until(end)),
-        _ => None,
-    };
+    let audit_anchor = AuditLook::of(&deployment).await;
+    let wal_lag_bytes = server.zip(durable).map(|(end, durable)| durable.bytes_until(end));
     let now = Timestamp::now();
     Ok(DeploymentStatus {
         backup_count: alive.len(),
@@ -201,7 +228,9 @@ async fn one_status(app: &App, repository: &Repository, name: DeploymentName) ->
             .as_ref()
             .map(|window| window.timeline)
             .or(latest.map(|manifest| manifest.wal.timeline)),
+        system_identifier: latest.map(|manifest| manifest.lineage.system_id),
         durable_lsn: durable,
+        wal_arrived_at,
         wal_lag_bytes,
         rpo_seconds: recoverable
             .as_ref()
@@ -210,6 +239,7 @@ async fn one_status(app: &App, repository: &Repository, name: DeploymentName) ->
         gaps,
         held: lines.iter().filter(|line| line.held).count(),
         deleted: lines.iter().filter(|line| line.deleted).count(),
+        audit_anchor,
         deployment: name,
     })
 }
@@ -228,12 +258,12 @@ async fn server_position(app: &App, name: &DeploymentName) -> Option<Lsn> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::commands::samples::{HELD, NEW, time, zone};
     use crate::printer::shown;
 
-    fn protected() -> DeploymentStatus {
+    pub(in crate::commands) fn protected() -> DeploymentStatus {
         DeploymentStatus {
             deployment: "db1".parse().unwrap(),
             backup_count: 2,
@@ -243,7 +273,9 @@ mod tests {
             latest_stopped_at: Some(time("2026-11-22T08:01:00Z")),
             latest_stop_lsn: Some(Lsn(0x300_0158)),
             timeline: Some(Timeline(2)),
+            system_identifier: Some(SystemId(7_519_000_000_000_000_001)),
             durable_lsn: Some(Lsn(0x500_0000)),
+            wal_arrived_at: Some(time("2026-11-22T08:14:52Z")),
             wal_lag_bytes: Some(4096),
             recoverable: Some(RecoverableWindow {
                 from: time("2026-11-21T21:01:00Z"),
@@ -256,6 +288,14 @@ mod tests {
             gaps: 0,
             held: 1,
             deleted: 1,
+            audit_anchor: AuditLook {
+                events: 6,
+                anchored_at: Some(time("2026-11-21T08:15:00Z")),
+                anchored_event: Some(5),
+                unanchored_events: 1,
+                oldest_unanchored_at: Some(time("2026-11-22T08:01:00Z")),
+                problem: None,
+            },
         }
     }
 
@@ -279,6 +319,12 @@ mod tests {
         let mut alone = protected();
         let stopped_at = time("2026-11-22T08:01:00Z");
         (alone.backup_count, alone.held, alone.deleted) = (1, 0, 0);
+        alone.audit_anchor = AuditLook {
+            events: 6,
+            unanchored_events: 6,
+            oldest_unanchored_at: Some(stopped_at),
+            ..AuditLook::default()
+        };
         (alone.durable_lsn, alone.wal_lag_bytes, alone.rpo_seconds) = (Some(Lsn(0x400_0000)), None, Some(840));
         alone.recoverable = Some(RecoverableWindow {
             from: stopped_at,
@@ -307,13 +353,16 @@ mod tests {
             latest_stopped_at: None,
             latest_stop_lsn: None,
             timeline: None,
+            system_identifier: None,
             durable_lsn: None,
+            wal_arrived_at: None,
             wal_lag_bytes: None,
             recoverable: None,
             rpo_seconds: None,
             gaps: 0,
             held: 0,
             deleted: 0,
+            audit_anchor: AuditLook::default(),
         };
         insta::assert_snapshot!(result(vec![empty, holes], None).text());
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use hardstorage_engine::catalogue::CatalogWatch;
 use hardstorage_engine::enrol::{Silence, enrol};
 use hardstorage_engine::wal::{Monitor, StopSignal, StreamPlan, StreamResult, run_stream};
-use hardstorage_report::StreamStatus;
+use hardstorage_report::{Error, StreamStatus, code};
 use hardstorage_repository::{Mode, Surroundings};
 use hardstorage_storage::Location;
 use tokio::time::MissedTickBehavior;
@@ -18,6 +18,8 @@ use crate::args::StreamArgs;
 use crate::printer::Report;
 use crate::serve::Live;
 
+/// A synchronous stream waits at most so long between two attempts.
+const SOON: Duration = Duration::from_secs(3);
 /// How often it is looked for new backups.
 const CATALOG: Duration = Duration::from_secs(30);
 
@@ -44,6 +46,13 @@ pub(crate) async fn run(app: &App, args: StreamArgs) -> u8 {
         let source = app.source(&args.source, &args.deployment)?;
         let url = app.repo_url(&args.source.repo, Some(&args.deployment))?;
         Location::parse(&url)?;
+        let patroni = app.patroni(&args.patroni, &args.deployment)?;
+        if args.no_slot && !args.patroni.url.is_empty() {
+            return Err(
+                Error::new(code::usage::INVALID, "without a slot there is nothing to tell Patroni")
+                    .hint("leave out --no-slot, or --patroni-url and PG_HARDSTORAGE_PATRONI_URL"),
+            );
+        }
         let stop = App::stop()?;
         let plan = StreamPlan {
             deployment: args.deployment.clone(),
@@ -53,26 +62,35 @@ pub(crate) async fn run(app: &App, args: StreamArgs) -> u8 {
             } else {
                 Some(app.slot(args.slot.as_deref(), &args.deployment)?)
             },
+            patroni,
             flush_interval: args.flush_interval,
+            synchronous: args.synchronous,
             status_interval: args.status_interval,
             receive_timeout: args.receive_timeout,
-            max_backoff: args.max_reconnect_backoff,
+            max_backoff: if args.synchronous {
+                // All writes may be waiting for it.
+                args.max_reconnect_backoff.min(SOON)
+            } else {
+                args.max_reconnect_backoff
+            },
             reconnect: !args.no_reconnect,
             persistent: run_args.report_listen.is_some() && !args.no_reconnect,
             preflight: !args.skip_preflight,
             allow_standby: args.allow_standby_source,
             wait: args.wait,
             accept_new_system: args.accept_new_system,
+            run_id: run_args.run_id.clone(),
             surroundings: Surroundings::default(),
         };
         // Shown from the first moment: whoever asks reads also what is waited for.
         let now = plan.surroundings.now();
         let monitor = Arc::new(Monitor::new(StreamStatus::new(args.deployment.clone(), now)));
-        running.live.follow(monitor.subscribe());
+        running.live.follow(Arc::clone(&monitor));
         let mut shown = None;
         let open = async || {
-            let repository = app.repository(&url, Mode::Write).await?;
-            let deployment = enrol(&repository, &args.deployment, &source, Silence::Waits).await?;
+            let repository = app.repository_of(&url, Mode::Write, &args.deployment).await?;
+            let (run_id, sink) = (run_args.run_id.clone(), running.sink.as_ref());
+            let deployment = enrol(&repository, &args.deployment, &source, Silence::Waits, run_id, sink).await?;
             if run_args.report_listen.is_some() {
                 let id = hex::encode(repository.descriptor().repository_id);
                 let watch = CatalogWatch::new(deployment.clone(), id);

@@ -102,7 +102,7 @@ pub(crate) async fn run(app: &App, args: VerifyArgs) -> u8 {
 
 async fn verify(app: &App, args: &VerifyArgs, running: Running) -> Result<VerifyResult> {
     let url = app.repo_url(&args.repo, Some(&args.deployment))?;
-    let repository = app.repository(&url, Mode::Read).await?;
+    let repository = app.repository_of(&url, Mode::Read, &args.deployment).await?;
     let deployment = repository.deployment(&args.deployment).await?;
     let stop = App::stop()?;
     let jobs = args.jobs.map_or_else(default_jobs, usize::from);

@@ -4,7 +4,7 @@ use hardstorage_engine::verify::{WalDepth, damaged_segments};
 use hardstorage_engine::wal::{Continuity, MissingWal, lineages};
 use hardstorage_report::{BackupId, DeploymentName, Lsn, Result, SegmentName, SegmentSize, Timeline, code};
 use hardstorage_repository::wal::WalArchive;
-use hardstorage_repository::{CatalogEntry, Deployment, Lineage};
+use hardstorage_repository::{Deployment, Lineage};
 use serde::Serialize;
 
 use crate::app::App;
@@ -93,15 +93,16 @@ impl AuditResult {
         self.lineages.iter().flat_map(|lineage| lineage.found.unknown.clone())
     }
 
-    /// Backups without a stream: each has its own WAL, and there is none between them.
+    /// Backups without a stream, or outside of the window of retention: each has its own WAL, and there is none between
+    /// them.
     fn separate(&self, out: &mut String) {
         for LineageAudit { found, .. } in &self.lineages {
             if found.between.is_empty() {
                 continue;
             }
             out.push_str(&format!(
-                "There is no continuous archive between {} stretches: their backups were taken without a stream, and \
-                 no moment between two stretches can be recovered\n",
+                "There is no continuous archive between {} stretches: their backups were taken without a stream, or \
+                 retention let go what lay between, and no moment between two stretches can be recovered\n",
                 found.stretches.len()
             ));
             for stretch in &found.stretches {
@@ -152,30 +153,26 @@ impl Report for AuditResult {
         for damaged in &self.damaged {
             out.push_str(&format!("  {}: {}\n", damaged.segment, damaged.reason));
         }
+        for damaged in self.lineages.iter().flat_map(|lineage| &lineage.found.damaged_gaps) {
+            out.push_str(&format!("  a gap record is damaged: {damaged}\n"));
+        }
         self.separate(&mut out);
-        out.push_str("Recovery ends there: take a new backup\n");
+        let ends = self.holes().count() + self.unknown().count() + self.damaged.len() > 0;
+        if ends {
+            out.push_str("Recovery ends there: take a new backup\n");
+        }
         out
     }
 }
 
-/// The archives of a deployment. The segment size is that of the lineage's newest backup, else PostgreSQL's default.
+/// The archives of a deployment.
 async fn archives(deployment: &Deployment) -> Result<Vec<(Lineage, WalArchive)>> {
     let catalog = deployment.backups().await?;
-    let manifests: Vec<_> = catalog
-        .entries
-        .iter()
-        .rev()
-        .filter_map(CatalogEntry::manifest)
-        .collect();
-    let size = |lineage: Lineage| {
-        let of_lineage = manifests.iter().find(|stored| stored.manifest.lineage == lineage);
-        of_lineage.map_or(SegmentSize::DEFAULT, |stored| stored.manifest.server.wal_segment_size)
-    };
-    let found = lineages(deployment).await?;
-    Ok(found
-        .into_iter()
-        .map(|lineage| (lineage, WalArchive::new(deployment.clone(), lineage, size(lineage))))
-        .collect())
+    let mut found = Vec::new();
+    for lineage in lineages(deployment).await? {
+        found.push((lineage, WalArchive::of_lineage(deployment, &catalog, lineage).await?));
+    }
+    Ok(found)
 }
 
 /// `wal list DEPLOYMENT`.

@@ -12,6 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use hardstorage_report::{Error, Event, EventSink, Severity};
+use hardstorage_storage::trial;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -58,6 +59,11 @@ impl Printer {
         }
     }
 
+    /// Whether details are printed.
+    pub(crate) fn is_verbose(&self) -> bool {
+        self.verbose
+    }
+
     /// The zone in which times are shown.
     pub(crate) fn zone(&self) -> &TimeZone {
         &self.zone
@@ -66,6 +72,7 @@ impl Printer {
     /// Prints a result. A closed pipe is not an error of the command.
     pub(crate) fn result<R: Report>(&self, command: &str, result: &R) {
         self.clear_live();
+        trial::promise(|| format!("result {command} {}", result.summary()));
         Self::out(&of_result(self.format, command, Timestamp::now(), result));
     }
 
@@ -113,6 +120,21 @@ impl Printer {
         }
     }
 
+    /// Prints an event that another process has told: what of its progress is worth a line was decided there.
+    pub(crate) fn relay(&self, event: &Event) {
+        if !self.hides(event) {
+            self.line(event);
+        }
+    }
+
+    fn hides(&self, event: &Event) -> bool {
+        match event.severity {
+            Severity::Debug => !self.verbose,
+            Severity::Info | Severity::Notice => self.quiet,
+            Severity::Warning | Severity::Error | Severity::Critical => false,
+        }
+    }
+
     /// What was done until now may be over with this event: the live line comes back only with further progress.
     fn line(&self, event: &Event) {
         self.clear_live();
@@ -123,12 +145,7 @@ impl Printer {
 impl EventSink for Printer {
     fn emit(&self, event: Event) {
         let is_progress = event.name.ends_with(".progress");
-        let hidden = match event.severity {
-            Severity::Debug => !self.verbose,
-            Severity::Info | Severity::Notice => self.quiet,
-            Severity::Warning | Severity::Error | Severity::Critical => false,
-        };
-        match (hidden, is_progress) {
+        match (self.hides(&event), is_progress) {
             (true, _) => {}
             (false, true) => self.progress(&event),
             (false, false) => self.line(&event),

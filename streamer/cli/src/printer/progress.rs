@@ -57,8 +57,9 @@ fn number(body: &Value, key: &str) -> Option<u64> {
 
 /// How much of the whole is done, from 0 to 1.
 fn share(body: &Value) -> Option<f64> {
-    let total = number(body, "total_bytes").filter(|total| *total > 0)?;
-    number(body, "done_bytes").map(|done| (done as f64 / total as f64).min(1.0))
+    let number = |bytes, things| number(body, bytes).or_else(|| number(body, things));
+    let total = number("total_bytes", "total").filter(|total| *total > 0)?;
+    number("done_bytes", "done").map(|done| (done as f64 / total as f64).min(1.0))
 }
 
 /// What runs, and how far it is.
@@ -66,9 +67,12 @@ pub(super) fn live_line(name: &str, body: &Value) -> String {
     format!("{}  {}", name.trim_end_matches(".progress"), how_far(body))
 }
 
-/// Bytes, rate, time left and reuse on one line.
+/// Bytes or things, rate, time left and reuse on one line.
 pub(super) fn how_far(body: &Value) -> String {
     let mut parts = Vec::new();
+    if let (Some(done), Some(total)) = (number(body, "done"), number(body, "total")) {
+        parts.push(format!("{done} of {total}"));
+    }
     let size = |key| number(body, key).map(ByteSize);
     match (size("done_bytes"), size("total_bytes"), share(body)) {
         (Some(done), Some(total), Some(share)) => {
@@ -121,6 +125,8 @@ mod tests {
         let body =
             json!({"done_bytes": 3 << 20, "total_bytes": null, "bytes_per_second": 1 << 20, "eta_seconds": null});
         assert_eq!(live_line("backup.progress", &body), "backup  3.0 MiB  1.0 MiB/s");
+        let things = json!({"stage": "checking", "done": 3, "total": 7});
+        assert_eq!(live_line("drill.progress", &things), "drill  3 of 7");
         // An estimate can be too low: what is done is never more than everything.
         let more =
             json!({"done_bytes": 3 << 20, "total_bytes": 2 << 20, "bytes_per_second": 1 << 20, "eta_seconds": 0});

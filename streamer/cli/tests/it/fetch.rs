@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use hardstorage_report::{Lsn, SegmentName, SegmentSize, SystemId, Timeline};
 use hardstorage_repository::wal::{RecordFacts, WalArchive};
-use hardstorage_repository::{Access, Keyring, Lineage, Mode, Repository};
+use hardstorage_repository::{Access, Keyring, Lineage, Mode, Repository, WriterId};
 use hardstorage_storage::OpenOptions;
 
 use crate::product;
@@ -226,6 +226,45 @@ async fn whatever_else_happens_is_126() {
         .status()
         .unwrap();
     assert_eq!(status.code(), Some(126));
+}
+
+/// The last segment of the archive may go on: what is given of it now is not what is given later.
+#[tokio::test]
+async fn an_unfinished_segment_is_given_and_never_kept() {
+    let bench = Bench::new(&[1, 2]).await;
+    let name: SegmentName = segment(3).parse().unwrap();
+    let raw = bytes(3);
+    let given = |bench: &Bench, held: usize| {
+        exits(
+            &bench
+                .command("fetch", &segment(3), &["--prefetch", "0"])
+                .output()
+                .unwrap(),
+            0,
+            "",
+        );
+        let given = bench.given().unwrap();
+        assert!(given[..held] == raw[..held] && given[held..].iter().all(|byte| *byte == 0));
+    };
+    let streamer = WriterId::new([7; 16]);
+    let mut tails = bench.archive.tail_writer(name, streamer).unwrap();
+    let end = tails
+        .put(Lsn(3 * MIB), &raw[..5000], RecordFacts::default())
+        .await
+        .unwrap();
+    let ahead = bench
+        .command("prefetch", &segment(1), &["--prefetch", "4"])
+        .output()
+        .unwrap();
+    exits(&ahead, 0, "");
+    assert!(
+        bench.spooled().iter().all(|name| !name.starts_with(&segment(3))),
+        "{:?}",
+        bench.spooled()
+    );
+    given(&bench, 5000);
+    tails.put(end, &raw[5000..9000], RecordFacts::default()).await.unwrap();
+    given(&bench, 9000);
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 
 mod fetch;
 mod install;
+mod pages;
 mod scheduler;
 
 use std::path::Path;

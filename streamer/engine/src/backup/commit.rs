@@ -4,43 +4,41 @@ use std::collections::HashSet;
 
 use hardstorage_codec::fingerprint;
 use hardstorage_replication::BackupEnd;
-use hardstorage_report::{Error, Lsn, Result, Severity, code};
+use hardstorage_report::{BackupId, Error, Result, Severity, code};
 use hardstorage_repository::wal::WalArchive;
 use hardstorage_repository::{
-    Ancestor, BackupKind, DamagedPage, DataChecksums, EnvelopeKind, ExpectedPack, Finished, HistoryHash,
-    MANIFEST_FORMAT, Manifest, PackRecord, ServerFacts, Tablespace, Times, VerifiedManifest, WalFacts, WriterFacts,
-    layout,
+    Abandoned, Ancestor, AuditAction, AuditEvent, BackupKind, DamagedPage, DataChecksums, EnvelopeKind, ExpectedPack,
+    Finished, HistoryHash, LATELY, MANIFEST_FORMAT, Manifest, PackKind, PackRecord, ServerFacts, Tablespace, Times,
+    VerifiedManifest, WalFacts, WriterFacts,
 };
 use jiff::SignedDuration;
 use serde_json::json;
 
+use super::ancestor::writers;
 use super::damage::damaged_pages;
 use super::external::External;
 use super::receive::Received;
 use super::result::BackupResult;
 use super::run::{Run, SNAPSHOT};
-use super::wal_cover::{Need, WalCover};
+use super::wal_cover::{Covered, FoundGap, Need, WhyMissing};
+use crate::audit;
 
 /// What the copy brought, before it counts.
 pub(super) struct Copied {
     pub(super) ancestor: Option<VerifiedManifest>,
+    pub(super) adopted: Vec<Abandoned>,
     pub(super) external: External,
     pub(super) received: Received,
     pub(super) tablespaces: Vec<Tablespace>,
     pub(super) finished: Finished,
+    pub(super) covered: Covered,
+    pub(super) histories: Result<Vec<HistoryHash>>,
 }
 
 impl Run<'_> {
-    pub(super) async fn commit(&self, archive: &WalArchive, cover: WalCover, copied: Copied) -> Result<BackupResult> {
-        let Copied {
-            ancestor,
-            external,
-            received,
-            tablespaces,
-            finished,
-        } = copied;
-        let label = &received.label;
-        let end = &received.end;
+    /// The WAL that the backup needs; refuses one that came from elsewhere.
+    pub(super) fn need(&self, received: &Received) -> Result<Need> {
+        let (label, end) = (&received.label, &received.end);
         if received
             .manifest_system_id
             .is_some_and(|id| id != self.server.system_id)
@@ -51,22 +49,42 @@ impl Run<'_> {
                 "the backup came from another cluster than the one that was asked",
             ));
         }
-        let need = Need {
+        Ok(Need {
             timeline: end.timeline,
             start: label.start_lsn,
             stop: end.stop_lsn,
             standby: self.server.standby,
-        };
-        let covered = cover.finish(archive, need).await?;
-        if let Some(gap) = covered.gap {
-            self.emit(Severity::Warning, "backup.wal_gap", json!({
-                "gap_start_lsn": gap.from,
-                "gap_end_lsn": gap.to,
-                "message": "no stream was running: nothing between the WAL of earlier backups and of this one can be recovered",
-                "hint": "pg_hardstorage wal stream brings every moment between backups",
-            }));
+        })
+    }
+
+    pub(super) async fn commit(&self, copied: Copied) -> Result<BackupResult> {
+        let Copied {
+            ancestor,
+            adopted,
+            external,
+            received,
+            tablespaces,
+            finished,
+            covered,
+            histories,
+        } = copied;
+        let histories = histories?;
+        let label = &received.label;
+        let end = &received.end;
+        if let Some(error) = &covered.end_left_open {
+            self.emit(
+                Severity::Warning,
+                "backup.wal_left_open",
+                json!({
+                    "code": error.code().as_str(),
+                    "error": error.to_string(),
+                    "message": "the segment in which the archive ended could not be fetched: until the stream has caught up, nothing in it can be recovered",
+                    "hint": "start pg_hardstorage wal stream; once it has caught up, `pg_hardstorage wal audit` tells whether it came",
+                }),
+            );
         }
-        let pitr_covered = self.archive_was_continuous(archive, &need).await?;
+        let store_at = self.deployment.store().clock_lately(LATELY).await?.time;
+        let packs = expected_packs(&finished);
         let stopped_at = covered.server_time;
         // The server's clock at the start: as far before its clock at the end as ours says.
         let elapsed = self.deployment.surroundings().now().duration_since(self.now);
@@ -121,13 +139,13 @@ impl Run<'_> {
                 start_lsn: label.start_lsn,
                 stop_lsn: end.stop_lsn,
                 needed: received.wal,
-                histories: self.history_hashes(archive).await?,
+                histories,
             },
             tablespaces,
             times: Times {
                 started_at,
                 stopped_at,
-                store_at: self.deployment.store().clock().await?,
+                store_at,
             },
             writer: WriterFacts {
                 id: self.session.writer(),
@@ -152,11 +170,13 @@ impl Run<'_> {
             source_snapshot: self.plan.source_snapshot.as_ref().map(|_| SNAPSHOT.to_owned()),
         };
         self.session.check()?;
-        let packs = self.expected_packs(&finished.packs).await?;
+        let (resumed, adopted_pages) = taken_over(&adopted, &finished.packs);
         let sealed = self.deployment.key().seals();
         let result = BackupResult {
+            resumed,
+            adopted_pages,
             server_warnings,
-            ..BackupResult::of(&manifest, covered.fetched, pitr_covered, sealed)
+            ..BackupResult::of(&manifest, covered.fetched, covered.continuous, sealed)
         };
         // From here on the backup may count whatever happens to this run.
         self.committing
@@ -208,39 +228,53 @@ impl Run<'_> {
         );
     }
 
-    /// Whether the WAL right before the backup's is archived: only a stream brings that.
-    async fn archive_was_continuous(&self, archive: &WalArchive, need: &Need) -> Result<bool> {
-        let first = need.start.segment_start(archive.segment_size());
-        let Some(before) = first.0.checked_sub(1).map(Lsn) else {
-            return Ok(false);
+    /// Tells of a gap that was recorded, here and in the audit chain: it is there whether or not the backup will be.
+    pub(super) async fn gap_recorded(&self, gap: Option<FoundGap>) {
+        let Some(gap) = gap else { return };
+        self.tell_gap(&gap);
+        let event = AuditEvent::new(AuditAction::GapRecorded, self.plan.run_id.clone())
+            .backup(self.backup_id)
+            .body(json!({"from": gap.range.from, "to": gap.range.to}));
+        audit::record(self.deployment, &event, self.sink.as_ref()).await;
+    }
+
+    /// Tells what is missing before the backup's own WAL as what it is: it may still come.
+    fn tell_gap(&self, gap: &FoundGap) {
+        let (severity, message, hint) = match gap.why {
+            WhyMissing::Promoted => (
+                Severity::Notice,
+                "the server was promoted, and no stream has found it yet: the WAL between the archive's end and this backup is not archived, and the stream asks for it first",
+                "once the stream is back, `pg_hardstorage wal audit` tells whether it came",
+            ),
+            WhyMissing::SlotAhead => (
+                Severity::Warning,
+                "the slot of the stream keeps less than the archive lacks: the stream asks the server for the rest",
+                "once the stream has caught up, `pg_hardstorage wal audit` tells whether it came",
+            ),
+            WhyMissing::SlotLost => (
+                Severity::Warning,
+                "the slot of the stream keeps nothing, as one that the server has given up: what it has removed since cannot be recovered",
+                "start pg_hardstorage wal stream, which makes a new slot, and raise max_slot_wal_keep_size",
+            ),
+            WhyMissing::NoStream => (
+                Severity::Warning,
+                "no stream was running: nothing between the WAL of earlier backups and of this one can be recovered",
+                "pg_hardstorage wal stream brings every moment between backups",
+            ),
         };
-        archive.is_covered(need.timeline, before, first).await
+        self.emit(
+            severity,
+            "backup.wal_gap",
+            json!({
+                "gap_start_lsn": gap.range.from,
+                "gap_end_lsn": gap.range.to,
+                "message": message,
+                "hint": hint,
+            }),
+        );
     }
 
-    /// The packs that the commit looks for. The one that holds the pack list cannot tell its own length in it.
-    async fn expected_packs(&self, records: &[PackRecord]) -> Result<Vec<ExpectedPack>> {
-        let mut expected = Vec::with_capacity(records.len());
-        for record in records {
-            let mut length = record.length;
-            if record.holds_the_list() {
-                let key = layout::pack(self.deployment.name(), &record.id.writer, record.id.sequence);
-                let found = self.deployment.store().head(&key).await?;
-                length = found.map(|meta| meta.size).ok_or_else(|| {
-                    Error::new(
-                        code::repository::PACK_MISSING,
-                        format!("pack {key} is not in the repository"),
-                    )
-                })?;
-            }
-            expected.push(ExpectedPack {
-                pack: record.id,
-                length,
-            });
-        }
-        Ok(expected)
-    }
-
-    async fn history_hashes(&self, archive: &WalArchive) -> Result<Vec<HistoryHash>> {
+    pub(super) async fn history_hashes(&self, archive: &WalArchive) -> Result<Vec<HistoryHash>> {
         let mac = self.deployment.key().mac(EnvelopeKind::History);
         let ours = self.server.timeline;
         let histories = archive.histories().await?;
@@ -253,4 +287,30 @@ impl Run<'_> {
             })
             .collect())
     }
+}
+
+/// The packs that the commit looks for. The one that holds the pack list cannot tell its own length in it.
+fn expected_packs(finished: &Finished) -> Vec<ExpectedPack> {
+    let length = |record: &PackRecord| {
+        if finished.pack_list.frames.iter().any(|frame| frame.pack == record.id) {
+            finished.list_length
+        } else {
+            record.length
+        }
+    };
+    let expected = finished.packs.iter().map(|record| ExpectedPack {
+        pack: record.id,
+        length: length(record),
+    });
+    expected.collect()
+}
+
+/// The dead backups that were taken over, and how many pages of the new one lie in their packs.
+fn taken_over(adopted: &[Abandoned], packs: &[PackRecord]) -> (Vec<BackupId>, u64) {
+    let writers = writers(adopted);
+    let theirs = packs
+        .iter()
+        .filter(|pack| pack.kind == PackKind::Data && writers.contains(&pack.id.writer));
+    let pages = theirs.map(|pack| pack.live).sum();
+    (adopted.iter().map(|one| one.backup_id.clone()).collect(), pages)
 }

@@ -1,6 +1,7 @@
 //! Taking a base backup.
 
 mod ancestor;
+mod archive_end;
 mod checksums;
 mod commit;
 mod damage;

@@ -46,6 +46,12 @@ pub struct BackupResult {
     /// The backup that pages were compared with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ancestor: Option<BackupId>,
+    /// Backups that were interrupted, whose finished work was taken over.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub resumed: Vec<BackupId>,
+    /// Pages that lie in packs of those.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub adopted_pages: u64,
     /// WAL segments that this backup brought itself.
     pub wal_segments_fetched: u64,
     /// Whether the frames are encrypted.
@@ -66,6 +72,11 @@ pub struct BackupResult {
     pub external_files: Vec<ExternalFile>,
     /// Whether a stream's WAL follows on this backup, as far as the archive shows.
     pub pitr_covered: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl BackupResult {
@@ -104,6 +115,8 @@ impl BackupResult {
                 reused_pages as f64 / pages as f64
             },
             ancestor: manifest.ancestor.as_ref().map(|ancestor| ancestor.backup_id.clone()),
+            resumed: Vec::new(),
+            adopted_pages: 0,
             wal_segments_fetched: fetched,
             encrypted: sealed,
             signer: manifest.signer.clone(),

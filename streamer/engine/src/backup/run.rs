@@ -7,26 +7,30 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use hardstorage_codec::SigningKey;
-use hardstorage_replication::{BaseBackupOptions, Checkpoint};
+use hardstorage_replication::{BaseBackupOptions, Checkpoint, Connection};
 use hardstorage_report::{BackupId, Error, Event, EventSink, Result, Severity, code};
 use hardstorage_repository::wal::WalArchive;
 use hardstorage_repository::{
-    ATTACHMENTS, BackupWriter, Deployment, EntryKey, FileMeta, Lineage, Opening, Purpose, Session, Tablespace,
-    WriterOptions,
+    ATTACHMENTS, AuditAction, AuditEvent, AuditLog, BackupWriter, Deployment, EntryKey, FileMeta, Lineage, Opening,
+    Purpose, Session, Sessions, Tablespace, VerifiedManifest, WriterOptions,
 };
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+use super::ancestor::candidates;
 use super::commit::Copied;
 use super::external::{self, External};
 use super::receive::{Received, Receiver};
 use super::result::BackupResult;
 use super::wal_cover::WalCover;
+use crate::audit;
 use crate::progress::ProgressMeter;
 use crate::source::{ServerIdentity, Source, identify};
-use crate::wal::{capture_histories, choose_lineage, lineages};
+use crate::wal::{
+    capture_histories, choose_lineage, is_another_cluster, lineages_and_backups, refuse_stale, system_accepted,
+};
 
 /// How a backup is taken.
 #[derive(Debug, Clone)]
@@ -66,21 +70,44 @@ pub async fn run_backup(
     cancel: CancellationToken,
 ) -> Result<BackupResult> {
     let began = std::time::Instant::now();
-    let mut connection = plan.source.connect().await?;
-    let server = identify(&mut connection).await?;
-    let lineage = choose_lineage(&lineages(deployment).await?, server.system_id, plan.accept_new_system)?;
+    // A far repository takes its time for every answer: what does not wait for another question is asked with it.
+    let served = async {
+        let mut connection = plan.source.connect().await?;
+        let server = identify(&mut connection).await?;
+        Ok((connection, server))
+    };
+    let ((mut connection, server), (known, catalog)) = tokio::try_join!(served, lineages_and_backups(deployment))?;
+    let lineage = choose_lineage(&known, server.system_id, plan.accept_new_system)?;
+    let archive = WalArchive::new(deployment.clone(), lineage, server.wal_segment_size);
+    let public = signer.public();
+    let ((), signer_look) = tokio::try_join!(
+        refuse_stale(&mut connection, &archive, &server),
+        deployment.look_for_signer(&public)
+    )?;
     let now = deployment.surroundings().now();
     let stamp = now.to_zoned(TimeZone::UTC).strftime("%Y%m%dT%H%M%SZ").to_string();
     let suffix = u16::from_be_bytes(deployment.surroundings().random()?);
     let backup_id = BackupId::compose(deployment.name(), "full", &stamp, suffix)
         .map_err(|error| Error::new(code::usage::NAME, error.to_string()))?;
-    deployment.register_signer(&signer.public()).await?;
+    deployment.add_signer(signer_look).await?;
+    let candidates = candidates(&catalog, deployment, lineage, server.block_size);
+    drop(catalog);
 
     let mut opening = Opening::new(Purpose::Backup {
         backup_id: backup_id.clone(),
     });
     opening.run_id.clone_from(&plan.run_id);
+    // Pinned from the first: that it may be used is read behind it, which spares a second object.
+    opening.pins = candidates
+        .last()
+        .map(|best| best.manifest.backup_id.clone())
+        .into_iter()
+        .collect();
     let session = Session::open(deployment, opening).await?;
+    if is_another_cluster(&known, lineage) {
+        let event = system_accepted(lineage, plan.run_id.clone());
+        audit::record(deployment, &event, sink.as_ref()).await;
+    }
     let run = Run {
         deployment,
         plan,
@@ -97,20 +124,35 @@ pub async fn run_backup(
         biased;
         () = cancel.cancelled() => Err(Error::new(code::cli::INTERRUPTED, "the backup was interrupted")),
         () = session.lost().cancelled() => Err(Error::new(code::repository::SESSION_LOST, "the backup's session was lost")),
-        outcome = run.go(connection) => outcome,
+        outcome = run.go(connection, candidates) => outcome,
     };
     let outcome = match outcome {
         Ok(result) => Ok(result),
         Err(error) => run.settle(error).await,
     };
+    let committed = outcome.as_ref().ok().map(|result| {
+        AuditEvent::new(AuditAction::BackupCommitted, plan.run_id.clone())
+            .backup(&backup_id)
+            .body(json!({
+                "system_id": result.system_identifier,
+                "timeline": result.timeline,
+                "stop_lsn": result.stop_lsn,
+                "signer": result.signer,
+            }))
+    });
+    let recorded = async {
+        if let Some(event) = &committed {
+            audit::record(deployment, event, sink.as_ref()).await;
+        }
+    };
     // The commit decides; a session that could not be closed is only found ended a little later.
-    if let Err(error) = session.close().await {
+    let (closed, ()) = tokio::join!(session.close(), recorded);
+    if let Err(error) = closed {
         tracing::warn!(%error, "the session of the backup stays open");
     }
-    outcome.map(|mut result| {
-        result.duration_ms = began.elapsed().as_millis() as u64;
-        result
-    })
+    let mut result = outcome?;
+    result.duration_ms = began.elapsed().as_millis() as u64;
+    Ok(result)
 }
 
 pub(super) struct Run<'a> {
@@ -137,8 +179,7 @@ impl Run<'_> {
         );
     }
 
-    async fn go(&self, mut connection: hardstorage_replication::Connection) -> Result<BackupResult> {
-        self.refuse_beside_another().await?;
+    async fn go(&self, mut connection: Connection, candidates: Vec<VerifiedManifest>) -> Result<BackupResult> {
         let archive = WalArchive::new(self.deployment.clone(), self.lineage, self.server.wal_segment_size);
         self.emit(
             Severity::Info,
@@ -151,16 +192,21 @@ impl Run<'_> {
                 "standby": self.server.standby,
             }),
         );
-        let ancestor = self.choose_ancestor().await?;
-        let external = external::find(&mut connection, &self.plan.source, self.server.system_id).await?;
+        // Behind our own session, which others see from now on.
+        let others = async {
+            let sessions = Sessions::look(self.deployment).await?;
+            self.refuse_beside_another(&sessions).await?;
+            self.adopt(&sessions).await
+        };
+        let served = async {
+            let external = external::find(&mut connection, &self.plan.source, self.server.system_id).await?;
+            capture_histories(&mut connection, &archive, self.server.timeline, self.sink.as_ref()).await?;
+            let writer = self.session.writer();
+            let cover = WalCover::begin(&self.plan.source, &writer, self.plan.stream_slot.as_deref()).await?;
+            Ok((external, cover))
+        };
+        let (adopted, ancestor, (external, cover)) = tokio::try_join!(others, self.open_ancestor(candidates), served)?;
         self.tell_external(&external);
-        capture_histories(&mut connection, &archive, self.server.timeline, self.sink.as_ref()).await?;
-        let cover = WalCover::begin(
-            &self.plan.source,
-            &self.session.writer(),
-            self.plan.stream_slot.as_deref(),
-        )
-        .await?;
         if !cover.holds() {
             self.emit(
                 Severity::Warning,
@@ -171,29 +217,45 @@ impl Run<'_> {
                 }),
             );
         }
-        let compared = match &ancestor {
-            Some(stored) => self.open_ancestor(&stored.manifest).await?,
-            None => None,
-        };
-        let ancestor = ancestor.filter(|_| compared.is_some());
+        let (ancestor, compared) = ancestor.unzip();
         let options = WriterOptions {
+            adopted: self.open_adopted(&adopted, compared.as_ref()).await?,
             ancestor: compared,
             jobs: self.plan.jobs,
             ..WriterOptions::new(self.session.writer(), self.server.block_size)
         };
         let mut writer = BackupWriter::begin(self.deployment, options).await?;
-        match self.copy(&mut connection, &mut writer, &external).await {
-            Ok((received, tablespaces)) => {
-                let finished = writer.finish().await?;
+        let copied = self.copy(&mut connection, &mut writer, &external).await;
+        let copied = copied.and_then(|(received, tablespaces)| Ok((self.need(&received)?, received, tablespaces)));
+        match copied {
+            Ok((need, received, tablespaces)) => {
+                // The last packs and the WAL are on their way together. A failure of the WAL is told when the packs have
+                // come to their end too, so that nothing is still being written by a backup that is given up.
+                let covered = async { Ok(cover.finish(&archive, need).await) };
+                let log = AuditLog::of(self.deployment);
+                // What could not be had is asked for again by whoever needs it, who tells why.
+                let ahead = async { Ok((audit::in_time(log.look_ahead()).await, self.deployment.signers().await)) };
+                let (finished, covered, histories, _ahead) = tokio::try_join!(
+                    writer.finish(),
+                    covered,
+                    async { Ok(self.history_hashes(&archive).await) },
+                    ahead
+                )?;
                 connection.close().await;
+                let covered = covered?;
+                let gap = self.gap_recorded(covered.gap);
                 let copied = Copied {
                     ancestor,
+                    adopted,
                     external,
                     received,
                     tablespaces,
                     finished,
+                    covered,
+                    histories,
                 };
-                self.commit(&archive, cover, copied).await
+                let (result, ()) = tokio::join!(self.commit(copied), gap);
+                result
             }
             Err(error) => {
                 writer.abort().await;

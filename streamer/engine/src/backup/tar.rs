@@ -220,8 +220,10 @@ mod tests {
         fn a_flipped_header_bit_is_seen(at in 0usize..BLOCK, bit in 0u8..8) {
             let mut bytes = archive(&[]);
             bytes[at] ^= 1 << bit;
-            // The checksum covers every byte of the header but the terminators of its own field.
-            prop_assert!(read(&bytes, 512).is_err() || (154..156).contains(&at));
+            // The checksum covers every byte of the header but the terminators of its own field, in which a blank instead of
+            // the first zero says the same number.
+            let says_the_same = (154..156).contains(&at) || (at, bit) == (148, 4);
+            prop_assert!(read(&bytes, 512).is_err() || says_the_same);
         }
     }
 

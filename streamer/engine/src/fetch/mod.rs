@@ -7,6 +7,7 @@ mod landing;
 mod spool;
 mod spool_entry;
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -34,7 +35,13 @@ const AT_ONCE: usize = 3;
 
 fn failed(doing: &str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
     let message = format!("{doing} {}", path.display());
-    move |error| Error::new(code::cli::IO, message).source(error)
+    move |error| {
+        let code = match error.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => code::engine::TARGET_SPACE,
+            _ => code::cli::IO,
+        };
+        Error::new(code, message).source(error)
+    }
 }
 
 /// Brings one file to its destination: whole and checked, or not at all.
@@ -58,7 +65,9 @@ pub async fn fetch_file(
 async fn write(file: FetchedFile, out: std::fs::File, destination: &Path) -> Result<()> {
     let expected = file.length();
     let mut out = tokio::fs::File::from_std(out);
-    let length = file.copy_to(&mut out).await?;
+    let length = file
+        .copy_to(&mut out, |error| failed("write", destination)(error))
+        .await?;
     out.shutdown().await.map_err(failed("write", destination))?;
     if length == expected {
         Ok(())

@@ -4,6 +4,7 @@
 
 mod client;
 mod control;
+mod private;
 mod programs;
 mod server;
 mod superuser;
@@ -12,15 +13,13 @@ use std::path::Path;
 
 use hardstorage_report::{Error, Result, code};
 
-pub(crate) use client::{Asker, Session};
+pub(crate) use client::{Asker, Reply, Session};
 pub(crate) use control::Control;
+pub(crate) use private::{LONGEST, PRIVATE, owner_of, private};
 pub(crate) use programs::major_of;
 pub use programs::{Programs, verifybackup};
-pub(crate) use server::{Place, Server, State};
+pub(crate) use server::{EVERYBODY, Place, Server, State};
 pub(crate) use superuser::USUAL_USER;
-
-/// The longest path of a directory that leaves room for the name of a Unix socket in it.
-pub(crate) const LONGEST: usize = 85;
 
 /// Runs what waits for another program where nothing else waits.
 pub(crate) async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {

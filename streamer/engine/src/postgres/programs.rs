@@ -56,6 +56,23 @@ impl Programs {
         Ok(None)
     }
 
+    /// Finds what a server over a copy is started, looked at and asked with.
+    pub(crate) fn of_server(named: Option<&Path>, major: &str) -> Result<Programs> {
+        let missing = |program: &str| {
+            let what = format!("{program} of PostgreSQL {major}, of which the copy is, was not found on this machine");
+            Error::new(code::engine::PROGRAMS, what).hint(format!(
+                "run this where PostgreSQL {major} is installed, or name the directory of its programs with --pg-bin"
+            ))
+        };
+        let programs = Programs::find(named, major, "postgres")?.ok_or_else(|| missing("postgres"))?;
+        for program in ["psql", "pg_controldata"] {
+            if !programs.have(program) {
+                return Err(missing(program));
+            }
+        }
+        Ok(programs)
+    }
+
     /// Whether a program is there.
     pub(crate) fn have(&self, program: &str) -> bool {
         self.directory.join(program).is_file()

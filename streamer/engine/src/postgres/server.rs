@@ -10,9 +10,11 @@ use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 use hardstorage_report::{Code, Error, Result, code};
 use rustix::process::{Pid, Signal, kill_process};
+use tokio_util::sync::CancellationToken;
 
 use super::programs::Programs;
 use super::{failed, off_thread};
@@ -32,6 +34,8 @@ pub(crate) struct Place {
 pub(crate) const PORT: &str = "5432";
 /// Lines of the server's log in a message.
 const LAST_LINES: usize = 5;
+/// How often a server that starts is looked at, as `pg_ctl` does.
+const POLL: Duration = Duration::from_millis(100);
 /// As much of the log's end as is ever looked at: it grows as long as recovery lasts.
 const LOG_END: u64 = 64 << 10;
 
@@ -55,6 +59,9 @@ const QUIET: [&str; 17] = [
     "unix_socket_permissions=0700",
     "jit=off",
 ];
+
+/// Everybody who can enter the private directory.
+pub(crate) const EVERYBODY: &str = "all";
 
 /// How far a server is.
 #[derive(Debug)]
@@ -95,6 +102,34 @@ impl Server {
         })
     }
 
+    /// Waits until it answers. `starting` says what it does until then, for the messages.
+    pub(crate) async fn until_ready(
+        &mut self,
+        starting: &str,
+        patience: Duration,
+        cancel: &CancellationToken,
+        interrupted: fn() -> Error,
+    ) -> Result<()> {
+        let deadline = Instant::now() + patience;
+        loop {
+            if cancel.is_cancelled() {
+                return Err(interrupted());
+            }
+            match self.state()? {
+                State::Ready => return Ok(()),
+                State::Ended(status) => {
+                    let what = format!("PostgreSQL ended with {status}");
+                    return Err(self.refused(code::engine::RESTORE_TEST, &what));
+                }
+                State::Starting => {}
+            }
+            if Instant::now() > deadline {
+                return Err(self.refused(code::engine::RESTORE_TEST, &format!("{starting} did not end")));
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
     /// A clean end, so that the copy can be opened again.
     pub(crate) async fn stop(mut self) -> Result<ExitStatus> {
         if matches!(self.child.try_wait(), Ok(None)) {
@@ -103,6 +138,20 @@ impl Server {
         off_thread(move || {
             let ended = self.child.wait();
             ended.map_err(|error| Error::new(code::cli::IO, "wait for postgres").source(error))
+        })
+        .await
+    }
+
+    /// A clean end if that comes soon, else one at once: somebody's own statement may not let itself be ended.
+    pub(crate) async fn stop_within(mut self, patience: Duration) -> Result<()> {
+        self.signal(Signal::INT);
+        let deadline = Instant::now() + patience;
+        while !matches!(self.state()?, State::Ended(_)) && Instant::now() < deadline {
+            tokio::time::sleep(POLL).await;
+        }
+        off_thread(move || {
+            drop(self);
+            Ok(())
         })
         .await
     }
@@ -163,8 +212,9 @@ fn is_ready(data: &Path, pid: u32) -> bool {
 
 impl Place {
     /// Writes the configuration files, and gives the words of the command line that point to them and keep the server
-    /// quiet. `own` is the whole of its `postgresql.conf`, `more` wins over every file.
-    pub(crate) fn settings(&self, own: &str, more: &[String]) -> Result<Vec<String>> {
+    /// quiet. `own` is the whole of its `postgresql.conf`, `who` of a rule says who gets in through the socket, and `more`
+    /// wins over every file.
+    pub(crate) fn settings(&self, own: &str, who: &str, more: &[String]) -> Result<Vec<String>> {
         let write = |name: &str, text: &str| {
             let path = self.private.join(name);
             fs::write(&path, text).map_err(failed("write", &path))?;
@@ -174,7 +224,10 @@ impl Place {
         };
         let mut settings = vec![
             format!("config_file={}", write("postgresql.conf", own)?),
-            format!("hba_file={}", write("pg_hba.conf", "local all all trust\n")?),
+            format!(
+                "hba_file={}",
+                write("pg_hba.conf", &format!("local all {who} trust\n"))?
+            ),
             format!("ident_file={}", write("pg_ident.conf", "")?),
             format!("data_directory={}", self.data.display()),
             format!("unix_socket_directories={}", self.private.display()),

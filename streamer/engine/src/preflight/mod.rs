@@ -4,10 +4,13 @@
 //! introduction's role has nothing else: what would need SQL becomes a finding that says which GRANT would show it.
 
 mod finding;
+mod standby_names;
+mod synchronous;
 
 use hardstorage_report::{Error, code};
 
 pub use finding::{Finding, FindingSeverity};
+pub use synchronous::synchronous_findings;
 
 /// A setting as the server showed it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +33,7 @@ impl Setting {
 }
 
 /// The settings that preflight looks at.
-pub const SETTINGS: [&str; 10] = [
+pub const SETTINGS: [&str; 11] = [
     "wal_level",
     "max_wal_senders",
     "max_replication_slots",
@@ -41,6 +44,7 @@ pub const SETTINGS: [&str; 10] = [
     "synchronous_standby_names",
     "synchronous_commit",
     "full_page_writes",
+    "archive_command",
 ];
 
 /// What the findings are made from.
@@ -52,14 +56,22 @@ pub struct ServerFacts {
     pub application_name: String,
     /// Whether the slot exists already.
     pub slot_exists: bool,
+    /// Whether the stream is to be a synchronous standby.
+    pub synchronous: bool,
 }
 
 impl ServerFacts {
-    /// `synchronous_standby_names`, when this stream is among them: commits then wait for the repository.
-    fn names_this_stream(&self) -> Option<&str> {
-        let ours = |name: &str| name.eq_ignore_ascii_case(&self.application_name);
-        self.get("synchronous_standby_names")
-            .filter(|names| !self.application_name.is_empty() && names.split([' ', ',', '(', ')', '"']).any(ours))
+    /// The same for a stream that is to be a synchronous standby, or not.
+    #[must_use]
+    pub fn synchronous(self, synchronous: bool) -> ServerFacts {
+        ServerFacts { synchronous, ..self }
+    }
+
+    /// Whether the server hands its segments to `wal push`. PostgreSQL shows `(disabled)` for a command without an
+    /// archive_mode. A script that calls us is not seen.
+    pub fn pushes(&self) -> bool {
+        self.get("archive_command")
+            .is_some_and(|command| command.contains("wal push"))
     }
 
     fn get(&self, name: &str) -> Option<&str> {
@@ -103,19 +115,7 @@ pub fn judge(facts: &ServerFacts) -> Vec<Finding> {
             );
         }
     }
-    let named = facts.names_this_stream();
-    if named.is_some() && facts.get("synchronous_commit") == Some("remote_apply") {
-        found.push(
-            Finding::new(
-                Fatal,
-                "sync_standby.remote_apply",
-                "synchronous_commit = remote_apply waits for a standby that replays; a repository never replays",
-            )
-            .suggest("use synchronous_commit = on (or remote_write) with this stream")
-            .observed("remote_apply")
-            .required("on"),
-        );
-    }
+    found.extend(synchronous_findings(facts));
     slot_findings(facts, &mut found);
     if let Some(zero @ "0") = facts.get("wal_sender_timeout") {
         found.push(
@@ -126,17 +126,6 @@ pub fn judge(facts: &ServerFacts) -> Vec<Finding> {
             )
             .suggest("leave wal_sender_timeout at 60s or more")
             .observed(zero),
-        );
-    }
-    if let Some(names) = named {
-        found.push(
-            Finding::new(
-                Warning,
-                "sync_standby.named",
-                "synchronous_standby_names names this stream: commits wait for the repository",
-            )
-            .suggest("commits then wait until their WAL is durable here, at most one --flush-interval; remove the name if that is not meant")
-            .observed(names),
         );
     }
     if let Some(keep) = facts.get("wal_keep_size") {
@@ -206,6 +195,7 @@ pub fn failure(finding: &Finding) -> Error {
         "wal_level.too_low" => code::replication::WAL_LEVEL,
         "max_wal_senders.zero" => code::replication::SENDERS_FULL,
         "max_replication_slots.zero" => code::replication::SLOTS_FULL,
+        "sync_standby.remote_apply" => code::engine::SYNCHRONOUS_REMOTE_APPLY,
         _ => code::engine::PREFLIGHT,
     };
     let error = Error::new(code, finding.message.clone());
@@ -257,6 +247,19 @@ mod tests {
     }
 
     #[test]
+    fn an_archive_command_is_ours_when_it_calls_us() {
+        for (command, ours) in [
+            ("'/usr/bin/pg_hardstorage' wal push db1 %p", true),
+            ("cp %p /elsewhere/%f", false),
+            ("(disabled)", false),
+            ("", false),
+        ] {
+            assert_eq!(facts(&[("archive_command", command)]).pushes(), ours, "{command}");
+        }
+        assert!(!ServerFacts::default().pushes());
+    }
+
+    #[test]
     fn each_setting_that_hurts_is_named() {
         for (setting, value, code) in [
             ("wal_level", "minimal", "wal_level.too_low"),
@@ -269,11 +272,6 @@ mod tests {
                 "idle_replication_slot_timeout.set",
             ),
             ("wal_sender_timeout", "0", "wal_sender_timeout.zero"),
-            (
-                "synchronous_standby_names",
-                "ANY 1 (\"pg_hardstorage_db1\", b)",
-                "sync_standby.named",
-            ),
         ] {
             assert_eq!(codes(&facts(&[(setting, value)])), [code], "{setting}");
         }
@@ -282,12 +280,6 @@ mod tests {
             ..ServerFacts::default()
         };
         assert_eq!(codes(&denied), ["wal_level.not_visible"]);
-        let named = ("synchronous_standby_names", "pg_hardstorage_db1");
-        assert!(is_fatal(&judge(&facts(&[
-            named,
-            ("synchronous_commit", "remote_apply")
-        ]))));
-        assert!(!is_fatal(&judge(&facts(&[("synchronous_commit", "remote_apply")]))));
         let ours = ServerFacts {
             slot_exists: true,
             ..facts(&[("max_replication_slots", "0")])

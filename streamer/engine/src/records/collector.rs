@@ -59,6 +59,11 @@ impl FactsCollector {
         self.scanner.position()
     }
 
+    /// See [`Scanner::follows`].
+    pub fn follows(&self) -> bool {
+        self.scanner.follows()
+    }
+
     /// The end of a shutdown checkpoint, if the last whole record is one: the server has stopped cleanly.
     pub fn clean_stop(&self) -> Option<Lsn> {
         self.clean_stop.filter(|end| self.scanner.records_end() == Some(*end))

@@ -13,9 +13,11 @@ mod collector;
 mod page;
 mod record;
 mod scanner;
+mod segment_header;
 #[cfg(test)]
 pub(crate) mod tests;
 
 pub use collector::FactsCollector;
 pub use record::{Found, FoundKind};
 pub use scanner::Scanner;
+pub use segment_header::SegmentHeader;

@@ -95,6 +95,12 @@ impl Scanner {
         self.records_end
     }
 
+    /// Whether the bytes before the position are of a record, or empty behind a switch. False where the WAL has ended: in
+    /// the file of a segment that is still written, what follows is of an earlier use.
+    pub fn follows(&self) -> bool {
+        !matches!(self.step, Step::Lost)
+    }
+
     /// How many records were begun and did not hold: a checksum that does not match, or a record that was overwritten
     /// after a crash of the server.
     pub fn refused(&self) -> u64 {

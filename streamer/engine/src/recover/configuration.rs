@@ -30,11 +30,16 @@ pub(super) fn text(settings: &RecoverySettings, control: &Control, mut kept: Kep
     out.push_str(&line("lc_messages", "C"));
     out.push_str(&line("log_timezone", "UTC"));
     out.push_str(&line("log_startup_progress_interval", TELL));
-    if number(major) >= number(EVENT_TRIGGERS) {
+    if silences_event_triggers(major) {
         out.push_str(&line("event_triggers", "off"));
     }
     out.push_str(&recovery_lines(settings));
     out
+}
+
+/// Whether a server of this version knows the setting `event_triggers`; one that does not would not start with it.
+pub(crate) fn silences_event_triggers(major: &str) -> bool {
+    number(major) >= number(EVENT_TRIGGERS)
 }
 
 /// A limit; what is no number is less than any.

@@ -8,7 +8,7 @@ use hardstorage_report::{Error, Result, code};
 
 use super::HandOver;
 use crate::postgres::failed;
-use crate::restore::{Layout, recovered_auto_conf, without_block};
+use crate::restore::{Layout, patroni_auto_conf, recovered_auto_conf, without_block};
 
 /// What makes a server recover, or follow another one.
 const SIGNALS: [&str; 2] = ["recovery.signal", "standby.signal"];
@@ -18,6 +18,9 @@ const OPTIONS: &str = "postmaster.opts";
 const SPOOL: &str = "pg_wal/.pg_hardstorage";
 /// CloudNativePG's last include; it makes the others itself.
 const OVERRIDE: &str = "override.conf";
+/// What Patroni keeps of its configuration: it goes before `bootstrap.dcs` when a cluster is made anew, and says what held
+/// when the backup was taken: paused, following another cluster, members of that day.
+const DYNAMIC: &str = "patroni.dynamic.json";
 
 /// Makes a stopped copy ready. `source` is what the origin had in `postgresql.auto.conf`.
 pub(super) fn hand_over(layout: &Layout, to: HandOver, source: &str) -> Result<()> {
@@ -36,8 +39,9 @@ pub(super) fn hand_over(layout: &Layout, to: HandOver, source: &str) -> Result<(
     let spool = data.join(SPOOL);
     absent(fs::remove_dir_all(&spool)).map_err(failed("remove", &spool))?;
     let text = match to {
-        HandOver::Plain => recovered_auto_conf(source),
+        HandOver::Plain | HandOver::Drill => recovered_auto_conf(source),
         HandOver::Cnpg => without_block(source),
+        HandOver::Patroni => patroni_auto_conf(source),
     };
     layout.write_small(&data.join("postgresql.auto.conf"), text.as_bytes())?;
     if to == HandOver::Cnpg {
@@ -45,6 +49,10 @@ pub(super) fn hand_over(layout: &Layout, to: HandOver, source: &str) -> Result<(
         if !path.exists() {
             layout.write_small(&path, b"")?;
         }
+    }
+    if to == HandOver::Patroni {
+        let path = data.join(DYNAMIC);
+        absent(fs::remove_file(&path)).map_err(failed("remove", &path))?;
     }
     let set = fs::set_permissions(data, fs::Permissions::from_mode(0o700));
     set.map_err(failed("set the mode of", data))?;
@@ -95,6 +103,16 @@ mod tests {
         fs::write(data.join(OVERRIDE), "a = 1\n").unwrap();
         hand_over(&layout, HandOver::Cnpg, source).unwrap();
         assert_eq!(fs::read_to_string(data.join(OVERRIDE)).unwrap(), "a = 1\n");
+
+        fs::write(data.join(DYNAMIC), r#"{"pause": true}"#).unwrap();
+        hand_over(
+            &layout,
+            HandOver::Patroni,
+            "primary_conninfo = 'host=old'\nwork_mem = '4MB'\n",
+        )
+        .unwrap();
+        assert_eq!(settings(), source);
+        assert!(!data.join(DYNAMIC).exists());
 
         fs::write(data.join("standby.signal"), "").unwrap();
         assert!(hand_over(&layout, HandOver::Plain, source).is_err());

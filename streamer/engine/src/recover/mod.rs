@@ -12,6 +12,7 @@ mod environment;
 mod hand_over;
 mod orphan;
 mod preload;
+mod prepare;
 mod progress;
 mod promote;
 mod session;
@@ -23,8 +24,11 @@ use hardstorage_report::{Error, Result, code};
 
 use crate::postgres::Programs;
 
+pub(crate) use configuration::silences_event_triggers;
 pub(crate) use orphan::{can_be_ended, end_orphan};
+pub(crate) use preload::Kept;
 pub(crate) use promote::{Job, recover};
+pub(crate) use session::COLLATIONS;
 
 /// For whom the copy is made ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +37,10 @@ pub enum HandOver {
     Plain,
     /// CloudNativePG: it writes its own settings, and reads one file that it does not make.
     Cnpg,
+    /// Patroni: it writes its own settings, and would go by what it knew when the backup was taken.
+    Patroni,
+    /// A drill: prepared for its checks, a hot standby of nobody.
+    Drill,
 }
 
 /// What becomes of subscriptions in a copy.
@@ -62,25 +70,10 @@ impl Recovery {
         subscriptions: Subscriptions,
     ) -> Result<Recovery> {
         let major = version.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
-        let missing = |program: &str| {
-            Error::new(
-                code::engine::PROGRAMS,
-                format!("{program} of PostgreSQL {major}, of which the backup is, was not found on this machine"),
-            )
-            .hint(format!(
-                "recover where PostgreSQL {major} is installed, or name the directory of its programs with --pg-bin"
-            ))
-        };
-        let programs = Programs::find(pg_bin, major, "postgres")?.ok_or_else(|| missing("postgres"))?;
-        for program in ["psql", "pg_controldata"] {
-            if !programs.have(program) {
-                return Err(missing(program));
-            }
-        }
         Ok(Recovery {
             hand_over,
             subscriptions,
-            programs,
+            programs: Programs::of_server(pg_bin, major)?,
         })
     }
 

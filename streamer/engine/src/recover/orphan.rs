@@ -8,8 +8,7 @@ use std::time::{Duration, Instant};
 use hardstorage_report::{Error, Result, code};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::promote::PRIVATE;
-use crate::postgres::failed;
+use crate::postgres::{PRIVATE, failed};
 
 /// PostgreSQL's immediate end takes five seconds at most before it kills what hangs.
 const PATIENCE: Duration = Duration::from_mins(1);

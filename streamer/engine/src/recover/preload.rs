@@ -23,7 +23,7 @@ const KEPT: [&str; 6] = [
 const DEPTH: usize = 10;
 
 /// Settings by name; a later one wins.
-pub(super) type Kept = BTreeMap<String, String>;
+pub(crate) type Kept = BTreeMap<String, String>;
 
 /// Reads `file` and what it includes, then the text of `postgresql.auto.conf`. Absolute paths are those of the origin;
 /// what lay there lies below `elsewhere`, when it is in the backup at all.

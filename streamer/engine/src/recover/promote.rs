@@ -1,6 +1,5 @@
 //! The recovery from start to hand-over: a server of our own configuration replays, promotes, is asked, and ends.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -13,15 +12,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::progress::{Stage, Told};
 use super::session::Asked;
-use super::{Recovery, Subscriptions, interrupted, tell};
-use super::{check, configuration, environment, hand_over, preload};
-use crate::postgres::{Control, LONGEST, Place, Server, State, failed, major_of, off_thread};
-use crate::restore::{Layout, Owner, RecoverySettings, RestorePlan};
+use super::{HandOver, Recovery, Subscriptions, interrupted, tell};
+use super::{check, configuration, environment, hand_over, preload, prepare};
+use crate::drill;
+use crate::postgres::{Control, EVERYBODY, Place, Server, State, major_of, off_thread, private};
+use crate::restore::{Layout, RecoverySettings, RestorePlan, line};
 
 /// How often the server is looked at.
 const POLL: Duration = Duration::from_millis(200);
-/// Begins the name of the private directory, and so tells our servers from others.
-pub(super) const PRIVATE: &str = "pg_hardstorage-recover-";
 
 /// A copy that is complete, with `pg_control` and `recovery.signal`, and what its recovery is told.
 pub(crate) struct Job<'a> {
@@ -41,7 +39,7 @@ pub(crate) struct Job<'a> {
 }
 
 impl Job<'_> {
-    fn emit(&self, severity: Severity, name: &str, body: serde_json::Value) {
+    pub(super) fn emit(&self, severity: Severity, name: &str, body: serde_json::Value) {
         let event = Event::new(severity, name).deployment(self.deployment);
         self.sink.emit(event.backup(&self.plan.backup_id).body(body));
     }
@@ -85,25 +83,6 @@ impl Job<'_> {
     }
 }
 
-/// A directory that only the server's user can enter.
-fn private(owner: Option<Owner>) -> Result<tempfile::TempDir> {
-    let parent = std::env::temp_dir();
-    let made = tempfile::Builder::new().prefix(PRIVATE).tempdir_in(&parent);
-    let made = made.map_err(failed("make a directory in", &parent))?;
-    let path = made.path();
-    if path.as_os_str().len() > LONGEST {
-        let what = format!("{} is too long for a Unix socket in it", path.display());
-        return Err(Error::new(code::usage::INVALID, what).hint("set TMPDIR to a shorter directory"));
-    }
-    let own = std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700));
-    own.map_err(failed("set the mode of", path))?;
-    if let Some(owner) = owner {
-        let given = std::os::unix::fs::chown(path, Some(owner.uid), Some(owner.gid));
-        given.map_err(failed("give away", path))?;
-    }
-    Ok(made)
-}
-
 /// Recovers, promotes, and hands over. Dropped or failed at any point it leaves no server behind.
 pub(crate) async fn recover(job: &Job<'_>, recovery: &Recovery) -> Result<RecoveryReport> {
     let data = job.layout.data.clone();
@@ -121,8 +100,8 @@ pub(crate) async fn recover(job: &Job<'_>, recovery: &Recovery) -> Result<Recove
     let (control, major) = control.await?;
     let kept = preload::kept(&job.configuration, job.elsewhere.as_deref(), job.auto_conf);
     let preloaded = kept.get("shared_preload_libraries").cloned();
-    let own = configuration::text(&job.settings, &control, kept, &major);
-    let settings = place.settings(&own, &[])?;
+    let own = configuration::text(&job.settings, &control, kept.clone(), &major);
+    let settings = place.settings(&own, EVERYBODY, &[])?;
     job.emit(
         Severity::Info,
         "restore.recovering",
@@ -133,12 +112,15 @@ pub(crate) async fn recover(job: &Job<'_>, recovery: &Recovery) -> Result<Recove
     job.until_promoted(&mut server, &mut told).await?;
     let time = tell::last_transaction(&server.log_end()?);
     told.is(Stage::Finishing, None);
-    let (asked, server) = Asked::open(job, &place, &settings, server).await?;
+    let (asked, server) = Asked::open(job, &place, &settings, &major, server).await?;
     let disabled_subscriptions = match recovery.subscriptions {
         Subscriptions::Disable => asked.disable_subscriptions().await?,
         Subscriptions::Keep => Vec::new(),
     };
     let collation_changes = asked.collation_changes().await?;
+    if recovery.hand_over == HandOver::Drill {
+        prepare::prepare(job, &asked).await?;
+    }
     asked.checkpoint().await?;
     let status = server.stop().await?;
     let control = off_thread({
@@ -155,7 +137,13 @@ pub(crate) async fn recover(job: &Job<'_>, recovery: &Recovery) -> Result<Recove
         .ok_or_else(|| Error::new(code::engine::RECOVERY, "pg_controldata tells no timeline"))?;
     let lsn = check::switch_to(&data, timeline)?;
     check::nothing_is_missing(job.plan, &job.archive, lsn).await?;
-    hand_over::hand_over(job.layout, recovery.hand_over, job.auto_conf)?;
+    if recovery.hand_over == HandOver::Drill {
+        // Of the origin's own settings a hot standby needs no more than the limits, should somebody start it by hand.
+        hand_over::hand_over(job.layout, HandOver::Drill, &limits(&control))?;
+        drill::mark(job.layout, &kept)?;
+    } else {
+        hand_over::hand_over(job.layout, recovery.hand_over, job.auto_conf)?;
+    }
     let result = RecoveryReport {
         recovered: Recovered { lsn, time, timeline },
         disabled_subscriptions,
@@ -163,6 +151,11 @@ pub(crate) async fn recover(job: &Job<'_>, recovery: &Recovery) -> Result<Recove
     };
     job.tell(&result);
     Ok(result)
+}
+
+/// The limits that a standby of this copy has to have, as lines of a configuration file.
+fn limits(control: &Control) -> String {
+    control.limits().iter().map(|(name, value)| line(name, value)).collect()
 }
 
 impl Job<'_> {

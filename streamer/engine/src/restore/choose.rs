@@ -1,18 +1,19 @@
-//! Which backup a restore begins with: the one that was named, or the newest that ends before the target.
+//! Which backup a restore begins with: the one that was named, or the newest that ends before the target and leads to it.
 
-use hardstorage_report::{Error, Reachable, Result, code};
+use hardstorage_report::{BackupId, Error, Reachable, Result, code};
 use hardstorage_repository::wal::WalArchive;
 use hardstorage_repository::{Catalog, CatalogEntry, Deployment, Manifest, VerifiedManifest};
 
 use super::plan::RestoreRequest;
 use super::target::{RecoveryTarget, TargetTimeline};
-use crate::window::{newest_timeline, recoverable_window};
+use crate::window::{newest_known, newest_timeline, recoverable_window};
 
-/// The newest backup that ends before the target, or the one that was named.
+/// The newest backup that ends before the target and was not passed by, or the one that was named.
 pub(super) async fn choose_backup(
     deployment: &Deployment,
     catalog: &Catalog,
     request: &RestoreRequest,
+    passed_by: &[BackupId],
 ) -> Result<VerifiedManifest> {
     if let Some(id) = &request.backup {
         if id.deployment() != deployment.name().as_str() {
@@ -21,7 +22,12 @@ pub(super) async fn choose_backup(
                 format!("{id} is a backup of {}, not of {}", id.deployment(), deployment.name()),
             ));
         }
-        let found = Manifest::load(deployment, id).await?.committed(id)?;
+        let read = catalog.get(id).and_then(CatalogEntry::manifest);
+        let found = match read {
+            Some(found) => found.clone(),
+            // It says why there is none.
+            None => Manifest::load(deployment, id).await?.committed(id)?,
+        };
         let state = catalog.get(id).and_then(|entry| entry.state.as_ref().ok());
         if state.is_some_and(|state| state.purged.is_some()) {
             return Err(Error::new(
@@ -35,7 +41,7 @@ pub(super) async fn choose_backup(
         .entries
         .iter()
         .rev()
-        .filter(|entry| entry.is_usable())
+        .filter(|entry| entry.is_usable() && !passed_by.contains(&entry.backup_id))
         .filter_map(CatalogEntry::manifest);
     let mut any = false;
     for stored in usable {
@@ -93,6 +99,38 @@ pub(super) async fn choose_backup(
         Some(reachable) => error.reachable(reachable),
         None => error,
     })
+}
+
+/// The newest backup that leads to where recovery goes, when the one that was chosen lies on a branch that died: a primary
+/// that did not know of its successor yet was still backed up.
+pub(super) async fn on_the_living_branch(
+    deployment: &Deployment,
+    catalog: &Catalog,
+    request: &RestoreRequest,
+    dead: &Manifest,
+) -> Result<Option<BackupId>> {
+    let mut passed_by = vec![dead.backup_id.clone()];
+    let archive = WalArchive::new(deployment.clone(), dead.lineage, dead.server.wal_segment_size);
+    let ancestry = archive.ancestry().await?;
+    loop {
+        let next = match choose_backup(deployment, catalog, request, &passed_by).await {
+            Ok(next) => next.manifest,
+            Err(error) if error.is(code::engine::BEFORE_BACKUP) || error.is(code::repository::BACKUP_MISSING) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        let (own, stop) = (next.wal.timeline, next.wal.stop_lsn);
+        let timeline = match request.timeline {
+            TargetTimeline::Latest => newest_known(&ancestry, &next),
+            TargetTimeline::Number(timeline) => timeline,
+        };
+        let known = timeline == own || ancestry.knows(timeline);
+        if next.lineage == dead.lineage && known && ancestry.passes(timeline, own, stop)? {
+            return Ok(Some(next.backup_id));
+        }
+        passed_by.push(next.backup_id);
+    }
 }
 
 /// What can be reached without a gap in the life of the cluster that the earliest backup is of.

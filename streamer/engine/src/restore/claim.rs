@@ -19,6 +19,7 @@ use hardstorage_report::{Error, RestoreReport, Result, code};
 
 use super::directory::{Layout, failed};
 use super::marker::{MARKER, Marker, Whose, whose};
+use super::onto::Unfinished;
 use crate::recover::end_orphan;
 
 /// `EXT4_SUPER_MAGIC`, `XFS_SUPER_MAGIC`, `BTRFS_SUPER_MAGIC`, `TMPFS_MAGIC`.
@@ -27,39 +28,39 @@ const TELLING: [u64; 4] = [0xEF53, 0x5846_5342, 0x9123_683E, 0x0102_1994];
 /// The data directory and every place outside of it, as long as the restore runs.
 #[derive(Debug)]
 pub(super) struct Claim {
-    data: PathBuf,
+    pub(super) data: PathBuf,
     /// The data directory is the first.
-    roots: Vec<Root>,
+    pub(super) roots: Vec<Root>,
+    /// Made over places that may hold files.
+    pub(super) covers: bool,
     /// What an earlier process of this restore had done already.
     done: Option<RestoreReport>,
 }
 
 #[derive(Debug)]
-struct Root {
-    path: PathBuf,
+pub(super) struct Root {
+    pub(super) path: PathBuf,
     /// Whether the directory was made for this restore.
-    made: bool,
-    /// Whether an earlier process of this restore has left it.
-    taken_over: bool,
-    directory: File,
-    marker: Marker,
+    pub(super) made: bool,
+    /// Whether an earlier process has left it, with its marker.
+    pub(super) taken_over: bool,
+    /// Whether files are in it that stay until they are written over.
+    pub(super) covered: bool,
+    pub(super) directory: File,
+    pub(super) marker: Marker,
 }
 
 impl Claim {
     /// Makes the places with what is missing above them, and claims them all, or none. What an earlier process with the
     /// same id has left in them is removed once all are claimed.
-    pub(super) fn take(layout: &Layout, id: Option<&str>) -> Result<Claim> {
-        let mut claim = Claim {
-            data: layout.data.clone(),
-            roots: Vec::new(),
-            done: None,
-        };
+    pub(super) fn take(layout: &Layout, id: Option<&str>, restore: Option<&Unfinished>) -> Result<Claim> {
+        let mut claim = Claim::of(layout);
         // A place inside the data directory is claimed with it.
         let inside = |path: &Path| path != layout.data && path.starts_with(&layout.data);
         let claimed = layout
             .places()
             .filter(|path| !inside(path))
-            .try_for_each(|path| claim.add(layout, path, id));
+            .try_for_each(|path| claim.add(layout, path, id, restore));
         let ready = claimed.and_then(|()| {
             if claim.done.is_some() {
                 return Ok(());
@@ -83,7 +84,16 @@ impl Claim {
         }
     }
 
-    fn add(&mut self, layout: &Layout, path: &Path, id: Option<&str>) -> Result<()> {
+    pub(super) fn of(layout: &Layout) -> Claim {
+        Claim {
+            data: layout.data.clone(),
+            roots: Vec::new(),
+            covers: false,
+            done: None,
+        }
+    }
+
+    fn add(&mut self, layout: &Layout, path: &Path, id: Option<&str>, restore: Option<&Unfinished>) -> Result<()> {
         match id.map_or(Ok(None), |id| left(path, id))? {
             Some((root, done)) => {
                 if path == layout.data {
@@ -93,7 +103,7 @@ impl Claim {
             }
             // Its marker is gone already.
             None if self.done.is_some() => return Ok(()),
-            None => self.roots.push(Root::take(layout, path, id)?),
+            None => self.roots.push(Root::take(layout, path, id, restore)?),
         }
         own(layout, path)
     }
@@ -117,9 +127,14 @@ impl Claim {
     }
 
     /// Ends a claim that was not completed: what an earlier process has left stays as it is.
-    fn give_back(&self) {
+    pub(super) fn give_back(&self) {
         for root in self.roots.iter().filter(|root| !root.taken_over) {
-            if let Err(error) = root.undo() {
+            let undone = if root.covered {
+                root.marker.remove()
+            } else {
+                root.undo()
+            };
+            if let Err(error) = undone {
                 tracing::warn!(%error, "the claim on {} could not be given back", root.path.display());
             }
         }
@@ -174,7 +189,7 @@ impl Claim {
         first
     }
 
-    fn no_server(&self) -> io::Result<()> {
+    pub(super) fn no_server(&self) -> io::Result<()> {
         let pid = self.data.join("postmaster.pid");
         if pid.symlink_metadata().is_ok() {
             return Err(io::Error::other(format!(
@@ -198,6 +213,7 @@ fn left(path: &Path, id: &str) -> Result<Option<(Root, Option<RestoreReport>)>> 
         path: path.to_owned(),
         made: false,
         taken_over: true,
+        covered: false,
         directory: File::open(path).map_err(|error| failed("open", path, error))?,
         marker,
     };
@@ -205,15 +221,16 @@ fn left(path: &Path, id: &str) -> Result<Option<(Root, Option<RestoreReport>)>> 
 }
 
 impl Root {
-    fn take(layout: &Layout, path: &Path, id: Option<&str>) -> Result<Root> {
+    pub(super) fn take(layout: &Layout, path: &Path, id: Option<&str>, restore: Option<&Unfinished>) -> Result<Root> {
         let made = make(layout, path)?;
         let directory = File::open(path).map_err(|error| failed("open", path, error))?;
         let root = Root {
             path: path.to_owned(),
             made,
             taken_over: false,
+            covered: false,
             directory,
-            marker: Marker::create(path, id)?,
+            marker: Marker::create(path, id, restore)?,
         };
         // Another restore may have come and gone since the place was seen empty.
         let refused = match root.is_empty() {
@@ -265,7 +282,7 @@ impl Root {
 }
 
 /// Makes a directory and what is missing above it; whether it was missing itself.
-fn make(layout: &Layout, path: &Path) -> Result<bool> {
+pub(super) fn make(layout: &Layout, path: &Path) -> Result<bool> {
     let mut missing: Vec<&Path> = path.ancestors().take_while(|path| !path.exists()).collect();
     let mut made = false;
     while let Some(directory) = missing.pop() {
@@ -282,7 +299,7 @@ fn make(layout: &Layout, path: &Path) -> Result<bool> {
 }
 
 /// Makes a claimed place what PostgreSQL wants: its owner's alone.
-fn own(layout: &Layout, path: &Path) -> Result<()> {
+pub(super) fn own(layout: &Layout, path: &Path) -> Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o700))
         .map_err(|error| failed("set the mode of", path, error))?;
     layout.give(path)

@@ -27,12 +27,12 @@ fn names(directory: &Path) -> Vec<String> {
 fn one_of_two_gets_a_place_and_the_other_leaves_it_alone() {
     let root = tempfile::tempdir().unwrap();
     let (data, space) = (root.path().join("data"), root.path().join("space"));
-    let first = Claim::take(&layout(&data, &space), None).unwrap();
+    let first = Claim::take(&layout(&data, &space), None, None).unwrap();
     fs::write(data.join("PG_VERSION"), "18").unwrap();
     // Once by the data directory, once by the tablespace alone.
     let other = root.path().join("deep/other");
     for second in [&data, &other] {
-        let error = Claim::take(&layout(second, &space), None).unwrap_err();
+        let error = Claim::take(&layout(second, &space), None, None).unwrap_err();
         assert!(error.is(code::engine::TARGET_NOT_EMPTY), "{error}");
     }
     assert!(!other.exists() && root.path().join("deep").exists());
@@ -42,7 +42,7 @@ fn one_of_two_gets_a_place_and_the_other_leaves_it_alone() {
     assert_eq!(names(&data), ["PG_VERSION", "pg_tblspc"]);
     assert_eq!(names(&space), [""; 0]);
     // The place was seen empty before, and is taken and given back since.
-    assert!(Claim::take(&layout(&data, &root.path().join("new")), None).is_err());
+    assert!(Claim::take(&layout(&data, &root.path().join("new")), None, None).is_err());
     assert_eq!(names(&data), ["PG_VERSION", "pg_tblspc"]);
 }
 
@@ -51,7 +51,7 @@ fn a_failed_restore_leaves_a_place_as_it_was() {
     let root = tempfile::tempdir().unwrap();
     let (data, space) = (root.path().join("data"), root.path().join("space"));
     fs::create_dir(&space).unwrap();
-    let claim = Claim::take(&layout(&data, &space), None).unwrap();
+    let claim = Claim::take(&layout(&data, &space), None, None).unwrap();
     fs::create_dir(data.join("base")).unwrap();
     fs::write(data.join("base/1"), "x").unwrap();
     fs::write(space.join("2"), "x").unwrap();
@@ -83,7 +83,7 @@ fn what_a_killed_process_has_left_is_emptied_by_the_next_of_the_same_restore_alo
     let root = tempfile::tempdir().unwrap();
     let (data, space) = (root.path().join("data"), root.path().join("space"));
     let killed = |id: Option<&str>| {
-        let claim = Claim::take(&layout(&data, &space), id).unwrap();
+        let claim = Claim::take(&layout(&data, &space), id, None).unwrap();
         fs::create_dir(data.join("base")).unwrap();
         fs::write(data.join("base/1"), "half").unwrap();
         fs::write(space.join("2"), "half").unwrap();
@@ -93,28 +93,28 @@ fn what_a_killed_process_has_left_is_emptied_by_the_next_of_the_same_restore_alo
     killed(Some("run-1"));
     let before = (content(&data), content(&space));
     for other in [None, Some("run-2")] {
-        assert!(Claim::take(&layout(&data, &space), other).is_err(), "{other:?}");
+        assert!(Claim::take(&layout(&data, &space), other, None).is_err(), "{other:?}");
     }
     assert_eq!((content(&data), content(&space)), before);
-    let second = Claim::take(&layout(&data, &space), Some("run-1")).unwrap();
+    let second = Claim::take(&layout(&data, &space), Some("run-1"), None).unwrap();
     assert!(second.done().is_none());
     assert_eq!(
         (names(&data), names(&space)),
         (vec![MARKER.into(), "pg_tblspc".into()], vec![MARKER.into()])
     );
     // Two of the same restore do not mix either.
-    assert!(Claim::take(&layout(&data, &space), Some("run-1")).is_err());
+    assert!(Claim::take(&layout(&data, &space), Some("run-1"), None).is_err());
     second.release().unwrap();
 
     // Without a marker, or with one that has no id, it is not ours.
     fs::write(data.join("PG_VERSION"), "18").unwrap();
-    assert!(Claim::take(&layout(&data, &space), Some("run-1")).is_err());
+    assert!(Claim::take(&layout(&data, &space), Some("run-1"), None).is_err());
     assert_eq!(names(&data), ["PG_VERSION", "pg_tblspc"]);
     assert_eq!(names(&space), [""; 0]);
     fs::remove_dir_all(&data).unwrap();
     killed(None);
     let before = (content(&data), content(&space));
-    assert!(Claim::take(&layout(&data, &space), Some("run-1")).is_err());
+    assert!(Claim::take(&layout(&data, &space), Some("run-1"), None).is_err());
     assert_eq!((content(&data), content(&space)), before);
 }
 
@@ -122,17 +122,17 @@ fn what_a_killed_process_has_left_is_emptied_by_the_next_of_the_same_restore_alo
 fn a_place_of_somebody_else_keeps_the_others_from_being_emptied() {
     let root = tempfile::tempdir().unwrap();
     let (data, space) = (root.path().join("data"), root.path().join("space"));
-    drop(Claim::take(&layout(&data, &space), Some("run-1")).unwrap());
+    drop(Claim::take(&layout(&data, &space), Some("run-1"), None).unwrap());
     fs::write(data.join("base"), "half").unwrap();
     fs::remove_file(space.join(MARKER)).unwrap();
     fs::write(space.join("theirs"), "x").unwrap();
     let before = (content(&data), content(&space));
-    assert!(Claim::take(&layout(&data, &space), Some("run-1")).is_err());
+    assert!(Claim::take(&layout(&data, &space), Some("run-1"), None).is_err());
     assert_eq!((content(&data), content(&space)), before);
     // Nor is anything emptied under a server.
     fs::remove_file(space.join("theirs")).unwrap();
     fs::write(data.join("postmaster.pid"), "1").unwrap();
-    assert!(Claim::take(&layout(&data, &space), Some("run-1")).is_err());
+    assert!(Claim::take(&layout(&data, &space), Some("run-1"), None).is_err());
     assert_eq!(names(&data), [MARKER, "base", "pg_tblspc", "postmaster.pid"]);
 }
 

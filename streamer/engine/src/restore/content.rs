@@ -5,13 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use hardstorage_report::{Error, Result, code};
 use hardstorage_repository::{
-    ATTACHMENTS, BackupReader, ContentReport, Deployment, Entry, EntryKey, FileInfo, FileSink, Manifest, Progress,
-    ReadOptions, Selection,
+    ATTACHMENTS, BackupReader, ContentReport, Deployment, Entry, EntryKey, FileInfo, FileSink, Manifest, PresentFiles,
+    Progress, ReadOptions, Selection,
 };
 use serde_json::Value;
 
 use super::directory::DirectorySink;
 use super::run::Run;
+use super::sweep::Present;
 use crate::backup::{ManifestLine, ManifestParser, PostgresChecksums};
 use crate::progress::ProgressMeter;
 
@@ -24,11 +25,9 @@ const SIGNALS: [&[u8]; 2] = [b"standby.signal", b"recovery.signal"];
 
 /// Reads one small file of a backup into memory.
 async fn small_file(reader: &BackupReader, key: &EntryKey, options: ReadOptions) -> Result<Vec<u8>> {
-    let wanted = key.clone();
-    let select: Selection = Arc::new(move |entry: &Entry| entry.key == wanted);
     let memory = Arc::new(MemorySink::default());
     let options = ReadOptions { jobs: 1, ..options };
-    let report = reader.restore(memory.clone(), Some(select), &options).await?;
+    let report = reader.restore_file(memory.clone(), key, &options).await?;
     if let Some(error) = report.failure() {
         return Err(error);
     }
@@ -103,6 +102,7 @@ impl Run<'_> {
         reader: &BackupReader,
         sink: &Arc<DirectorySink>,
         meter: &Arc<ProgressMeter>,
+        over: bool,
     ) -> Result<ContentReport> {
         let select: Selection = Arc::new(|entry: &Entry| !is_special(&entry.key));
         let meter = meter.clone();
@@ -111,6 +111,7 @@ impl Run<'_> {
             jobs: self.options.jobs,
             cancel: self.cancel.clone(),
             progress: Some(progress),
+            present: over.then(|| Arc::new(Present(self.layout.clone())) as Arc<dyn PresentFiles>),
             ..ReadOptions::for_store(self.deployment.store())
         };
         let report = reader.restore(sink.clone(), Some(select), &options).await?;
@@ -126,13 +127,16 @@ impl Run<'_> {
         sink: &Arc<DirectorySink>,
         path: &'static [u8],
     ) -> Result<ContentReport> {
-        let select: Selection = Arc::new(move |entry: &Entry| entry.key.tablespace == 0 && entry.key.path == path);
+        let key = EntryKey {
+            tablespace: 0,
+            path: path.to_vec(),
+        };
         let options = ReadOptions {
             jobs: 1,
             cancel: self.cancel.clone(),
             ..ReadOptions::for_store(self.deployment.store())
         };
-        let report = reader.restore(sink.clone(), Some(select), &options).await?;
+        let report = reader.restore_file(sink.clone(), &key, &options).await?;
         match report.failure() {
             Some(error) => Err(error),
             None => Ok(report),
@@ -148,7 +152,7 @@ pub(super) fn expected(checksums: &PostgresChecksums) -> usize {
 }
 
 /// What the run over all files leaves out: attachments, and what is written by itself.
-fn is_special(key: &EntryKey) -> bool {
+pub(super) fn is_special(key: &EntryKey) -> bool {
     if key.tablespace != 0 {
         return key.tablespace == ATTACHMENTS;
     }

@@ -6,6 +6,9 @@
 //! marker in the data directory also holds the result, so that whoever was killed while the markers were removed is
 //! followed by one that only ends it.
 //!
+//! The marker also names the backup, the cluster and the moment, so that a person can let a killed restore go on where it
+//! was ([`super::onto`]); the last line that names them counts.
+//!
 //! Whoever works holds a lock on the marker: a second process with the same id, on a node that was taken for lost, stops.
 
 use std::fs::{self, File, OpenOptions};
@@ -18,6 +21,7 @@ use hardstorage_report::{Error, RestoreReport, Result, code};
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
 
 use super::directory::failed;
+use super::onto::Unfinished;
 
 /// The marker's name: PostgreSQL has no file like it.
 pub const MARKER: &str = ".pg_hardstorage.restore";
@@ -48,14 +52,51 @@ pub(super) fn whose(directory: &Path, id: Option<&str>) -> io::Result<Whose> {
     read(&mut file, id)
 }
 
-fn read(file: &mut File, id: Option<&str>) -> io::Result<Whose> {
+/// What a marker says.
+struct Content {
+    /// Empty for a restore without one.
+    id: String,
+    unfinished: Option<Unfinished>,
+    done: Option<RestoreReport>,
+}
+
+/// `None` when not even its first line is whole.
+fn content(file: &mut File) -> io::Result<Option<Content>> {
     let mut text = Vec::new();
     file.read_to_end(&mut text)?;
-    let Some(rest) = id.and_then(|id| text.strip_prefix(format!("{id}\n").as_bytes())) else {
+    let mut lines = text.split(|byte| *byte == b'\n');
+    let (Some(id), Some(rest)) = (lines.next(), lines.next()) else {
+        return Ok(None);
+    };
+    let mut content = Content {
+        id: String::from_utf8_lossy(id).into_owned(),
+        unfinished: None,
+        done: None,
+    };
+    // Half a line is none: what it tells is made durable before anything follows from it.
+    for line in std::iter::once(rest).chain(lines) {
+        match serde_json::from_slice(line) {
+            Ok(unfinished) => content.unfinished = Some(unfinished),
+            Err(_) => content.done = serde_json::from_slice(line).ok().or(content.done),
+        }
+    }
+    Ok(Some(content))
+}
+
+fn read(file: &mut File, id: Option<&str>) -> io::Result<Whose> {
+    let id = id.filter(|id| !id.is_empty());
+    let Some(content) = content(file)?.filter(|content| Some(content.id.as_str()) == id) else {
         return Ok(Whose::Another);
     };
-    // Half a result is none: it is made durable before the first marker goes.
-    Ok(serde_json::from_slice(rest).map_or(Whose::Ours, |report| Whose::Done(Box::new(report))))
+    Ok(content.done.map_or(Whose::Ours, |report| Whose::Done(Box::new(report))))
+}
+
+/// The id and the restore that a marker names; looks, and changes nothing. `None` for half a marker.
+pub(super) fn left(directory: &Path) -> io::Result<Option<(String, Option<Unfinished>)>> {
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
+    let found = content(&mut options.open(directory.join(MARKER))?)?;
+    Ok(found.map(|content| (content.id, content.unfinished)))
 }
 
 /// "Somebody else restores there".
@@ -64,7 +105,7 @@ pub(super) fn taken(path: &Path) -> Error {
         code::engine::TARGET_NOT_EMPTY,
         format!("a restore into {} is running, or was killed", path.display()),
     )
-    .hint("wait for it; if none runs, remove what it left, or choose another directory")
+    .hint("wait for it; if none runs, the same line with --resume goes on; or remove what it left, or choose another directory")
 }
 
 /// A marker of ours, locked for as long as the value lives.
@@ -76,9 +117,12 @@ pub(super) struct Marker {
 
 impl Marker {
     /// Makes one. It appears whole, with its id; there is none yet, or that is an error.
-    pub(super) fn create(directory: &Path, id: Option<&str>) -> Result<Marker> {
+    pub(super) fn create(directory: &Path, id: Option<&str>, restore: Option<&Unfinished>) -> Result<Marker> {
         let path = directory.join(MARKER);
-        let content = id.map(|id| format!("{id}\n")).unwrap_or_default();
+        let mut content = format!("{}\n", id.unwrap_or_default());
+        if let Some(restore) = restore {
+            content.push_str(&line(restore)?);
+        }
         let made = made(directory, &path, content.as_bytes());
         let file = made.map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => taken(directory),
@@ -89,6 +133,26 @@ impl Marker {
 
     /// Takes over the one that an earlier process of this restore has left, and tells whether that one was done.
     pub(super) fn take_over(directory: &Path, id: &str) -> Result<(Marker, Option<RestoreReport>)> {
+        let mut marker = Marker::lock(directory)?;
+        let found = read(&mut marker.file, Some(id)).map_err(|error| failed("look at", &marker.path, error))?;
+        match found {
+            Whose::Ours => Ok((marker, None)),
+            Whose::Done(report) => Ok((marker, Some(*report))),
+            Whose::Nobody | Whose::Another => Err(taken(directory)),
+        }
+    }
+
+    /// Takes over one that a killed restore has left, whatever it says: the caller has looked, and looks again.
+    pub(super) fn resume(directory: &Path) -> Result<Marker> {
+        Marker::lock(directory)
+    }
+
+    /// Lets it name another restore from now on, durably.
+    pub(super) fn tell(&self, restore: &Unfinished) -> Result<()> {
+        self.append(line(restore)?.as_bytes())
+    }
+
+    fn lock(directory: &Path) -> Result<Marker> {
         let path = directory.join(MARKER);
         let look = |error: io::Error| failed("look at", &path, error);
         let mut options = OpenOptions::new();
@@ -96,7 +160,7 @@ impl Marker {
             .read(true)
             .append(true)
             .custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
-        let mut file = options.open(&path).map_err(look)?;
+        let file = options.open(&path).map_err(look)?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => return Err(taken(directory)),
@@ -110,19 +174,19 @@ impl Marker {
         if (ours.dev(), ours.ino()) != (there.dev(), there.ino()) {
             return Err(taken(directory));
         }
-        match read(&mut file, Some(id)).map_err(look)? {
-            Whose::Ours => Ok((Marker { path, file }, None)),
-            Whose::Done(report) => Ok((Marker { path, file }, Some(*report))),
-            Whose::Nobody | Whose::Another => Err(taken(directory)),
-        }
+        Ok(Marker { path, file })
     }
 
     /// Adds the result, durably.
     pub(super) fn done(&self, report: &RestoreReport) -> Result<()> {
         let text = serde_json::to_vec(report)
             .map_err(|error| Error::new(code::cli::INTERNAL, "write the result of the restore").source(error))?;
+        self.append(&text)
+    }
+
+    fn append(&self, text: &[u8]) -> Result<()> {
         let mut file = &self.file;
-        file.write_all(&text)
+        file.write_all(text)
             .and_then(|()| file.sync_all())
             .map_err(|error| failed("write", &self.path, error))
     }
@@ -134,6 +198,12 @@ impl Marker {
             _ => Ok(()),
         }
     }
+}
+
+fn line(restore: &Unfinished) -> Result<String> {
+    let text = serde_json::to_string(restore)
+        .map_err(|error| Error::new(code::cli::INTERNAL, "write the marker of the restore").source(error))?;
+    Ok(format!("{text}\n"))
 }
 
 /// A file that gets its name only when its content is durable, where the file system can do that.
@@ -171,8 +241,8 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let directory = place.path();
         assert_eq!(whose(directory, Some("run-1")).unwrap(), Whose::Nobody);
-        let first = Marker::create(directory, Some("run-1")).unwrap();
-        assert!(Marker::create(directory, Some("run-1")).is_err(), "it is there");
+        let first = Marker::create(directory, Some("run-1"), None).unwrap();
+        assert!(Marker::create(directory, Some("run-1"), None).is_err(), "it is there");
         assert!(Marker::take_over(directory, "run-1").is_err(), "its owner lives");
         drop(first);
         for other in ["run-2", "run", "run-11", ""] {
@@ -187,7 +257,7 @@ mod tests {
         assert_eq!(whose(directory, Some("run-1")).unwrap(), Whose::Nobody);
 
         // One without an id is nobody's to take over.
-        drop(Marker::create(directory, None).unwrap());
+        drop(Marker::create(directory, None, None).unwrap());
         assert_eq!(whose(directory, Some("run-1")).unwrap(), Whose::Another);
         assert!(Marker::take_over(directory, "").is_err());
     }

@@ -83,6 +83,31 @@ pub fn check(
     cluster: SystemId,
     retry_id: Option<&str>,
 ) -> Vec<Error> {
+    let mut problems = apart(data, tablespaces, repository);
+    let ours = |path: &Path| match whose(path, retry_id) {
+        Ok(Whose::Ours) => true,
+        Ok(_) | Err(_) => false,
+    };
+    if matches!(whose(&data.path, retry_id), Ok(Whose::Done(_))) {
+        // Nothing is written any more.
+        return problems;
+    }
+    check_directory(&data.path, Some(cluster), ours(&data.path), &mut problems);
+    for place in tablespaces {
+        check_directory(&place.path, None, ours(&place.path), &mut problems);
+    }
+    let places = std::iter::once(data).chain(tablespaces).map(|place| Place {
+        path: place.path.clone(),
+        bytes: place
+            .bytes
+            .saturating_sub(if ours(&place.path) { occupied(&place.path) } else { 0 }),
+    });
+    check_space(&places.collect::<Vec<_>>(), &mut problems);
+    problems
+}
+
+/// What is wrong with the places' paths: none may lie in another, nor in the repository.
+pub(super) fn apart(data: &Place, tablespaces: &[Place], repository: Option<&Path>) -> Vec<Error> {
     let mut problems = Vec::new();
     if let Some(repository) = repository {
         for place in std::iter::once(data).chain(tablespaces) {
@@ -113,30 +138,11 @@ pub fn check(
             );
         }
     }
-    let ours = |path: &Path| match whose(path, retry_id) {
-        Ok(Whose::Ours) => true,
-        Ok(_) | Err(_) => false,
-    };
-    if matches!(whose(&data.path, retry_id), Ok(Whose::Done(_))) {
-        // Nothing is written any more.
-        return problems;
-    }
-    check_directory(&data.path, Some(cluster), ours(&data.path), &mut problems);
-    for place in tablespaces {
-        check_directory(&place.path, None, ours(&place.path), &mut problems);
-    }
-    let places = std::iter::once(data).chain(tablespaces).map(|place| Place {
-        path: place.path.clone(),
-        bytes: place
-            .bytes
-            .saturating_sub(if ours(&place.path) { occupied(&place.path) } else { 0 }),
-    });
-    check_space(&places.collect::<Vec<_>>(), &mut problems);
     problems
 }
 
 /// Bytes on disk below a directory. What cannot be read counts as nothing: the answer only makes room look smaller.
-fn occupied(directory: &Path) -> u64 {
+pub(super) fn occupied(directory: &Path) -> u64 {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     entries
         .map(|entry| match entry.metadata() {
@@ -198,7 +204,7 @@ fn check_directory(path: &Path, cluster: Option<SystemId>, ours: bool, problems:
 }
 
 /// Adds up what goes to each file system: two directories of one volume share its space.
-fn check_space(places: &[Place], problems: &mut Vec<Error>) {
+pub(super) fn check_space(places: &[Place], problems: &mut Vec<Error>) {
     let mut volumes: Vec<(u64, &Path, u64)> = Vec::new();
     for place in places {
         let at = existing_ancestor(&place.path);

@@ -2,21 +2,23 @@
 //! tests look at it, and a run does exactly what it says.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use hardstorage_report::{
-    BackupId, DeploymentName, Error, ErrorReport, Lsn, Reachable, Result, SegmentName, SegmentSize, SystemId, Timeline,
-    code,
+    BackupId, DeploymentName, Error, ErrorReport, Lsn, Reachable, RecoveryPoint, Result, SegmentName, SegmentSize,
+    SystemId, Timeline, code,
 };
 use hardstorage_repository::wal::{ServerTime, WalArchive};
 use hardstorage_repository::{Deployment, Lineage, Manifest};
 use jiff::Timestamp;
 
-use super::choose::choose_backup;
+use super::choose::{choose_backup, on_the_living_branch};
 use super::configuration;
 use super::content::source_snapshot;
 use super::notes::{notes, wal_bytes};
+use super::onto::{self, Onto, Unfinished};
 use super::place::{Owner, Place, check, owner, resolve};
+use super::record;
 use super::stage::segments_until;
 use super::stop::{Reach, Stop, branch};
 use super::tablespaces::map_tablespaces;
@@ -51,6 +53,8 @@ pub struct RestoreRequest {
     pub wal_in_target: bool,
     /// The id under which this restore is tried again: what an earlier process of it has left does not stand in the way.
     pub retry_id: Option<String>,
+    /// What may be there already.
+    pub onto: Onto,
 }
 
 /// What will be done.
@@ -114,6 +118,8 @@ pub struct RestorePlan {
     pub warnings: Vec<String>,
     /// The id under which this restore is tried again.
     pub retry_id: Option<String>,
+    /// What may be there already.
+    pub onto: Onto,
     /// Whether the archive has a hole behind what this plan can reach.
     hole_behind: bool,
     blockers: Vec<std::sync::Arc<Error>>,
@@ -143,6 +149,11 @@ impl RestorePlan {
         }
     }
 
+    /// What its markers tell of it.
+    pub(super) fn unfinished(&self) -> Unfinished {
+        unfinished(&self.manifest, &self.target_dir, self.goal.point(self.inclusive_goal))
+    }
+
     /// The first thing in the way, as the error of a run.
     pub fn blocker(&self) -> Option<Error> {
         self.blockers.first().map(|error| {
@@ -159,14 +170,43 @@ impl RestorePlan {
     }
 }
 
+fn unfinished(manifest: &Manifest, data: &Path, target: RecoveryPoint) -> Unfinished {
+    Unfinished {
+        restores: manifest.backup_id.clone(),
+        deployment: manifest.deployment.clone(),
+        cluster: manifest.lineage.system_id,
+        postgres: manifest.server.version_num / 10_000,
+        data: data.to_owned(),
+        target,
+    }
+}
+
 /// Makes the plan. What only stands in the way is in it; an error is a question that has no answer at all.
 pub async fn plan_restore(deployment: &Deployment, request: &RestoreRequest) -> Result<RestorePlan> {
     let catalog = deployment.backups().await?;
     let mut problems: Vec<Error> = Vec::new();
-    let stored = choose_backup(deployment, &catalog, request).await?;
+    let stored = choose_backup(deployment, &catalog, request, &[]).await?;
     let manifest = &stored.manifest;
     let archive = WalArchive::new(deployment.clone(), manifest.lineage, manifest.server.wal_segment_size);
-    let (timeline, coverage) = branch(&archive, manifest, request.timeline, &mut problems).await?;
+    // It tells nothing of the data, so that a restore does without it.
+    let (branch, snapshot) = tokio::join!(
+        branch(&archive, manifest, request.timeline, &mut problems),
+        source_snapshot(deployment, manifest)
+    );
+    let (timeline, coverage) = branch?;
+    let dead = request.backup.is_none() && !problems.is_empty();
+    if dead && let Some(other) = on_the_living_branch(deployment, &catalog, request, manifest).await? {
+        let named = RestoreRequest {
+            backup: Some(other),
+            ..request.clone()
+        };
+        let mut plan = Box::pin(plan_restore(deployment, &named)).await?;
+        plan.warnings.push(format!(
+            "backup {} is newer and was passed by: it lies on a branch that died",
+            manifest.backup_id
+        ));
+        return Ok(plan);
+    }
     let end = coverage.recoverable_until(manifest.wal.start_lsn);
     if end.is_none_or(|end| end < manifest.wal.stop_lsn) {
         problems.push(Error::new(
@@ -177,10 +217,14 @@ pub async fn plan_restore(deployment: &Deployment, request: &RestoreRequest) -> 
             ),
         ));
     }
-    let until = archive
-        .complete_up_to(&coverage, manifest.wal.stop_lsn)
-        .await?
-        .and_then(ServerTime::to_timestamp);
+    let follows = async {
+        match request.goal {
+            RecoveryTarget::Immediate => Some(record::meets(&archive, &coverage, manifest.wal.stop_lsn).await),
+            _ => None,
+        }
+    };
+    let (until, follows) = tokio::join!(archive.complete_up_to(&coverage, manifest.wal.stop_lsn), follows);
+    let until = until?.and_then(ServerTime::to_timestamp);
     let latest = until.max(Some(manifest.times.stopped_at));
     let reach = Reach {
         archive: &archive,
@@ -189,6 +233,8 @@ pub async fn plan_restore(deployment: &Deployment, request: &RestoreRequest) -> 
         coverage: &coverage,
         end,
         latest,
+        // What could not be found out is asked again, and told where it matters.
+        follows: follows.and_then(Result::ok),
     };
     let stop = match reach.stop(request).await {
         Ok(found) => found,
@@ -251,13 +297,14 @@ pub async fn plan_restore(deployment: &Deployment, request: &RestoreRequest) -> 
         path: path.clone(),
         bytes: 0,
     }));
-    problems.extend(check(
-        &data,
-        &places,
-        request.repository_path.as_deref(),
-        manifest.lineage.system_id,
-        request.retry_id.as_deref(),
-    ));
+    let (repository, cluster) = (request.repository_path.as_deref(), manifest.lineage.system_id);
+    problems.extend(match request.onto {
+        Onto::Empty => check(&data, &places, repository, cluster, request.retry_id.as_deref()),
+        onto => {
+            let wanted = unfinished(manifest, &target, request.goal.point(request.inclusive));
+            onto::check(&data, &places, repository, onto, &wanted)
+        }
+    });
     let owner = match owner(&target, request.owner, request.running_as_root) {
         Ok(owner) => owner,
         Err(error) => {
@@ -279,8 +326,7 @@ pub async fn plan_restore(deployment: &Deployment, request: &RestoreRequest) -> 
                 .map(|(id, error)| format!("backup {id} may be newer than this one, and cannot be read: {error}")),
         );
     }
-    // It tells nothing of the data, so that a restore does without it.
-    let source_snapshot = match source_snapshot(deployment, manifest).await {
+    let source_snapshot = match snapshot {
         Ok(found) => found,
         Err(error) => {
             warnings.push(format!("the definition of the source cannot be read: {error}"));
@@ -319,6 +365,7 @@ pub async fn plan_restore(deployment: &Deployment, request: &RestoreRequest) -> 
         problems: problems.iter().map(ErrorReport::from).collect(),
         warnings,
         retry_id: request.retry_id.clone(),
+        onto: request.onto,
         blockers: problems.into_iter().map(std::sync::Arc::new).collect(),
         manifest: Box::new(stored.manifest),
     })

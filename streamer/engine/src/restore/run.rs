@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use hardstorage_report::{Error, Event, EventSink, RestoreReport, Result, Severity, code};
 use hardstorage_repository::{
-    ATTACHMENTS, BackupReader, Deployment, Entry, EntryKind, Manifest, Opening, Purpose, Session,
+    ATTACHMENTS, AuditAction, AuditEvent, AuditLog, BackupReader, Deployment, Entry, EntryKey, EntryKind, Manifest,
+    Opening, Purpose, Session,
 };
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -16,8 +17,10 @@ use super::claim::Claim;
 use super::configuration;
 use super::content::{CONTROL_FILE, SETTINGS_FILE, expected};
 use super::directory::{DirectorySink, Layout};
+use super::onto::Onto;
 use super::plan::RestorePlan;
 use super::settings::neutralised;
+use crate::audit;
 use crate::progress::ProgressMeter;
 use crate::recover::{HandOver, Recovery};
 
@@ -49,23 +52,34 @@ pub async fn run_restore(
         return Err(error);
     }
     let began = Instant::now();
-    // A reader without the right to write relies on the day that passes between a purge and the deletion.
     let mut opening = Opening::new(Purpose::Restore);
     opening.pins = vec![plan.backup_id.clone()];
     opening.run_id.clone_from(&options.run_id);
-    let session = match Session::open(deployment, opening).await {
-        Ok(session) => {
-            if !session.usable_pins().await?.contains(&plan.backup_id) {
-                return Err(Error::new(
-                    code::repository::BACKUP_MISSING,
-                    format!("{} is being purged", plan.backup_id),
-                ));
-            }
-            Some(session)
+    let session = Session::open_reader(deployment, opening).await?;
+    // A far repository takes its time for every answer: what does not wait for another question is asked with it. What is
+    // read of a backup that may not be used is thrown away.
+    let pinned = async {
+        match &session {
+            Some(session) => session.usable_pins().await.map(|pins| pins.contains(&plan.backup_id)),
+            None => Ok(true),
         }
-        Err(error) if error.is(code::storage::DENIED) || error.is(code::storage::READ_ONLY) => None,
-        Err(error) => return Err(error),
     };
+    // What could not be had is asked for again when a record is written, which tells why.
+    let ahead = async {
+        if session.is_some() {
+            let log = AuditLog::of(deployment);
+            audit::in_time(log.look_ahead()).await.ok();
+        }
+    };
+    let roots = (&plan.manifest.file_table, &plan.manifest.pack_list);
+    let reader = BackupReader::open(deployment, roots.0, roots.1);
+    let (pinned, (), reader) = tokio::join!(pinned, ahead, reader);
+    if !pinned? {
+        return Err(Error::new(
+            code::repository::BACKUP_MISSING,
+            format!("{} is being purged", plan.backup_id),
+        ));
+    }
     let layout = Layout {
         data: plan.target_dir.clone(),
         tablespaces: plan.tablespaces.clone(),
@@ -81,10 +95,27 @@ pub async fn run_restore(
         layout: &layout,
         cancel,
     };
-    let outcome = run.claimed(began, proof).await;
-    if let Some(session) = session
-        && let Err(error) = session.close().await
-    {
+    let audited = session.is_some();
+    if audited {
+        run.record(AuditAction::RestoreBegun, None).await;
+    }
+    let outcome = run.claimed(began, reader, proof).await;
+    let recorded = async {
+        if audited {
+            let end = match &outcome {
+                Ok(_) => AuditAction::RestoreFinished,
+                Err(_) => AuditAction::RestoreFailed,
+            };
+            run.record(end, outcome.as_ref().err()).await;
+        }
+    };
+    let closed = async {
+        match session {
+            Some(session) => session.close().await,
+            None => Ok(()),
+        }
+    };
+    if let ((), Err(error)) = tokio::join!(recorded, closed) {
         tracing::warn!(%error, "the session of the restore stays open");
     }
     let result = outcome?;
@@ -118,6 +149,17 @@ impl Run<'_> {
         self.sink.emit(event.body(body));
     }
 
+    /// A reader whose store takes no writes leaves no record, as it leaves no session.
+    async fn record(&self, action: AuditAction, error: Option<&Error>) {
+        let mut event = AuditEvent::new(action, self.options.run_id.clone())
+            .backup(&self.plan.backup_id)
+            .body(json!({"target": self.plan.target_dir, "stop_at": self.plan.stop_at}));
+        if let Some(error) = error {
+            event = event.reason(&format!("{}: {error}", error.code()));
+        }
+        audit::record_if_allowed(self.deployment, &event, self.sink.as_ref()).await;
+    }
+
     pub(super) fn manifest(&self) -> &Manifest {
         &self.plan.manifest
     }
@@ -126,14 +168,19 @@ impl Run<'_> {
     async fn claimed(
         &self,
         began: Instant,
+        reader: Result<BackupReader>,
         proof: impl AsyncFnOnce(&Path) -> Result<Option<String>>,
     ) -> Result<RestoreReport> {
-        let claim = Claim::take(self.layout, self.plan.retry_id.as_deref())?;
+        let restore = self.plan.unfinished();
+        let claim = match self.plan.onto {
+            Onto::Empty => Claim::take(self.layout, self.plan.retry_id.as_deref(), Some(&restore))?,
+            onto => Claim::cover(self.layout, onto, &restore)?,
+        };
         if let Some(done) = claim.done() {
             claim.release()?;
             return Ok(done.clone());
         }
-        let (mut report, source_settings) = match self.go(&claim).await {
+        let (mut report, source_settings) = match self.go(&claim, reader).await {
             Ok(done) => done,
             Err(error) => return Err(self.undone(&claim, error)),
         };
@@ -162,8 +209,19 @@ impl Run<'_> {
         Ok(report)
     }
 
-    /// Removes what was written; the error is the one that counts.
+    /// Removes what was written, unless files were there before; the error is the one that counts.
     fn undone(&self, claim: &Claim, error: Error) -> Error {
+        if claim.covers() {
+            self.emit(
+                Severity::Warning,
+                "restore.left_unfinished",
+                json!({
+                    "target": self.plan.target_dir,
+                    "message": "what was restored so far stays, and cannot be started; --resume goes on with it",
+                }),
+            );
+            return error;
+        }
         if let Err(error) = claim.undo() {
             tracing::warn!(%error, "the half restore in {} could not be removed", self.layout.data.display());
         }
@@ -171,8 +229,7 @@ impl Run<'_> {
     }
 
     /// Writes everything; gives also what the source had in its `postgresql.auto.conf`.
-    async fn go(&self, claim: &Claim) -> Result<(RestoreReport, String)> {
-        let manifest = self.manifest();
+    async fn go(&self, claim: &Claim, reader: Result<BackupReader>) -> Result<(RestoreReport, String)> {
         self.emit(
             Severity::Info,
             "restore.started",
@@ -183,19 +240,31 @@ impl Run<'_> {
                 "total_bytes": self.plan.total_bytes,
             }),
         );
-        let reader = BackupReader::open(self.deployment, &manifest.file_table, &manifest.pack_list).await?;
+        let reader = reader?;
         let sync_each = claim.needs_each_file_synced()?;
-        let source_settings = self.make_directories(&reader).await?;
-        let checksums = self.read_postgres_manifest(&reader, sync_each).await?;
+        let over = claim.covers();
+        if over {
+            self.sweep(&reader).await?;
+        }
+        let settings = self.make_directories(&reader).await?;
+        let settings = async {
+            match settings {
+                Some(key) => self.read_small(&reader, &key).await.map(Some),
+                None => Ok(None),
+            }
+        };
+        let manifest = self.read_postgres_manifest(&reader, sync_each);
+        let (settings, checksums) = tokio::try_join!(settings, manifest)?;
+        let source_settings = settings.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         if source_settings.is_none() && checksums.knows(SETTINGS_FILE) {
             return Err(missing("postgresql.auto.conf is not in the backup"));
         }
         let (total, expected) = (checksums.len(), expected(&checksums));
-        let sink = Arc::new(DirectorySink::new(self.layout.clone(), checksums, sync_each));
+        let sink = Arc::new(DirectorySink::new(self.layout.clone(), checksums, sync_each).over(over));
         let wal = self.plan.staged.as_ref().map_or(0, |_| self.plan.wal_bytes);
         let meter = ProgressMeter::new("restore.progress", self.sink.clone(), Some(self.plan.total_bytes + wal));
         let meter = Arc::new(meter.in_stage("copying"));
-        let report = self.content(&reader, &sink, &meter).await?;
+        let report = self.content(&reader, &sink, &meter, over).await?;
         let checked = sink.checked() as usize;
         if checked < expected {
             return Err(missing(&format!(
@@ -226,12 +295,14 @@ impl Run<'_> {
             }),
         );
         let hand_over = self.options.recovery.as_ref().map(Recovery::hand_over);
-        // CloudNativePG writes these settings itself.
-        let neutralised = neutralised().filter(|_| hand_over != Some(HandOver::Cnpg));
+        // CloudNativePG and Patroni write these settings themselves.
+        let neutralised = neutralised().filter(|_| matches!(hand_over, None | Some(HandOver::Plain | HandOver::Drill)));
         let report = RestoreReport {
             course: self.plan.course(),
             file_count: report.files + last.files,
             bytes_written: report.bytes + last.bytes,
+            reused_bytes: report.kept,
+            fetched_bytes: report.read_bytes + last.read_bytes,
             files_checked: sink.checked(),
             duration_ms: 0,
             neutralised: neutralised.map(str::to_owned).collect(),
@@ -241,8 +312,8 @@ impl Run<'_> {
         Ok((report, source_settings))
     }
 
-    /// Makes every directory and link; gives the source's `postgresql.auto.conf`.
-    async fn make_directories(&self, reader: &BackupReader) -> Result<Option<String>> {
+    /// Makes every directory and link; gives the name of the source's `postgresql.auto.conf`, if it has one.
+    async fn make_directories(&self, reader: &BackupReader) -> Result<Option<EntryKey>> {
         if let Some(wal) = &self.layout.wal {
             self.layout.make_link(&self.layout.data.join("pg_wal"), wal)?;
         }
@@ -270,12 +341,6 @@ impl Run<'_> {
                 self.layout.make_link(&link, place)?;
             }
         }
-        match settings {
-            Some(key) => {
-                let bytes = self.read_small(reader, &key).await?;
-                Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
-            }
-            None => Ok(None),
-        }
+        Ok(settings)
     }
 }

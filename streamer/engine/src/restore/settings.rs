@@ -19,6 +19,16 @@ const NEUTRALISED: [(&str, &str); 6] = [
     ("synchronous_standby_names", ""),
 ];
 
+/// Settings of the source that would make a copy follow its primary, or wait for its standbys, wherever they stand.
+const FOLLOWS: [&str; 6] = [
+    "primary_conninfo",
+    "primary_slot_name",
+    "synchronous_standby_names",
+    "restore_command",
+    "recovery_end_command",
+    "archive_cleanup_command",
+];
+
 /// Everything that the block says.
 #[derive(Debug, Clone)]
 pub struct RecoverySettings {
@@ -80,6 +90,19 @@ pub fn auto_conf(source: &str, settings: &RecoverySettings) -> String {
 pub(crate) fn recovered_auto_conf(source: &str) -> String {
     let note = "# Remove this block when the restored server is to archive or replicate again.";
     format!("{}{BEGIN}\n{note}\n{}{END}\n", without_block(source), neutral_lines())
+}
+
+/// The file of a copy that Patroni takes over: what the source had, without what would follow or wait for others. Nothing is
+/// added: Patroni writes `postgresql.conf`, and this file would win over it, silently and for good.
+pub(crate) fn patroni_auto_conf(source: &str) -> String {
+    let reaches_out = |line: &&str| {
+        let name = line.trim_start().split([' ', '\t', '=']).next().unwrap_or_default();
+        let name = name.to_ascii_lowercase();
+        FOLLOWS.contains(&name.as_str()) || name.starts_with("recovery_target")
+    };
+    let source = without_block(source);
+    let kept = source.split_inclusive('\n').filter(|line| !reaches_out(line));
+    kept.collect()
 }
 
 /// One setting as a line of a configuration file.
@@ -188,6 +211,14 @@ mod tests {
             "{done}"
         );
         assert_eq!(without_block(&done), source);
+    }
+
+    #[test]
+    fn what_patroni_takes_over_overrides_nothing_of_its_own() {
+        let source = "work_mem = '4MB'\n  Primary_Conninfo='host=old'\nsynchronous_standby_names = '*'\n\
+                      recovery_target_time = 'x'\narchive_mode = 'on'\n";
+        let done = patroni_auto_conf(&auto_conf(source, &settings("a")));
+        assert_eq!(done, "work_mem = '4MB'\narchive_mode = 'on'\n");
     }
 
     #[test]

@@ -79,7 +79,7 @@ impl Staging<'_> {
         };
         let out = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
         let mut out = tokio::fs::File::from_std(out.map_err(io("create"))?);
-        let length = file.copy_to(&mut out).await?;
+        let length = file.copy_to(&mut out, |error| failed("write", &path, error)).await?;
         out.shutdown().await.map_err(io("write"))?;
         out.sync_all().await.map_err(io("sync"))?;
         if length != expected {

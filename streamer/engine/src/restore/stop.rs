@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::plan::RestoreRequest;
 use super::record;
 use super::target::{RecoveryTarget, StopAt, TargetTimeline};
-use crate::window::newest_timeline;
+use crate::window::newest_known;
 
 /// The timeline, and what the archive has along its history. One that cannot be reached is a problem, and the backup's
 /// own is taken.
@@ -19,11 +19,13 @@ pub(super) async fn branch(
     wanted: TargetTimeline,
     problems: &mut Vec<Error>,
 ) -> Result<(Timeline, Coverage)> {
+    // Mostly recovery stays on the backup's own timeline.
+    let (own, from) = (manifest.wal.timeline, manifest.wal.start_lsn);
+    let (ancestry, along_own) = tokio::try_join!(archive.ancestry(), archive.coverage(own, from))?;
     let timeline = match wanted {
-        TargetTimeline::Latest => newest_timeline(archive, manifest).await?,
+        TargetTimeline::Latest => newest_known(&ancestry, manifest),
         TargetTimeline::Number(timeline) => timeline,
     };
-    let ancestry = archive.ancestry().await?;
     let known = timeline == manifest.wal.timeline || ancestry.knows(timeline);
     let reachable = known && ancestry.passes(timeline, manifest.wal.timeline, manifest.wal.stop_lsn)?;
     if !reachable {
@@ -42,12 +44,12 @@ pub(super) async fn branch(
             )
             .hint("choose an earlier backup, or another --to-timeline"),
         );
-        return Ok((
-            manifest.wal.timeline,
-            archive.coverage(manifest.wal.timeline, manifest.wal.start_lsn).await?,
-        ));
+        return Ok((own, along_own));
     }
-    Ok((timeline, archive.coverage(timeline, manifest.wal.start_lsn).await?))
+    if timeline == own {
+        return Ok((own, along_own));
+    }
+    Ok((timeline, archive.coverage(timeline, from).await?))
 }
 
 /// What PostgreSQL is told, and what that reaches.
@@ -107,6 +109,8 @@ pub(super) struct Reach<'a> {
     pub(super) coverage: &'a Coverage,
     pub(super) end: Option<Lsn>,
     pub(super) latest: Option<Timestamp>,
+    /// Whether a record follows on the backup, where that is known already.
+    pub(super) follows: Option<bool>,
 }
 
 impl Reach<'_> {
@@ -194,7 +198,10 @@ impl Reach<'_> {
     /// PostgreSQL notices that it is consistent only when it reads one more record. Behind a backup of an idle standby
     /// there is none: the end of the archive is the end of the backup then.
     async fn backup_end(&self, reaches: String) -> Result<Stop> {
-        let follows = record::meets(self.archive, self.coverage, self.manifest.wal.stop_lsn).await?;
+        let follows = match self.follows {
+            Some(follows) => follows,
+            None => record::meets(self.archive, self.coverage, self.manifest.wal.stop_lsn).await?,
+        };
         let at = if follows {
             StopAt::Immediate
         } else {
@@ -234,11 +241,27 @@ impl Reach<'_> {
         match self.end {
             // Nothing follows on the backup, and nothing is asked for beyond its end.
             Some(_) if lsn == stop_lsn => self.backup_end(self.end_of_backup()).await,
-            Some(end) if lsn < end => Err(self.unreachable(format!(
+            Some(end) if lsn <= end => self.behind_the_last_record(lsn).await,
+            _ => Err(self.unreachable(format!("{lsn} is not in the archive on timeline {}", self.timeline))),
+        }
+    }
+
+    /// Everything before the position is archived, and no whole record begins there: PostgreSQL is told to stop behind the
+    /// last one, so that nothing follows which is archived after the plan was made. Within a record there is no moment.
+    async fn behind_the_last_record(&self, lsn: Lsn) -> Result<Stop> {
+        let tip = record::last(self.archive, self.coverage, self.manifest.wal.stop_lsn).await?;
+        match tip.filter(|tip| tip.end <= lsn) {
+            Some(tip) => match tip.start {
+                Some(start) => {
+                    let reaches = format!("{lsn}, behind the last record of the archive, which begins at {start}");
+                    Ok(Stop::at(StopAt::Lsn(start), reaches).reaching(None, Some(lsn)))
+                }
+                None => self.backup_end(self.end_of_backup()).await,
+            },
+            None => Err(self.unreachable(format!(
                 "no record begins at or behind {lsn} in the archive on timeline {}: PostgreSQL would not stop there",
                 self.timeline
             ))),
-            _ => Err(self.unreachable(format!("{lsn} is not in the archive on timeline {}", self.timeline))),
         }
     }
 

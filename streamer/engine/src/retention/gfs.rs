@@ -1,7 +1,8 @@
 //! Which backups to keep: grandfather, father, son.
 //!
-//! Pure: a list of backups and a policy in, a decision for each out. Times are those of the signed manifests. The
-//! newest restorable backup is kept by every policy, and so is one that is held.
+//! Pure: a list of backups and a policy in, a decision for each out. Times are those of the signed manifests; which of two
+//! backups is the newer one the catalogue's order says, because a clock can be set back. The newest restorable backup is
+//! kept by every policy, and so is one that is held.
 
 use std::collections::HashSet;
 
@@ -79,13 +80,9 @@ pub struct Decision {
 /// Names the bucket that a moment falls into.
 type BucketOf = fn(Timestamp) -> (i16, i16);
 
-/// Decides for every backup; newest first.
+/// Decides for every backup. They come in the order of the catalogue, oldest first; the decisions are newest first.
 pub fn decide(mut backups: Vec<Candidate>, policy: &GfsPolicy) -> Vec<Decision> {
-    backups.sort_by(|a, b| {
-        b.stopped_at
-            .cmp(&a.stopped_at)
-            .then_with(|| b.backup_id.cmp(&a.backup_id))
-    });
+    backups.reverse();
     let mut reasons: Vec<Vec<String>> = vec![Vec::new(); backups.len()];
     for (index, slot) in reasons.iter_mut().enumerate().take(policy.keep_last as usize) {
         slot.push(format!("last-{}", index + 1));
@@ -212,9 +209,9 @@ mod tests {
             keep_yearly: 0,
         };
         let backups = vec![
-            backup("2026-01-03T00:00:00Z", false, false),
-            backup("2026-01-02T00:00:00Z", false, true),
             backup("2026-01-01T00:00:00Z", true, true),
+            backup("2026-01-02T00:00:00Z", false, true),
+            backup("2026-01-03T00:00:00Z", false, false),
         ];
         let actions: Vec<_> = decide(backups.clone(), &nothing).iter().map(|d| d.action).collect();
         assert_eq!(actions, [Action::Delete, Action::Keep, Action::Held]);
@@ -223,6 +220,29 @@ mod tests {
             .map(|b| Candidate { restorable: false, ..b })
             .collect();
         assert!(decide(broken, &nothing).iter().all(|d| d.action == Action::Keep));
+    }
+
+    /// The clock was a day behind when the last one was taken.
+    #[test]
+    fn the_newest_of_the_catalogue_stays_whatever_its_clock_said() {
+        let last = GfsPolicy {
+            keep_last: 1,
+            keep_daily: 0,
+            keep_weekly: 0,
+            keep_monthly: 0,
+            keep_yearly: 0,
+        };
+        let times = ["2026-01-02T00:00:00Z", "2026-01-03T00:00:00Z", "2026-01-02T12:00:00Z"];
+        let found = summary(&decide(times.map(|time| backup(time, false, true)).into(), &last));
+        let kept: Vec<_> = found.iter().filter(|(_, action, _)| *action == Action::Keep).collect();
+        assert_eq!(kept, [&(times[2].to_owned(), Action::Keep, "last-1".to_owned())]);
+        let daily = GfsPolicy {
+            keep_last: 0,
+            keep_daily: 1,
+            ..last
+        };
+        let found = summary(&decide(times.map(|time| backup(time, false, true)).into(), &daily));
+        assert_eq!(found[0], (times[2].to_owned(), Action::Keep, "daily-1".to_owned()));
     }
 
     proptest! {

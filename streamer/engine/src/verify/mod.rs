@@ -192,11 +192,7 @@ pub async fn run_verify(
     let mut opening = Opening::new(Purpose::Verify);
     opening.pins = vec![manifest.backup_id.clone()];
     opening.run_id.clone_from(&plan.run_id);
-    let session = match Session::open(deployment, opening).await {
-        Ok(session) => Some(session),
-        Err(error) if error.is(code::storage::DENIED) || error.is(code::storage::READ_ONLY) => None,
-        Err(error) => return Err(error),
-    };
+    let session = Session::open_reader(deployment, opening).await?;
     let outcome = look(deployment, plan, &manifest, sink.clone(), cancel).await;
     if let Some(session) = session
         && let Err(error) = session.close().await
@@ -337,12 +333,24 @@ async fn wal_state(deployment: &Deployment, manifest: &Manifest) -> Result<WalSt
     let coverage = archive.coverage(timeline, manifest.wal.start_lsn).await?;
     let hole = match coverage.first_hole(manifest.wal.start_lsn) {
         Some(LsnRange { from, to }) => {
-            let mut gaps = archive.gaps().await?.into_iter();
-            let known = gaps.find(|gap| gap.timeline <= timeline && gap.from < to && gap.to > from);
-            Some(WalHole {
+            let gaps = archive.gaps().await?;
+            let meets = |of: Timeline, lost: LsnRange| of <= timeline && lost.from < to && lost.to > from;
+            let known = gaps.records.iter().find(|gap| meets(gap.timeline, gap.range()));
+            let damaged = gaps
+                .damaged
+                .iter()
+                .find(|gap| gap.named.is_some_and(|(of, lost)| meets(of, lost)));
+            // Nobody streams, or retention let it go: as far as the WAL of this backup reaches nothing was lost.
+            let no_loss = known.is_some_and(|gap| {
+                let all = gap.range().from <= from && gap.range().to >= to;
+                all && (gap.is_between_backups() || gap.is_expired())
+            });
+            (!no_loss).then(|| WalHole {
                 from,
                 to,
-                recorded: known.map(|gap| gap.reason),
+                recorded: known
+                    .map(|gap| gap.reason.clone())
+                    .or_else(|| damaged.map(ToString::to_string)),
             })
         }
         None => None,

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::server::ask;
 use crate::postgres::{LONGEST, Place, Programs, failed, off_thread, verifybackup};
 use crate::restore::{
-    Owner, RecoveryTarget, RestoreOptions, RestoreRequest, Staging, TargetAction, TargetTimeline, plan_restore,
+    Onto, Owner, RecoveryTarget, RestoreOptions, RestoreRequest, Staging, TargetAction, TargetTimeline, plan_restore,
     quote_shell, run_restore, segments_of_backup,
 };
 
@@ -93,7 +93,9 @@ pub async fn prove_by_restore(
     cancel: CancellationToken,
 ) -> Result<RestoreProof> {
     let manifest = super::choose(deployment, Some(&plan.backup)).await?;
-    let programs = programs_for(plan, &manifest)?;
+    // Looked for before anything is restored.
+    let major = (manifest.server.version_num / 10_000).to_string();
+    let programs = Programs::of_server(plan.pg_bin.as_deref(), &major)?;
     let random: [u8; 6] = deployment.surroundings().random()?;
     let root = std::path::absolute(&plan.parent).map_err(failed("resolve", &plan.parent))?;
     let root = root.join(format!("hsverify-{}", hex::encode(random)));
@@ -163,24 +165,6 @@ pub(super) fn interrupted() -> Error {
     Error::new(code::cli::INTERRUPTED, "the verification was interrupted")
 }
 
-/// The server's and the client's programs: looked for before anything is restored.
-fn programs_for(plan: &ScratchPlan, manifest: &Manifest) -> Result<Programs> {
-    let major = (manifest.server.version_num / 10_000).to_string();
-    let missing = |program: &str| {
-        Error::new(
-            code::engine::PROGRAMS,
-            format!("{program} of PostgreSQL {major} was not found on this machine"),
-        )
-    };
-    let programs = Programs::find(plan.pg_bin.as_deref(), &major, "postgres")?.ok_or_else(|| missing("postgres"))?;
-    for program in ["psql", "pg_controldata"] {
-        if !programs.have(program) {
-            return Err(missing(program));
-        }
-    }
-    Ok(programs)
-}
-
 /// To the end of the backup, along its own timeline, with every tablespace in the scratch directory.
 fn request(plan: &ScratchPlan, manifest: &Manifest, scratch: &Path) -> RestoreRequest {
     let outside = |location: &str| Path::new(location).is_absolute();
@@ -206,5 +190,6 @@ fn request(plan: &ScratchPlan, manifest: &Manifest, scratch: &Path) -> RestoreRe
         wal_dir: None,
         wal_in_target: false,
         retry_id: None,
+        onto: Onto::Empty,
     }
 }

@@ -2,18 +2,16 @@
 //!
 //! The limits that prepared transactions and locks need are those in `pg_control`; everything else is small.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hardstorage_report::{Result, code};
 use tokio_util::sync::CancellationToken;
 
 use super::scratch::interrupted;
-use crate::postgres::{Asker, Control, Place, Server, Session, State, USUAL_USER, off_thread};
+use crate::postgres::{Asker, Control, EVERYBODY, Place, Server, Session, USUAL_USER, off_thread};
 
 /// How long recovery to the backup's end may take.
 const RECOVERY: Duration = Duration::from_hours(1);
-/// How often the server's own file is looked at, as `pg_ctl` does.
-const POLL: Duration = Duration::from_millis(100);
 
 /// What a copy that is thrown away needs not do.
 const SCRATCH: [&str; 3] = ["shared_preload_libraries=", "shared_buffers=64MB", "fsync=off"];
@@ -27,12 +25,12 @@ pub(super) async fn ask(place: Place, database: &str, query: &str, cancel: &Canc
     let limits = control.await?.limits();
     let limits = limits.iter().map(|(name, value)| format!("{name}={value}"));
     let more: Vec<String> = SCRATCH.iter().map(|&word| word.to_owned()).chain(limits).collect();
-    let settings = place.settings("", &more)?;
+    let settings = place.settings("", EVERYBODY, &more)?;
     let asker = Asker {
         place: &place,
         cancel,
         // The query is somebody's own, and means what it means on the source.
-        options: "",
+        options: String::new(),
         interrupted,
     };
     let mut session = Session {
@@ -61,22 +59,5 @@ pub(super) async fn ask(place: Place, database: &str, query: &str, cancel: &Canc
 }
 
 async fn until_ready(server: &mut Server, cancel: &CancellationToken) -> Result<()> {
-    let deadline = Instant::now() + RECOVERY;
-    loop {
-        if cancel.is_cancelled() {
-            return Err(interrupted());
-        }
-        match server.state()? {
-            State::Ready => return Ok(()),
-            State::Ended(status) => {
-                let what = format!("PostgreSQL ended with {status}");
-                return Err(server.refused(code::engine::RESTORE_TEST, &what));
-            }
-            State::Starting => {}
-        }
-        if Instant::now() > deadline {
-            return Err(server.refused(code::engine::RESTORE_TEST, "recovery did not end"));
-        }
-        tokio::time::sleep(POLL).await;
-    }
+    server.until_ready("recovery", RECOVERY, cancel, interrupted).await
 }

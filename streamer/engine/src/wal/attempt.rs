@@ -3,27 +3,35 @@
 //! Every connection finds all of this out anew: an address can change its meaning, storage can be set back, and others
 //! write into the archive meanwhile.
 
-use hardstorage_replication::{Connection, StreamOptions};
-use hardstorage_report::{Error, Lsn, Result, Severity, SlotHealth, code};
+use std::time::Duration;
+
+use hardstorage_replication::{Connection, Host, StreamOptions};
+use hardstorage_report::{Error, Kind, Result, Severity, code};
 use hardstorage_repository::wal::{ArchiveEnd, Frontier, LsnRange, Stored, WalArchive};
+use hardstorage_repository::{AuditAction, AuditEvent};
 use serde_json::json;
-use tokio::time::Instant;
 
 use super::histories::capture_histories;
-use super::lineage::{choose_lineage, lineages};
+use super::lineage::{choose_lineage, is_another_cluster, lineages, system_accepted};
 use super::recorder::Recorder;
 use super::route::{Leg, Route, RouteFacts, plan_route};
+use super::stale::refuse_stale;
 use super::stream::{Ended, StopSignal, Streamer};
+use crate::audit;
 use crate::preflight::{self, FindingSeverity};
 use crate::progress::ProgressMeter;
 use crate::source::{ServerIdentity, identify, server_facts};
 
 /// A backlog of more segments than this is worth a progress line.
 const CATCH_UP: u64 = 4;
+/// Where no commit waits, what a busy server sends within such a time is taken together: little beside the shortest
+/// flush interval, and the stream leaves more of the machine to the server.
+const LINGER: Duration = Duration::from_millis(20);
 
 impl Streamer {
     pub(super) async fn attempt(&mut self, stop: &StopSignal) -> Result<Ended> {
-        let mut connection = self.plan.source.connect().await?;
+        let source = &self.plan.source;
+        let (mut connection, host) = source.connect_avoiding(self.old_primary.as_ref()).await?;
         self.monitor.update(|status| status.connections += 1);
         let server = identify(&mut connection).await?;
         if server.standby && !self.plan.allow_standby {
@@ -37,9 +45,13 @@ impl Streamer {
             self.look_at(&mut connection).await?;
         }
         let ancestors = capture_histories(&mut connection, &archive, server.timeline, self.sink.as_ref()).await?;
+        match refuse_stale(&mut connection, &archive, &server).await {
+            Err(error) if error.kind() == Kind::Conflict => return self.another_than(host, error),
+            looked => looked?,
+        }
+        self.name_to_patroni(server.system_id).await?;
         let slot_restart = self.ensure_slot(&mut connection).await?;
         let frontier = archive.frontier(server.timeline, slot_restart, &self.asked).await?;
-        refuse_rolled_back(&mut connection, &archive, &server).await?;
         if let Some(frontier) = &frontier {
             archive.confirm(&frontier.trusted).await?;
         }
@@ -55,19 +67,40 @@ impl Streamer {
             server_flush: server.flush_lsn,
             size: server.wal_segment_size,
         };
-        let route = plan_route(&facts)?;
+        self.tell_ahead(slot_restart, frontier.as_ref());
+        let route = match plan_route(&facts) {
+            Ok(route) => route,
+            Err(error) => return self.another_than(host, error),
+        };
         let Some(leg) = route.legs.first().copied() else {
             return Ok(Ended::TimelineSwitched);
         };
-        self.flowed = false;
+        (self.heard, self.flowed) = (false, false);
         match self.stream_leg(connection, &archive, &server, &route, leg, stop).await {
             // After bytes have flowed the hole begins elsewhere: the next connection finds out where.
             Err(error) if error.is(code::replication::WAL_REMOVED) && !self.flowed => match &frontier {
                 Some(frontier) => self.record_gap(&archive, &facts, frontier, error).await,
                 None => Err(error),
             },
+            Err(error) if error.is(code::replication::SLOT_UNUSABLE) && !self.flowed => {
+                let (known, at_once) = self.slot_known.refused();
+                self.slot_known = known;
+                if at_once { Ok(Ended::SlotLost) } else { Err(error) }
+            }
             other => other,
         }
+    }
+
+    /// An old primary in a list of several is no reason to end: the new one is most likely in it. Where there was none, and
+    /// nothing ever flowed, somebody who looks should be told.
+    fn another_than(&mut self, host: Host, error: Error) -> Result<Ended> {
+        let in_vain = self.old_primary.as_ref() == Some(&host);
+        let given_up = in_vain && !self.started && !self.plan.persistent;
+        if given_up || !self.plan.source.has_a_choice()? {
+            return Err(error);
+        }
+        self.old_primary = Some(host);
+        Ok(Ended::OldPrimary(error))
     }
 
     /// The archive of the cluster that answered. Checked on every connection: an address can change its meaning.
@@ -87,9 +120,12 @@ impl Streamer {
             }
             None => {
                 let known = lineages(&self.deployment).await?;
-                *self
-                    .lineage
-                    .insert(choose_lineage(&known, server.system_id, self.plan.accept_new_system)?)
+                let chosen = choose_lineage(&known, server.system_id, self.plan.accept_new_system)?;
+                if is_another_cluster(&known, chosen) {
+                    let event = system_accepted(chosen, self.plan.run_id.clone());
+                    audit::record(&self.deployment, &event, self.sink.as_ref()).await;
+                }
+                *self.lineage.insert(chosen)
             }
         };
         Ok(WalArchive::new(
@@ -102,11 +138,15 @@ impl Streamer {
     async fn look_at(&mut self, connection: &mut Connection) -> Result<()> {
         let name = self.plan.source.application_name().to_owned();
         let facts = server_facts(connection, &name, self.plan.slot.as_deref()).await?;
+        let facts = facts.synchronous(self.plan.synchronous);
         let findings = preflight::judge(&facts);
         let fatal = findings
             .iter()
             .find(|finding| finding.severity == FindingSeverity::Fatal);
-        if self.attempt == 1 || fatal.is_some() {
+        let waiting = preflight::synchronous_findings(&facts);
+        let changed = self.plan.synchronous && self.waiting.as_ref() != Some(&waiting);
+        self.waiting = Some(waiting);
+        if self.attempt == 1 || fatal.is_some() || changed {
             for finding in &findings {
                 self.sink.emit(finding.event().deployment(self.deployment.name()));
             }
@@ -115,29 +155,6 @@ impl Streamer {
             Some(finding) => Err(preflight::failure(finding)),
             None => Ok(()),
         }
-    }
-
-    async fn ensure_slot(&mut self, connection: &mut Connection) -> Result<Option<Lsn>> {
-        let Some(slot) = self.plan.slot.clone() else {
-            return Ok(None);
-        };
-        if connection.read_slot(&slot).await?.is_none() {
-            match connection.create_slot(&slot, false, true).await {
-                Ok(()) => self.emit(Severity::Notice, "wal.slot.created", json!({"slot": slot})),
-                // Another process was faster; whether it also uses it shows at the start.
-                Err(error) if error.is(code::replication::SLOT_EXISTS) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        let state = connection.read_slot(&slot).await?;
-        self.monitor.update(|status| {
-            status.slot_health = if state.is_some() {
-                SlotHealth::Inactive
-            } else {
-                SlotHealth::Missing
-            };
-        });
-        Ok(state.and_then(|state| state.restart_lsn))
     }
 
     /// The server has said that it no longer has what the archive lacks.
@@ -166,7 +183,19 @@ impl Streamer {
         let reason = "the server had removed this WAL before it was streamed";
         self.asked.push(LsnRange { from, to });
         let stored = archive.put_gap(frontier.timeline, (from, to), reason, evidence).await?;
-        if stored == Stored::Stored {
+        // A backup may have found the same hole before. Whether its slot was lost or nobody streamed at all tells whether
+        // that is a loss; a record that a server was asked for is not met here.
+        let told = match stored {
+            Stored::Stored => false,
+            Stored::AlreadyThere => {
+                let gaps = archive.gaps().await?.records;
+                let same = gaps
+                    .iter()
+                    .find(|gap| gap.timeline == frontier.timeline && gap.range() == LsnRange { from, to });
+                same.is_some_and(|gap| gap.is_between_backups() || gap.was_asked_for())
+            }
+        };
+        if !told {
             self.monitor.update(|status| status.gaps += 1);
             self.emit(Severity::Critical, "wal.gap", json!({
                 "gap_start_lsn": from,
@@ -175,6 +204,12 @@ impl Streamer {
                 "message": "WAL is lost: nothing between these positions can be recovered, and no recovery passes the gap",
                 "hint": "take a new backup now",
             }));
+        }
+        if stored == Stored::Stored {
+            let event = AuditEvent::new(AuditAction::GapRecorded, self.plan.run_id.clone())
+                .reason(reason)
+                .body(json!({"timeline": frontier.timeline, "from": from, "to": to}));
+            audit::record(&self.deployment, &event, self.sink.as_ref()).await;
         }
         Ok(Ended::GapRecorded)
     }
@@ -191,31 +226,25 @@ impl Streamer {
         let options = StreamOptions {
             status_interval: self.plan.status_interval,
             receive_timeout: self.plan.receive_timeout,
+            linger: if self.plan.synchronous { Duration::ZERO } else { LINGER },
             ..StreamOptions::default()
         };
-        let recorder = Recorder::begin(archive.clone(), self.own.clone(), leg.timeline, leg.start).await?;
+        finish_left_behind(archive, leg).await;
+        let mut recorder = Recorder::begin(archive.clone(), self.own.clone(), leg.timeline, leg.start).await?;
+        if self.plan.synchronous {
+            recorder = recorder.waited_for();
+        }
         let started = connection
             .start_replication(self.plan.slot.as_deref(), leg.start, leg.timeline, options)
             .await;
         let stream = match started {
             Ok(stream) => stream,
-            Err(error) => {
-                if error.is(code::replication::SLOT_IN_USE) {
-                    self.slot_wanted_since.get_or_insert_with(Instant::now);
-                    self.monitor
-                        .update(|status| status.slot_health = SlotHealth::HeldByOther);
-                }
-                return Err(error);
-            }
+            Err(error) => return Err(self.slot_refused(error)),
         };
-        self.slot_wanted_since = None;
-        let slot = self.plan.slot.is_some();
+        self.slot_serves();
         self.monitor.update(|status| {
             status.timeline = Some(leg.timeline);
             status.durable_lsn = Some(leg.start);
-            if slot {
-                status.slot_health = SlotHealth::Active;
-            }
         });
         self.emit(
             Severity::Info,
@@ -240,24 +269,24 @@ impl Streamer {
     }
 }
 
-/// A primary whose own timeline ends before what the archive has of it has lost WAL that was acknowledged: its storage was
-/// set back, or it is a copy. What it writes from now on is another history under the same name.
-async fn refuse_rolled_back(connection: &mut Connection, archive: &WalArchive, server: &ServerIdentity) -> Result<()> {
-    let archived = archive.farthest(server.timeline).await?;
-    let Some(archived) = archived.filter(|_| !server.standby) else {
-        return Ok(());
+/// Segments before a leg of which tails hold everything: whoever wrote those died before it had finished the segment. They
+/// are read as they are, so a failure keeps nobody from streaming.
+async fn finish_left_behind(archive: &WalArchive, leg: Leg) {
+    let finished = async {
+        for segment in archive.segments_with_tails(leg.timeline).await? {
+            if segment
+                .start(archive.segment_size())
+                .is_some_and(|start| start < leg.start)
+            {
+                archive.finish_from_tails(segment).await?;
+            }
+        }
+        Ok::<_, Error>(())
     };
-    // Asked after the archive was looked at: other streams may have stored what was written since.
-    let now = connection.identify().await?;
-    if now.timeline == server.timeline && archived > now.flush_lsn {
-        return Err(Error::new(
-            code::repository::SPLIT_BRAIN,
-            format!(
-                "the archive has timeline {} up to {archived}, the server itself ends at {}",
-                server.timeline, now.flush_lsn
-            ),
-        )
-        .hint("the server was set back, or is a copy of the one that was archived: find out which one is alive"));
+    match finished.await {
+        Ok(()) => {}
+        // Somebody else is finishing it, and removes its tails.
+        Err(error) if error.is(code::storage::OBJECT) => {}
+        Err(error) => tracing::warn!(%error, "a segment that tails hold is not finished"),
     }
-    Ok(())
 }

@@ -5,13 +5,15 @@
 //! doubt: a hole is excused only when everything before it, tails included, is WAL that a backup needs, when no stream
 //! recorded a gap before its end, when it lies within no backup's own WAL, and when the stretch behind it begins with a
 //! backup. The first byte that no backup explains is the trace of a stream, and from there on every hole is one. (WAL of
-//! a backup that was purged looks like such a trace, until it is collected.)
+//! a backup that was purged looks like such a trace, until it is collected.) A recorded loss behind everything that is
+//! stored is a hole too: recovery ends there, whatever comes. A gap record that cannot be read excuses
+//! nothing: it counts as a loss where its name says, and is named itself.
 
 use std::collections::BTreeSet;
 
 use hardstorage_report::{BackupId, Lsn, Result, SegmentSize, Timeline};
 use hardstorage_repository::Manifest;
-use hardstorage_repository::wal::{Ancestry, Coverage, GapRecord, LsnRange, WalArchive};
+use hardstorage_repository::wal::{Ancestry, Coverage, DamagedGap, GapRecord, Gaps, LsnRange, WalArchive};
 use serde::Serialize;
 
 /// WAL without a hole, along the history of one timeline.
@@ -36,7 +38,7 @@ pub struct MissingWal {
     pub from: Lsn,
     /// The first byte behind the hole.
     pub to: Lsn,
-    /// Whether a stream recorded it when it happened.
+    /// Whether a stream or a backup recorded it when it was found.
     pub recorded: bool,
     /// The backups that cannot be restored without it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -50,16 +52,19 @@ pub struct Continuity {
     pub stretches: Vec<Stretch>,
     /// What is missing.
     pub holes: Vec<MissingWal>,
-    /// Between stretches that never were one: backups without a stream.
+    /// Between stretches of which nothing was lost: backups without a stream, and what retention let go.
     pub between: Vec<LsnRange>,
     /// Timelines with WAL whose history file is missing: no recovery finds the way to them.
     pub unknown: Vec<Timeline>,
+    /// Gap records that cannot be read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub damaged_gaps: Vec<DamagedGap>,
 }
 
 impl Continuity {
     /// Whether nothing is missing.
     pub fn is_whole(&self) -> bool {
-        self.holes.is_empty() && self.unknown.is_empty()
+        self.holes.is_empty() && self.unknown.is_empty() && self.damaged_gaps.is_empty()
     }
 }
 
@@ -81,7 +86,11 @@ impl Need<'_> {
 /// Looks at one life of a cluster. `backups` are all that have a manifest, and whether each can still be restored.
 pub async fn audit(archive: &WalArchive, backups: &[(&Manifest, bool)]) -> Result<Continuity> {
     let ancestry = archive.ancestry().await?;
-    let mut found = Continuity::default();
+    let gaps = archive.gaps().await?;
+    let mut found = Continuity {
+        damaged_gaps: gaps.damaged.clone(),
+        ..Continuity::default()
+    };
     let mut seen = BTreeSet::new();
     // From the newest back: a timeline that a newer one descends from was looked at with it, up to the switch point.
     for timeline in archive.timelines().await?.into_iter().rev() {
@@ -99,7 +108,7 @@ pub async fn audit(archive: &WalArchive, backups: &[(&Manifest, bool)]) -> Resul
                 needs.push(need(manifest, *usable, archive.segment_size()));
             }
         }
-        let branch = look(archive, &ancestry, timeline, &needs).await?;
+        let branch = look(archive, &ancestry, timeline, &needs, &gaps).await?;
         found.stretches.extend(branch.stretches);
         for hole in branch.holes {
             // What two branches have in common is missing once.
@@ -137,12 +146,44 @@ fn need(manifest: &Manifest, usable: bool, size: SegmentSize) -> Need<'_> {
     }
 }
 
-async fn look(archive: &WalArchive, ancestry: &Ancestry, timeline: Timeline, needs: &[Need<'_>]) -> Result<Continuity> {
+async fn look(
+    archive: &WalArchive,
+    ancestry: &Ancestry,
+    timeline: Timeline,
+    needs: &[Need<'_>],
+    gaps: &Gaps,
+) -> Result<Continuity> {
     let coverage = archive.coverage(timeline, Lsn::INVALID).await?;
     let branches = ancestry.chain(timeline)?;
-    let mut gaps = archive.gaps().await?;
-    gaps.retain(|gap| !is_between_backups(gap) && branches.iter().any(|branch| branch.timeline == gap.timeline));
-    let recorded = |hole: LsnRange| gaps.iter().any(|gap| gap.from < hole.to && hole.from < gap.to);
+    let expired: Vec<LsnRange> = gaps
+        .records
+        .iter()
+        .filter(|gap| gap.is_expired())
+        .map(GapRecord::range)
+        .collect();
+    let let_go = |hole: LsnRange| {
+        expired
+            .iter()
+            .any(|range| range.from <= hole.from && hole.to <= range.to)
+    };
+    let losses = gaps
+        .records
+        .iter()
+        .filter(|gap| !gap.is_expired() && !gap.is_between_backups());
+    let losses: Vec<LsnRange> = losses
+        .map(|gap| (gap.timeline, gap.range()))
+        .chain(gaps.damaged.iter().filter_map(|gap| gap.named))
+        .filter(|(timeline, _)| branches.iter().any(|branch| branch.timeline == *timeline))
+        .map(|(_, range)| range)
+        .collect();
+    let meet = |hole: LsnRange, range: LsnRange| range.from < hole.to && hole.from < range.to;
+    let is_loss = |hole: LsnRange| losses.iter().any(|lost| meet(hole, *lost));
+    // Whoever found the hole, and whatever for: somebody who looks for the record finds one.
+    let recorded = |hole: LsnRange| {
+        let on_the_way = |gap: &GapRecord| branches.iter().any(|branch| branch.timeline == gap.timeline);
+        let records = gaps.records.iter().filter(|gap| !gap.is_expired() && on_the_way(gap));
+        is_loss(hole) || records.map(GapRecord::range).any(|range| meet(hole, range))
+    };
     let mut stream = first_of_a_stream(&coverage, needs);
     for branch in &branches {
         for segment in archive.segments_with_tails(branch.timeline).await? {
@@ -155,8 +196,8 @@ async fn look(archive: &WalArchive, ancestry: &Ancestry, timeline: Timeline, nee
             }
         }
     }
-    for gap in &gaps {
-        stream = Some(earlier(stream, gap.from));
+    for lost in &losses {
+        stream = Some(earlier(stream, lost.from));
     }
     let mut found = Continuity::default();
     let ranges = coverage.ranges();
@@ -186,12 +227,19 @@ async fn look(archive: &WalArchive, ancestry: &Ancestry, timeline: Timeline, nee
             .any(|need| need.segments.from < hole.to && hole.from < need.segments.to);
         let begins_with_a_backup = needs.iter().any(|need| need.segments.from == hole.to);
         let lone = stream.is_none_or(|first| first >= hole.to);
-        if lone && begins_with_a_backup && !within_a_backup && !recorded(hole) {
+        let between_lone = lone && begins_with_a_backup && !is_loss(hole);
+        if !within_a_backup && (between_lone || let_go(hole)) {
             found.between.push(hole);
         } else {
             found
                 .holes
                 .push(missing(ancestry, timeline, hole, recorded(hole), needs)?);
+        }
+    }
+    // A loss with nothing behind it yet: once there is, it is a hole like any other.
+    if let Some(last) = ranges.last() {
+        for lost in losses.iter().filter(|lost| lost.from >= last.to) {
+            found.holes.push(missing(ancestry, timeline, *lost, true, needs)?);
         }
     }
     // What a backup needs and the archive has nothing behind, or nothing before.
@@ -243,10 +291,4 @@ fn explained(range: LsnRange, needs: &[Need<'_>]) -> bool {
 
 fn earlier(known: Option<Lsn>, other: Lsn) -> Lsn {
     known.map_or(other, |known| known.min(other))
-}
-
-/// Whether a backup recorded this gap because nobody streams: it found the end of another backup's WAL, and no slot.
-fn is_between_backups(gap: &GapRecord) -> bool {
-    let of = |fact| gap.evidence.get(fact).is_some_and(|value| !value.is_null());
-    of("backup_start_lsn") && !of("slot_restart_lsn")
 }

@@ -1,19 +1,24 @@
 //! The record that goes over the border into the segment with which a leg begins.
 
 use hardstorage_report::{Kind, Lsn, Result, SegmentName, Timeline};
-use hardstorage_repository::wal::WalArchive;
+use hardstorage_repository::wal::{Ancestry, WalArchive};
 
 use crate::records::FactsCollector;
 
 /// Begins to look into the WAL at a segment's start. The record that crosses into the segment ends there, and its facts
 /// belong there: its beginning is taken from the segment before, if the archive has it.
-pub(super) async fn collector_at(archive: &WalArchive, timeline: Timeline, start: Lsn) -> Result<FactsCollector> {
+pub(crate) async fn collector_at(
+    archive: &WalArchive,
+    ancestry: &Ancestry,
+    timeline: Timeline,
+    start: Lsn,
+) -> Result<FactsCollector> {
     let size = archive.segment_size();
     let fresh = || FactsCollector::new(start, size);
     let Some(last) = start.0.checked_sub(1).map(Lsn) else {
         return Ok(fresh());
     };
-    let before = archive.ancestry().await?.segment_for(timeline, last, size)?;
+    let before = ancestry.segment_for(timeline, last, size)?;
     match crossing_record(archive, before).await {
         Ok(found) => Ok(found.unwrap_or_else(fresh)),
         // A damaged segment costs the knowledge of one record, not the stream.

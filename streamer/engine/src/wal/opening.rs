@@ -81,7 +81,9 @@ mod tests {
             deployment: "db1".parse().unwrap(),
             source: Source::new(conninfo, Environment::empty(), "x").unwrap(),
             slot: None,
+            patroni: None,
             flush_interval: short,
+            synchronous: false,
             status_interval: short,
             receive_timeout: short,
             max_backoff: short,
@@ -91,6 +93,7 @@ mod tests {
             allow_standby: false,
             wait: false,
             accept_new_system: false,
+            run_id: None,
             surroundings: Surroundings::default(),
         }
     }
@@ -112,12 +115,7 @@ mod tests {
             Err(Error::new(code, "not yet"))
         };
         let ended = opened(&plan, open, &stop, &sink, &monitor).await;
-        let shown = monitor
-            .subscribe()
-            .borrow()
-            .last_error
-            .as_ref()
-            .map(|error| error.code.clone());
+        let shown = monitor.status().last_error.map(|error| error.code);
         (tries, ended.err().map(|error| error.code()), shown)
     }
 

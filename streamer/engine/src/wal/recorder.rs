@@ -3,25 +3,31 @@
 //! Invariants:
 //! - `durable()` never covers a byte whose object, name included, is not durable in the repository; it advances in
 //!   order, so a later segment that is stored first counts for nothing until the earlier one is.
-//! - A segment that is complete is stored while the next one fills; at most [`FINISHING`] wait at a time.
+//! - A segment that is complete is stored while the next one fills; at most [`FINISHING`] wait at a time. Where its bytes
+//!   are durable in a journal, nobody waits for that.
 //! - A leg begins at a segment's start, with nothing durable: what the archive holds of that segment may come from
 //!   another server. So the first tail repeats it, and is compared with it before anything is acknowledged.
 //! - The bytes of the unfinished segment are made durable as a tail by [`Recorder::flush`]; a finished segment replaces
-//!   its tails, and removing those is never part of an acknowledgement.
+//!   its tails, and removing those is never part of an acknowledgement. Nor is writing many tails together: that runs
+//!   beside ([`Recorder::begin_tidy`]).
 
 use std::collections::VecDeque;
+use std::future::pending;
 
 use bytes::Bytes;
 use hardstorage_report::{Error, Lsn, Result, SegmentName, SegmentSize, Timeline, code};
 use hardstorage_repository::WriterId;
-use hardstorage_repository::wal::{RecordFacts, SegmentBuilder, ServerTime, TailWriter, WalArchive};
+use hardstorage_repository::wal::{ServerTime, WalArchive};
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::assembler::{Assembler, Piece};
 use super::crossing::collector_at;
 use super::idle_mark::IdleMark;
+use super::open_segment::OpenSegment;
 use super::own_tails::OwnTails;
+use super::tidying::Tidied;
 use crate::records::FactsCollector;
 
 /// Complete segments that are being stored while the next one fills.
@@ -36,43 +42,45 @@ pub struct Stored {
     pub segments: u64,
 }
 
-struct OpenSegment {
-    builder: SegmentBuilder,
-    tails: TailWriter,
+/// A complete segment on its way to the repository.
+struct Finishing {
     name: SegmentName,
-    /// Facts of the records that end in this segment.
-    facts: RecordFacts,
-    /// Bytes after the last tail, and where they begin.
-    /// They are slices of the buffers that were read into, not copies.
-    unflushed: Vec<Bytes>,
-    unflushed_length: usize,
-    unflushed_from: Lsn,
-    /// Facts since the last tail.
-    unflushed_facts: RecordFacts,
+    end: Lsn,
+    task: JoinHandle<Result<()>>,
+    /// What still works on its tails.
+    tidying: Option<AbortOnDropHandle<Result<Tidied>>>,
+    /// Whether a journal of it is there, as others may have left of the one before.
+    journal: bool,
 }
 
 /// Records one leg.
 pub struct Recorder {
-    archive: WalArchive,
+    pub(super) archive: WalArchive,
     /// Of this leg alone: tails of any other are compared.
-    streamer: WriterId,
-    own: OwnTails,
+    pub(super) streamer: WriterId,
+    pub(super) own: OwnTails,
     timeline: Timeline,
     assembler: Assembler,
     collector: FactsCollector,
-    open: Option<OpenSegment>,
-    finishing: VecDeque<(SegmentName, Lsn, JoinHandle<Result<()>>)>,
+    pub(super) open: Option<OpenSegment>,
+    finishing: VecDeque<Finishing>,
+    /// Housekeeping of the open segment.
+    pub(super) tidying: Option<AbortOnDropHandle<Result<Tidied>>>,
     /// Told when the segment that was sent last is stored.
     last_finished: Option<oneshot::Receiver<()>>,
-    durable: Lsn,
+    pub(super) durable: Lsn,
     stored: Stored,
+    /// Whether somebody waits for every few bytes.
+    pub(super) journal: bool,
+    /// Whether nobody waits for less than a segment.
+    whole: bool,
     /// The server's clock up to which nothing is missing from what was received.
-    complete_up_to: Option<ServerTime>,
+    pub(super) complete_up_to: Option<ServerTime>,
     /// The same, of what is durable.
-    marked_up_to: Option<ServerTime>,
+    pub(super) marked_up_to: Option<ServerTime>,
     /// The same, of what is durable in tails that are no marks.
-    tailed_up_to: Option<ServerTime>,
-    mark: IdleMark,
+    pub(super) tailed_up_to: Option<ServerTime>,
+    pub(super) mark: IdleMark,
 }
 
 impl std::fmt::Debug for Recorder {
@@ -92,12 +100,15 @@ impl Recorder {
             streamer: WriterId::new(archive.deployment().surroundings().random()?),
             timeline,
             assembler: Assembler::new(timeline, start, size),
-            collector: collector_at(&archive, timeline, start).await?,
+            collector: collector_at(&archive, &archive.ancestry().await?, timeline, start).await?,
             open: None,
             finishing: VecDeque::new(),
+            tidying: None,
             last_finished: None,
             durable: start,
             stored: Stored::default(),
+            journal: false,
+            whole: false,
             complete_up_to: None,
             marked_up_to: None,
             tailed_up_to: None,
@@ -105,6 +116,19 @@ impl Recorder {
             own,
             archive,
         })
+    }
+
+    /// Every segment comes whole, and nobody waits for less: no tails are written, and a segment that breaks off leaves
+    /// nothing behind.
+    #[must_use]
+    pub fn of_whole_segments(self) -> Recorder {
+        Recorder { whole: true, ..self }
+    }
+
+    /// Somebody waits for every few bytes: they go into a journal, where the store can let one grow.
+    #[must_use]
+    pub fn waited_for(self) -> Recorder {
+        Recorder { journal: true, ..self }
     }
 
     /// End of what was received.
@@ -137,6 +161,11 @@ impl Recorder {
         self.durable < self.received()
     }
 
+    /// How many bytes of the open segment wait for a tail.
+    pub fn unflushed(&self) -> usize {
+        self.open.as_ref().map_or(0, |open| open.unflushed_length)
+    }
+
     /// Takes a message. `server_end` at `server_time` tells whether anything was missing then.
     pub async fn push(&mut self, lsn: Lsn, bytes: Bytes, server_end: Lsn, server_time: ServerTime) -> Result<()> {
         let mut pieces = Vec::with_capacity(2);
@@ -162,34 +191,29 @@ impl Recorder {
             facts.note_complete(server_time);
             self.complete_up_to = self.complete_up_to.max(Some(server_time));
         }
-        self.mark.remember(&piece.bytes);
         let open = if let Some(open) = &mut self.open {
             open
         } else {
-            self.open.insert(OpenSegment {
-                builder: self.archive.segment_builder(piece.segment, Some(self.streamer))?,
-                tails: self.archive.tail_writer(piece.segment, self.streamer)?,
-                name: piece.segment,
-                facts: RecordFacts::default(),
-                unflushed: Vec::new(),
-                unflushed_length: 0,
-                unflushed_from: piece.lsn,
-                unflushed_facts: RecordFacts::default(),
-            })
+            self.open.insert(OpenSegment::begin(
+                &self.archive,
+                piece.segment,
+                self.streamer,
+                piece.lsn,
+            )?)
         };
-        open.builder.append(piece.lsn, &piece.bytes).await?;
-        open.facts.join(&facts);
-        open.unflushed_facts.join(&facts);
-        open.unflushed_length += piece.bytes.len();
-        open.unflushed.push(piece.bytes);
-        if piece.completes {
+        let completes = piece.completes;
+        open.take(piece, &facts, !self.whole);
+        if !self.journal || completes || open.builder_is_behind() {
+            open.build(&mut self.mark).await?;
+        }
+        if completes {
             self.complete().await
         } else if self
             .open
             .as_ref()
             .is_some_and(|open| open.unflushed_length >= TAIL_LIMIT)
         {
-            self.flush().await
+            self.flush_bulk().await
         } else {
             Ok(())
         }
@@ -197,6 +221,10 @@ impl Recorder {
 
     /// Sends the complete segment on its way.
     async fn complete(&mut self) -> Result<()> {
+        let journal = self.open.as_ref().is_some_and(|open| open.tails.has_journal());
+        if journal {
+            self.write_tail(true).await?;
+        }
         let Some(open) = self.open.take() else { return Ok(()) };
         while self.finishing.len() >= FINISHING {
             self.settle().await?;
@@ -220,7 +248,13 @@ impl Recorder {
             let _ = done.send(());
             Ok(())
         });
-        self.finishing.push_back((open.name, end, task));
+        self.finishing.push_back(Finishing {
+            name: open.name,
+            end,
+            task,
+            tidying: self.tidying.take(),
+            journal,
+        });
         Ok(())
     }
 
@@ -236,102 +270,80 @@ impl Recorder {
         !self.finishing.is_empty()
     }
 
-    /// Waits for the oldest segment on its way. Cancel safe: the segment goes on being stored.
-    pub async fn settle(&mut self) -> Result<()> {
-        let Some((name, end, task)) = self.finishing.front_mut() else {
+    /// Whether something is on its way that [`Recorder::advanced`] waits for.
+    pub fn has_work(&self) -> bool {
+        self.has_finishing() || self.tidying.is_some()
+    }
+
+    /// Waits for the oldest segment on its way or for the housekeeping, whichever is done first. Cancel safe: both go on.
+    pub async fn advanced(&mut self) -> Result<()> {
+        let (finishing, tidying) = (&mut self.finishing, &mut self.tidying);
+        let stored = async {
+            match finishing.front_mut() {
+                Some(finishing) => (&mut finishing.task).await,
+                None => pending().await,
+            }
+        };
+        let tidied = async {
+            match tidying {
+                Some(tidying) => tidying.await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            done = stored => self.settled(done),
+            done = tidied => self.tidied(done),
+        }
+    }
+
+    /// Waits for the oldest segment on its way.
+    pub(super) async fn settle(&mut self) -> Result<()> {
+        let Some(finishing) = self.finishing.front_mut() else {
             return Ok(());
         };
-        let (name, end) = (*name, *end);
-        let finished = task.await;
-        self.finishing.pop_front();
-        finished.map_err(|error| Error::new(code::cli::INTERNAL, format!("store segment {name}")).source(error))??;
+        let done = (&mut finishing.task).await;
+        self.settled(done)
+    }
+
+    /// The oldest segment is stored, or not.
+    fn settled(&mut self, done: Result<Result<()>, JoinError>) -> Result<()> {
+        let Some(finishing) = self.finishing.pop_front() else {
+            return Ok(());
+        };
+        let Finishing { name, end, tidying, .. } = finishing;
+        done.map_err(|error| Error::new(code::cli::INTERNAL, format!("store segment {name}")).source(error))??;
         self.durable = self.durable.max(end);
         self.stored.segments += 1;
         let mark = self.mark.forget();
         self.own.finished(name);
-        let (archive, streamer) = (self.archive.clone(), self.streamer);
+        let (archive, streamer, timeline) = (self.archive.clone(), self.streamer, self.timeline);
         tokio::spawn(async move {
             let removed = async {
+                // It may be writing a tail at this moment. Of what it finds the segment itself was compared with all.
+                if let Some(tidying) = tidying
+                    && let Ok(Err(error)) = tidying.await
+                {
+                    tracing::warn!(segment = %name, %error, "the tails of a finished segment were not written together");
+                }
                 if let Some(key) = mark {
                     archive.deployment().store().delete(&key).await?;
                 }
-                archive.drop_tails(name, Some(streamer)).await
+                archive.drop_tails(name, Some(streamer)).await?;
+                let size = archive.segment_size();
+                if let Some(before) = name.start(size).and_then(|start| start.0.checked_sub(1))
+                    && finishing.journal
+                {
+                    let before = SegmentName::containing(timeline, Lsn(before), size);
+                    archive.drop_left_behind(before).await?;
+                }
+                Ok::<_, Error>(())
             };
             if let Err(error) = removed.await {
                 tracing::warn!(segment = %name, %error, "the tails of a finished segment stay");
             }
         });
         Ok(())
-    }
-
-    /// Makes everything received durable.
-    pub async fn flush(&mut self) -> Result<()> {
-        while self.has_finishing() {
-            self.settle().await?;
-        }
-        let known = self.complete_up_to;
-        if let Some(open) = &mut self.open
-            && !open.unflushed.is_empty()
-        {
-            let mut facts = std::mem::take(&mut open.unflushed_facts);
-            if let Some(known) = known {
-                facts.note_complete(known);
-            }
-            let end = open
-                .tails
-                .put_parts(open.unflushed_from, &open.unflushed, facts)
-                .await?;
-            open.unflushed.clear();
-            open.unflushed_length = 0;
-            open.unflushed_from = end;
-            self.own.wrote(open.name, self.streamer, known);
-            self.durable = self.durable.max(end);
-            self.marked_up_to = known;
-            self.tailed_up_to = known;
-        }
-        Ok(())
-    }
-
-    /// Housekeeping that must not stand in front of an acknowledgement: many tails become one, and what earlier
-    /// connections of this process left goes when a tail of this one repeats it and says as much.
-    pub async fn tidy(&mut self) -> Result<()> {
-        let Some(open) = &mut self.open else { return Ok(()) };
-        if open.tails.consolidate().await? {
-            open.tails.drop_replaced().await?;
-        }
-        let earlier = self.own.earlier(open.name, self.streamer, self.tailed_up_to);
-        if earlier.is_empty() {
-            return Ok(());
-        }
-        let spans = self.archive.list_tails(open.name).await?;
-        for writer in earlier {
-            let mut left = 0;
-            for span in spans.iter().filter(|span| span.streamer == writer) {
-                if span.to <= self.durable {
-                    self.archive.drop_tail(open.name, *span).await?;
-                } else {
-                    left += 1;
-                }
-            }
-            if left == 0 {
-                self.own.forget(open.name, writer);
-            }
-        }
-        Ok(())
-    }
-
-    /// On an idle server: makes durable *that nothing happened*, so that a time without any commit can be recovered to.
-    pub async fn mark_idle(&mut self) -> Result<bool> {
-        let caught_up = self.durable == self.received() && self.complete_up_to > self.marked_up_to;
-        let (true, Some(known)) = (caught_up, self.complete_up_to) else {
-            return Ok(false);
-        };
-        let end = self.received();
-        if !self.mark.put(&self.archive, end, known).await? {
-            return Ok(false);
-        }
-        self.marked_up_to = self.complete_up_to;
-        Ok(true)
     }
 }
 

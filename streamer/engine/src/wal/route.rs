@@ -77,7 +77,7 @@ pub struct RouteFacts<'a> {
 
 /// Finds the way.
 pub fn plan_route(facts: &RouteFacts<'_>) -> Result<Route> {
-    refuse_dead_branch(facts)?;
+    refuse_dead_branch(facts.newest_archived, facts.current)?;
     let (from, strategy) = match (facts.frontier, facts.slot_restart) {
         (Some(end), _) if end.timeline == facts.current => (end.at, ResumeStrategy::ResumeFromRepo),
         (Some(end), _) => (end.at, ResumeStrategy::ResumeAcrossTimelines),
@@ -114,14 +114,11 @@ fn legs_from(facts: &RouteFacts<'_>, from: Lsn) -> Vec<Leg> {
 
 /// An archive that knows a timeline which the server neither is on nor descends from, and which is younger, has seen a
 /// promotion that this server has not: it is a demoted or stale node.
-fn refuse_dead_branch(facts: &RouteFacts<'_>) -> Result<()> {
-    match facts.newest_archived {
-        Some(newest) if newest > facts.current => Err(Error::new(
+pub(super) fn refuse_dead_branch(newest_archived: Option<Timeline>, current: Timeline) -> Result<()> {
+    match newest_archived {
+        Some(newest) if newest > current => Err(Error::new(
             code::repository::SPLIT_BRAIN,
-            format!(
-                "the server is on timeline {}, the archive has timeline {newest} already",
-                facts.current
-            ),
+            format!("the server is on timeline {current}, the archive has timeline {newest} already"),
         )
         .hint("this server has missed a promotion: connect to the current primary")),
         _ => Ok(()),

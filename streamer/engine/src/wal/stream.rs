@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use hardstorage_replication::Host;
 use hardstorage_report::{
     DeploymentName, Error, Event, EventSink, Lsn, Result, Severity, SlotHealth, StreamPhase, SystemId, Timeline, code,
 };
@@ -14,14 +15,20 @@ use hardstorage_repository::{Deployment, Lineage, Surroundings};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::json;
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
+use super::apart::apart;
 use super::monitor::Monitor;
 use super::opening::opened;
 use super::own_tails::OwnTails;
 use super::patience::{Backoff, needs_a_person, never_heals};
+use super::slot::SlotKnown;
 use super::window_watch::WindowWatch;
+use crate::patroni::Patroni;
+use crate::preflight::Finding;
 use crate::source::Source;
 
 /// How a stream is run.
@@ -33,8 +40,12 @@ pub struct StreamPlan {
     pub source: Source,
     /// The slot; none to stream without.
     pub slot: Option<String>,
+    /// Who has to know the slot, where Patroni looks after the servers.
+    pub patroni: Option<Patroni>,
     /// Unfinished segments become durable at least so often.
     pub flush_interval: Duration,
+    /// Whether what comes becomes durable at once: commits wait for it.
+    pub synchronous: bool,
     /// The server hears from us at least so often.
     pub status_interval: Duration,
     /// A server that is silent for so long is dead.
@@ -54,6 +65,8 @@ pub struct StreamPlan {
     pub wait: bool,
     /// Whether a new cluster is taken.
     pub accept_new_system: bool,
+    /// The scheduler's id.
+    pub run_id: Option<String>,
     /// The clock.
     pub surroundings: Surroundings,
 }
@@ -98,7 +111,7 @@ pub struct StreamResult {
 }
 
 /// How one attempt ended without an error.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Ended {
     /// Asked to.
     Stopped,
@@ -106,8 +119,12 @@ pub(super) enum Ended {
     TimelineSwitched,
     /// What was asked for is gone, and that is recorded: look again, at once.
     GapRecorded,
+    /// The server has given up the slot: make it anew, at once.
+    SlotLost,
     /// The server did.
     ServerStopped,
+    /// The server is an old primary that does not know it yet, and there are others to ask.
+    OldPrimary(Error),
 }
 
 /// How long a first attempt waits for a slot whose holder may just have died.
@@ -139,7 +156,7 @@ pub async fn run_stream(
         Ok(None) => Ok(()),
         Err(error) => Err(error),
     };
-    let status = monitor.subscribe().borrow().clone();
+    let status = monitor.status();
     monitor.update(|status| status.phase = StreamPhase::Stopped);
     ended?;
     let result = StreamResult {
@@ -179,11 +196,17 @@ async fn stream(
         own: OwnTails::default(),
         asked: Vec::new(),
         window: WindowWatch::default(),
+        waiting: None,
         attempt: 0,
         lineage: None,
         started: false,
+        heard: false,
         flowed: false,
         slot_wanted_since: None,
+        slot_known: SlotKnown::default(),
+        old_primary: None,
+        patroni_later: None,
+        caller: None,
     };
     if plan.slot.is_none() {
         streamer.emit(
@@ -194,7 +217,17 @@ async fn stream(
             }),
         );
     }
-    streamer.go(stop).await
+    // A store that is far away is waited for without holding up a thread.
+    if !plan.synchronous || streamer.deployment.store().caps().remote {
+        return streamer.go(stop).await;
+    }
+    streamer.caller = Some(Handle::current());
+    let stopping = stop.clone();
+    tokio::select! {
+        ended = apart(move || async move { streamer.go(&stopping).await }) => ended,
+        // Its thread may hang in the disk.
+        () = killed(stop) => Ok(()),
+    }
 }
 
 pub(super) struct Streamer {
@@ -206,18 +239,30 @@ pub(super) struct Streamer {
     /// Holes that a server of this process was asked for in vain.
     pub(super) asked: Vec<LsnRange>,
     pub(super) window: WindowWatch,
+    /// What was told last about commits that wait for this stream.
+    pub(super) waiting: Option<Vec<Finding>>,
     pub(super) attempt: u64,
     pub(super) lineage: Option<Lineage>,
     /// Whether bytes ever flowed.
     pub(super) started: bool,
+    /// Whether the server has sent anything on this connection. Before it has, nothing is acknowledged: a slot goes wherever
+    /// it is told, also back to WAL that is gone, and then keeps what no stream can begin with.
+    pub(super) heard: bool,
     /// Whether bytes flowed on this connection.
     pub(super) flowed: bool,
     pub(super) slot_wanted_since: Option<Instant>,
+    pub(super) slot_known: SlotKnown,
+    /// A server that has missed a promotion. It says of itself that it is the primary, so that it is asked last.
+    pub(super) old_primary: Option<Host>,
+    /// Names the slot to Patroni beside the stream, where it could not be done before.
+    pub(super) patroni_later: Option<AbortOnDropHandle<()>>,
+    /// The runtime of whoever started a stream that has a thread of its own.
+    pub(super) caller: Option<Handle>,
 }
 
 impl Streamer {
     pub(super) fn emit(&self, severity: Severity, name: &str, body: serde_json::Value) {
-        let status = self.monitor.subscribe().borrow().clone();
+        let status = self.monitor.status();
         let mut event = Event::new(severity, name).deployment(self.deployment.name()).body(body);
         event.subject.timeline = status.timeline;
         self.sink.emit(event);
@@ -239,9 +284,18 @@ impl Streamer {
             };
             let (reason, error) = match ended {
                 Ok(Ended::Stopped) => return Ok(()),
-                Ok(Ended::TimelineSwitched | Ended::GapRecorded) if stop.drain.is_cancelled() => return Ok(()),
-                Ok(Ended::TimelineSwitched | Ended::GapRecorded) => continue,
+                Ok(Ended::TimelineSwitched | Ended::GapRecorded | Ended::SlotLost) if stop.drain.is_cancelled() => {
+                    return Ok(());
+                }
+                Ok(Ended::TimelineSwitched | Ended::GapRecorded | Ended::SlotLost) => continue,
                 Ok(Ended::ServerStopped) => ("server_stopped", None),
+                Ok(Ended::OldPrimary(error)) => {
+                    self.monitor.failed(&error);
+                    if stop.drain.is_cancelled() {
+                        return Err(error);
+                    }
+                    ("old_primary", Some(error))
+                }
                 Err(error) => {
                     self.monitor.failed(&error);
                     if self.is_final(&error) || stop.drain.is_cancelled() {
@@ -265,7 +319,7 @@ impl Streamer {
             // A busy slot is looked at every second: its holder may be a dead connection of our own.
             let wait = if slot_busy { SLOT_BUSY } else { backoff.wait() };
             self.monitor.update(|status| status.phase = StreamPhase::Reconnecting);
-            let durable = self.monitor.subscribe().borrow().durable_lsn;
+            let durable = self.monitor.status().durable_lsn;
             self.emit(
                 Severity::Warning,
                 "wal.stream.reconnecting",

@@ -57,7 +57,7 @@ async fn look(
 ) -> Result<()> {
     let basis = Basis {
         names: names(deployment, layout::manifests_folder(deployment.name())).await?,
-        gaps: monitor.subscribe().borrow().gaps,
+        gaps: monitor.status().gaps,
     };
     let known = last.lock().unwrap_or_else(PoisonError::into_inner).clone();
     if known.is_some_and(|(known, at)| known == basis && at.elapsed() < AT_LEAST) {

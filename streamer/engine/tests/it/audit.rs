@@ -127,10 +127,15 @@ async fn any_trace_of_a_stream_makes_the_hole_behind_it_one() {
     assert_eq!(holes(&found), [(4, 8)]);
     assert!(found.holes[0].recorded);
 
-    // What a backup records that finds nobody streaming explains the hole; one that finds a slot has found a stream.
-    for (slot, expected) in [(None, vec![]), (Some("0/400000"), vec![(4, 8)])] {
+    // What a backup records that finds nobody streaming explains the hole; one that finds a slot has found a stream, also
+    // when the slot keeps nothing any more.
+    for (slot, keeps_nothing, expected) in [
+        (None, false, vec![]),
+        (None, true, vec![(4, 8)]),
+        (Some("0/400000"), false, vec![(4, 8)]),
+    ] {
         let told = lone().await;
-        let evidence = serde_json::json!({"backup_start_lsn": "0/800028", "slot_restart_lsn": slot});
+        let evidence = serde_json::json!({"backup_start_lsn": "0/800028", "slot_restart_lsn": slot, "slot_keeps_nothing": keeps_nothing});
         let range = (Lsn(4 * MIB), Lsn(8 * MIB));
         told.archive
             .put_gap(Timeline(1), range, "nobody streams", evidence)
@@ -154,6 +159,43 @@ async fn any_trace_of_a_stream_makes_the_hole_behind_it_one() {
         [(4, 7)],
         "what follows does not begin with a backup"
     );
+}
+
+/// Recovery ends at a loss before anything behind it is stored, and a backup's record of a hole is one, whatever for.
+#[tokio::test]
+async fn what_is_recorded_is_told_as_that() {
+    let bench = Bench::new().await;
+    bench.store_wal(2..4).await;
+    back_up(&bench, 2).await;
+    let put = async |range: (u64, u64), evidence: serde_json::Value| {
+        let range = (Lsn(range.0 * MIB), Lsn(range.1 * MIB));
+        let stored = bench.archive.put_gap(Timeline(1), range, "found", evidence).await;
+        stored.unwrap();
+    };
+    put((4, 5), serde_json::json!({"backup_start_lsn": "0/500028"})).await;
+    assert!(look(&bench).await.is_whole(), "between backups, and nothing behind");
+    put((4, 6), serde_json::json!({"answer": "removed"})).await;
+    let found = look(&bench).await;
+    assert_eq!(holes(&found), [(4, 6)]);
+    assert!(found.holes[0].recorded);
+
+    let bench = Bench::new().await;
+    bench.store_wal(1..4).await;
+    bench.store_wal(8..10).await;
+    for first in [2, 8] {
+        back_up(&bench, first).await;
+    }
+    assert!(!look(&bench).await.holes[0].recorded);
+    let evidence = serde_json::json!({"backup_start_lsn": "0/800028", "slot_restart_lsn": null});
+    let range = (Lsn(4 * MIB), Lsn(8 * MIB));
+    bench
+        .archive
+        .put_gap(Timeline(1), range, "nobody streams", evidence)
+        .await
+        .unwrap();
+    let found = look(&bench).await;
+    assert_eq!(holes(&found), [(4, 8)], "a stream was there");
+    assert!(found.holes[0].recorded);
 }
 
 #[tokio::test]

@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use hardstorage_engine::restore::{
-    RecoveryTarget, RestoreOptions, RestorePlan, RestoreRequest, StopAt, TargetTimeline, plan_restore, run_restore,
+    Onto, RecoveryTarget, RestoreOptions, RestorePlan, RestoreRequest, StopAt, TargetTimeline, plan_restore,
+    run_restore,
 };
 use hardstorage_report::{Lsn, code};
 use hardstorage_repository::wal::{CommitAt, RecordFacts, RestorePoint, ServerTime};
@@ -51,6 +52,7 @@ async fn plan(bench: &Bench, target: &Path, goal: RecoveryTarget, inclusive: boo
         wal_dir: None,
         wal_in_target: false,
         retry_id: None,
+        onto: Onto::Empty,
     };
     plan_restore(&bench.deployment, &request).await.unwrap()
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hardstorage_engine::restore::{
-    MARKER, RecoveryTarget, RestoreOptions, RestoreRequest, TargetTimeline, plan_restore, run_restore,
+    MARKER, Onto, RecoveryTarget, RestoreOptions, RestoreRequest, TargetTimeline, plan_restore, run_restore,
 };
 use hardstorage_report::{Error, Kind, PointKind, RestoreReport, Result, code};
 use tokio_util::sync::CancellationToken;
@@ -42,6 +42,7 @@ async fn restore(
         wal_dir: None,
         wal_in_target: false,
         retry_id: id.map(str::to_owned),
+        onto: Onto::Empty,
     };
     let plan = plan_restore(&bench.deployment, &request).await?;
     let options = RestoreOptions {

@@ -2,13 +2,13 @@
 //! these is a broken server, and none may make the client panic.
 
 use std::fs;
-use std::path::Path;
 
+use hardstorage_e2e::tree;
 use hardstorage_replication::fuzz;
 
 #[test]
 fn no_broken_server_makes_the_client_panic() {
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
+    let corpus = tree("streamer/replication/tests/corpus");
     for (name, run) in fuzz::ALL {
         let mut cases = 0;
         for entry in fs::read_dir(corpus.join(name)).unwrap() {
@@ -30,7 +30,7 @@ fn no_broken_server_makes_the_client_panic() {
 
 #[test]
 fn every_folder_of_the_corpus_has_an_entry_point() {
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
+    let corpus = tree("streamer/replication/tests/corpus");
     for folder in fs::read_dir(corpus).unwrap() {
         let folder = folder.unwrap().file_name();
         let known = fuzz::ALL.iter().any(|(name, _)| folder == *name);

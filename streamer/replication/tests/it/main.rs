@@ -22,4 +22,5 @@ mod real_slot;
 mod real_stream;
 mod stream_end;
 mod stream_faults;
+mod stream_line;
 mod stream_status;

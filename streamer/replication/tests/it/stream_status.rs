@@ -15,6 +15,7 @@ fn options() -> StreamOptions {
         status_interval: Duration::from_secs(10),
         receive_timeout: Duration::from_mins(1),
         budget: 1 << 20,
+        linger: Duration::ZERO,
         clock: || UNIX_EPOCH,
     }
 }

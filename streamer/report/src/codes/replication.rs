@@ -13,7 +13,7 @@ super::codes! {
     SENDERS_FULL = "preflight.no_free_walsender", 4, "The server has no free walsender.", "raise max_wal_senders, set wal_level = replica where it is minimal, and restart PostgreSQL";
     SLOT_IN_USE = "conflict.slot_in_use", 7, "Another process streams from this slot.", "stop it, or use --wait";
     SLOT_EXISTS = "conflict.slot_exists", 7, "A replication slot of this name exists already.", "use it, or choose another name";
-    SLOT_UNUSABLE = "conflict.slot_unusable", 7, "The replication slot was invalidated by the server, or is a logical one.", "drop it and let `pg_hardstorage wal stream` create it again; a gap is recorded";
+    SLOT_UNUSABLE = "conflict.slot_unusable", 7, "The replication slot is a logical one, or was invalidated and could not be made anew.", "name another slot with --slot, or drop this one; one that was invalidated `pg_hardstorage wal stream` makes anew by itself";
     SLOT_MISSING = "notfound.slot", 6, "The replication slot does not exist.", "it is created by `pg_hardstorage wal stream`";
     WAL_REMOVED = "replication.wal_removed", 1, "The server has already removed the WAL that is needed next.", "a gap is recorded; take a new backup";
     HISTORY_MISSING = "notfound.timeline_history", 6, "The server has no history file of this timeline.", "a timeline that never was on this server, or a file removed from pg_wal; another server of the cluster may have it";

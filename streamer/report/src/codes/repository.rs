@@ -5,6 +5,7 @@ super::codes! {
     EXISTS = "conflict.repo_exists", 7, "There is a repository at this URL already.", "use it as it is, or choose another URL";
     NEWER_FORMAT = "conflict.repo_newer_format", 7, "The repository needs a newer program.", "upgrade pg_hardstorage";
     NOT_CREATE_ONLY = "preflight.create_only_not_kept", 4, "The store lets two writers create the same object.", "use a store that keeps If-None-Match, or `repo init --single-writer`";
+    COLLECT_EXCLUSIVE = "preflight.collect_exclusive", 4, "Space cannot be collected beside a writer in this repository.", "stop streams and backups, then add `--exclusive`";
     KEY_MISSING = "auth.key_missing", 3, "The repository is encrypted and the key is not there.", "put kek.bin back into the keyring, or name the keyring that has it with --keyring";
     KEY_WRONG = "auth.key_wrong", 3, "The key does not open this repository.", "use the key that was exported when the repository was made";
     KEY_PERMISSIONS = "auth.key_permissions", 3, "The key file can be read by others.", "chmod 600 the key file";
@@ -26,6 +27,8 @@ super::codes! {
     STATE_RACE = "conflict.state_changed", 7, "Another process changed the backup's state at the same time.", "look at it again with `pg_hardstorage show`";
     NO_RANDOMNESS = "other.no_randomness", 1, "The operating system gives no random bytes.", "wait until the machine has booted, then run the command again";
     DESCRIPTOR_MISSING = "verify.descriptor_missing", 9, "There are objects of a repository here, but its descriptor is gone.", "put the object HARDSTORAGE back from a copy; never run `repo init` over it";
+    NOT_A_COPY = "conflict.not_a_copy", 7, "The other place holds no copy of this repository.", "name the place that this repository was copied to";
+    COPY_DIFFERS = "conflict.copy_differs", 7, "An object is whole here and in the copy, but not the same.", "two programs may write to the two places: stop one, and find out which of them holds the life of the server";
     NOT_EMPTY = "conflict.repo_not_empty", 7, "The place for the new repository holds other objects.", "choose an empty prefix or directory";
     CONFIG_RACE = "conflict.config_changed", 7, "Another process changed the repository's policy at the same time.", "look at the policy again, then repeat the change";
     CONFIG_INVALID = "usage.repo_policy", 2, "The policy holds a value that writers cannot work with.", "the message names the field and its range";
@@ -38,5 +41,12 @@ super::codes! {
     SIGNER_CONFLICT = "conflict.signer", 7, "Another public key lies under this signer's name.", "check who writes into this repository";
     FILE_SIZE = "verify.file_size", 9, "A file did not have the length that was announced.", "run the backup again: the stream was cut short or is not what it says";
     NAME_TOO_LONG = "preflight.name_too_long", 4, "A path in the data directory is longer than the repository can hold.", "the message tells which; PostgreSQL itself makes no such paths";
+    AUDIT_BROKEN = "verify.audit_chain", 9, "The audit chain, or an anchor of it, was altered, cut off or is damaged.", "what is before the named record can be believed; find out who could write into the repository since then";
+    AUDIT_BUSY = "conflict.audit_busy", 7, "Others append to the audit chain again and again.", "run the command again";
+    ANCHOR_MALFORMED = "usage.invalid_anchor", 2, "An anchor cannot be read.", "give what `pg_hardstorage audit anchor` has written, a line of JSON or 64 typed digits";
+    ANCHOR_MISSING = "notfound.anchor", 6, "No anchor of this deployment is there.", "make one with `pg_hardstorage audit anchor`, or name the place where it was kept";
+    ANCHOR_INSIDE = "usage.anchor_in_repository", 2, "An anchor would lie inside of a repository that it is to vouch for.", "keep anchors where whoever can write into the repository cannot";
+    SCRUB_RACE = "conflict.scrub_race", 7, "Other scrubs of the deployment remember their progress at the same time.", "let one of them run; `pg_hardstorage agent` runs one a day";
+    SCRUB_STATE = "usage.scrub_state", 2, "The file with the progress of a scrub cannot be used.", "give a file of this repository or a new name with --state";
     BLOCK_SIZE = "preflight.block_size", 4, "The server's block size is not supported.", "PostgreSQL is built with blocks of 1 to 32 KiB";
 }

@@ -2,8 +2,9 @@
 //! `1/0001.json`: of two writers one creates it and the other reads it back. Rotation of the KEK adds a generation;
 //! the highest that opens wins. A key that exists but cannot be opened is an error, never a reason to mint another.
 
+use bytes::Bytes;
 use hardstorage_report::{DeploymentName, Error, Result, code};
-use hardstorage_storage::{DynStore, Key};
+use hardstorage_storage::{DynStore, Key, ObjectMeta};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -55,11 +56,44 @@ pub(crate) struct Opened {
     pub(crate) highest: u16,
 }
 
+/// What lies in the folder of a deployment's keys: read without a key, so that it can be asked for together with the
+/// descriptor. Of most deployments it is one object, the first: that is read while the folder is listed.
+#[derive(Debug)]
+pub(crate) struct StoredKeys {
+    objects: Vec<ObjectMeta>,
+    /// The first key, if it was to be had.
+    first: Option<Bytes>,
+}
+
+impl StoredKeys {
+    pub(crate) async fn read(store: &DynStore, name: &DeploymentName) -> Result<StoredKeys> {
+        let first = layout::wrapped_key(name, 1, 1);
+        let listed = Objects::under(store, layout::keys_folder(name)).all();
+        let (objects, first) = tokio::join!(listed, store.get(&first));
+        Ok(StoredKeys {
+            objects: objects?,
+            // Whoever needs it asks again, and hears of the failure.
+            first: first.ok().flatten(),
+        })
+    }
+}
+
 impl KeyShelf<'_> {
     /// The data key, or `None` when nothing at all lies in the deployment's folder. Creates nothing.
     pub(crate) async fn read(&self, name: &DeploymentName, root: &RootKey) -> Result<Option<Opened>> {
+        self.open_newest(name, root, StoredKeys::read(self.store, name).await?)
+            .await
+    }
+
+    /// The same, out of what was read.
+    pub(crate) async fn open_newest(
+        &self,
+        name: &DeploymentName,
+        root: &RootKey,
+        stored: StoredKeys,
+    ) -> Result<Option<Opened>> {
         let folder = layout::keys_folder(name);
-        let objects = Objects::under(self.store, folder.clone()).all().await?;
+        let StoredKeys { objects, mut first } = stored;
         let Some(example) = objects.first().map(|object| object.key.clone()) else {
             return Ok(None);
         };
@@ -76,7 +110,8 @@ impl KeyShelf<'_> {
         };
         let mut refusal = None;
         for (_, generation, key) in found.iter().rev().filter(|(of, ..)| *of == number) {
-            match self.open(name, root, number, *generation, key).await {
+            let read = first.take_if(|_| (number, *generation) == (1, 1));
+            match self.open(name, root, number, *generation, key, read).await {
                 Ok(key) => {
                     return Ok(Some(Opened {
                         key,
@@ -93,11 +128,8 @@ impl KeyShelf<'_> {
         Err(refusal.unwrap_or_else(|| corrupt(&example, "it opens with no key")))
     }
 
-    /// The data key, made when there is none. Only for writers.
-    pub(crate) async fn read_or_create(&self, name: &DeploymentName, root: &RootKey) -> Result<DataKey> {
-        if let Some(opened) = self.read(name, root).await? {
-            return Ok(opened.key);
-        }
+    /// A data key for a deployment that was seen to have none: our own, or that of one who was faster. Only for writers.
+    pub(crate) async fn create(&self, name: &DeploymentName, root: &RootKey) -> Result<DataKey> {
         let secret = zeroize::Zeroizing::new(self.surroundings.random::<32>()?);
         let key_id = self.surroundings.random()?;
         let (object, bytes) = self.seal(name, root, 1, 1, key_id, &secret)?;
@@ -137,7 +169,7 @@ impl KeyShelf<'_> {
             }
         }
         // Proof before anyone throws the old KEK away.
-        self.open(name, to, key.number(), generation, &object).await?;
+        self.open(name, to, key.number(), generation, &object, None).await?;
         Ok(true)
     }
 
@@ -149,7 +181,7 @@ impl KeyShelf<'_> {
         generation: u16,
         key_id: [u8; 16],
         secret: &[u8; 32],
-    ) -> Result<(Key, bytes::Bytes)> {
+    ) -> Result<(Key, Bytes)> {
         let about = self.about(name, number, generation, &key_id);
         let object = KeyObject {
             schema: SCHEMA.to_owned(),
@@ -173,12 +205,16 @@ impl KeyShelf<'_> {
         number: u32,
         generation: u16,
         key: &Key,
+        read: Option<Bytes>,
     ) -> Result<DataKey> {
-        let stored = self
-            .store
-            .get(key)
-            .await?
-            .ok_or_else(|| corrupt(key, "listed, but not there"))?;
+        let stored = match read {
+            Some(read) => read,
+            None => self
+                .store
+                .get(key)
+                .await?
+                .ok_or_else(|| corrupt(key, "listed, but not there"))?,
+        };
         let object: KeyObject = match document::decode(EnvelopeKind::Key, &root.mac(EnvelopeKind::Key), key, &stored) {
             Ok(object) => object,
             Err(error) => return Err(wrong_key(&stored, key, root).unwrap_or(error)),
@@ -187,9 +223,7 @@ impl KeyShelf<'_> {
             && object.deployment == *name
             && object.number == number
             && object.generation == generation;
-        if !is_itself {
-            return Err(corrupt(key, "it says that it is another object"));
-        }
+        document::must_be_itself(key, is_itself)?;
         let about = self.about(name, number, generation, &object.key_id);
         let secret = root.unwrap(PURPOSE, &about, &object.key);
         let secret = secret.ok_or_else(|| {
@@ -217,7 +251,7 @@ fn key_name(folder: &str, key: &Key) -> Option<(u32, u16)> {
 }
 
 // A MAC that does not hold means damage, unless the object says that it was made with another KEK.
-fn wrong_key(stored: &bytes::Bytes, key: &Key, root: &RootKey) -> Option<Error> {
+fn wrong_key(stored: &Bytes, key: &Key, root: &RootKey) -> Option<Error> {
     let (_, payload) = split_envelope(EnvelopeKind::Key, stored)?;
     let claim: Claim = parse(key, &payload).ok()?;
     (claim.kek_fingerprint.as_deref() != root.fingerprint()).then(|| {

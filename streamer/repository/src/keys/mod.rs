@@ -10,5 +10,5 @@ pub use keyring::{KeyFiles, Keyring};
 pub use root::kek_fingerprint;
 pub use signers::Signers;
 
-pub(crate) use data::KeyShelf;
+pub(crate) use data::{KeyShelf, Opened, StoredKeys};
 pub(crate) use root::RootKey;

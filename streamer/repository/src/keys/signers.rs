@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use hardstorage_codec::{PublicKey, fingerprint};
 use hardstorage_report::{DeploymentName, Error, Result, code};
 use hardstorage_storage::Key;
@@ -18,6 +19,8 @@ use crate::listing::Objects;
 
 const SCHEMA: &str = "hardstorage.signer.v1";
 const PURPOSE: &str = "signer";
+/// Objects read at the same time.
+const AT_ONCE: usize = 8;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct SignerObject {
@@ -69,45 +72,59 @@ impl Signers {
 
     /// Reads those of a deployment. A broken one is kept as such: it hurts only its own manifests.
     pub(crate) async fn load(shelf: KeyShelf<'_>, name: &DeploymentName, root: &RootKey) -> Result<Signers> {
+        Signers::of(shelf, name, root, &generations(shelf, name).await?).await
+    }
+
+    /// Those of these generations, a few read at a time.
+    async fn of(
+        shelf: KeyShelf<'_>,
+        name: &DeploymentName,
+        root: &RootKey,
+        generations: &BTreeMap<String, Vec<u16>>,
+    ) -> Result<Signers> {
+        let mut reads = Vec::with_capacity(generations.len());
+        for (fingerprint, generations) in generations {
+            reads.push(newest(shelf, name, root, fingerprint, generations));
+        }
         let mut signers = Signers::default();
-        for (fingerprint, generations) in generations(shelf, name).await? {
-            let mut problem = String::new();
-            for generation in generations.into_iter().rev() {
-                match open(shelf, name, root, &fingerprint, generation).await {
-                    Ok(key) => {
-                        signers.known.insert(fingerprint.clone(), key);
-                        break;
-                    }
-                    Err(error) if error.is(code::repository::OBJECT_CORRUPT) => problem = error.to_string(),
-                    Err(error) => return Err(error),
-                }
-            }
-            if !signers.known.contains_key(&fingerprint) {
-                signers.broken.insert(fingerprint, problem);
+        let mut read = stream::iter(reads).buffered(AT_ONCE);
+        while let Some((fingerprint, found)) = read.try_next().await? {
+            match found {
+                Ok(key) => drop(signers.known.insert(fingerprint, key)),
+                Err(problem) => drop(signers.broken.insert(fingerprint, problem)),
             }
         }
         Ok(signers)
     }
 
-    /// Adds a public key, durable on return. Adding it again is fine.
-    pub(crate) async fn register(
+    /// The generation that a public key is to be added with; `None` when it is believed already.
+    pub(crate) async fn look(
         shelf: KeyShelf<'_>,
         name: &DeploymentName,
         root: &RootKey,
         key: &PublicKey,
-    ) -> Result<()> {
-        let known = Signers::load(shelf, name, root).await?;
+    ) -> Result<Option<u16>> {
+        let mut generations = generations(shelf, name).await?;
+        let known = Signers::of(shelf, name, root, &generations).await?;
         let fingerprint = fingerprint(key);
         match known.known.get(&fingerprint) {
-            Some(found) if found == key => return Ok(()),
+            Some(found) if found == key => return Ok(None),
             Some(_) => return Err(conflict(&fingerprint)),
             None => {}
         }
-        let existing = generations(shelf, name).await?.remove(&fingerprint);
-        let generation = existing
-            .and_then(|all| all.last().copied())
-            .unwrap_or(0)
-            .saturating_add(1);
+        let existing = generations.remove(&fingerprint);
+        let last = existing.and_then(|all| all.last().copied()).unwrap_or(0);
+        Ok(Some(last.saturating_add(1)))
+    }
+
+    /// Adds a public key, durable on return. That another adds the same at this moment is fine.
+    pub(crate) async fn add(
+        shelf: KeyShelf<'_>,
+        name: &DeploymentName,
+        root: &RootKey,
+        key: &PublicKey,
+        generation: u16,
+    ) -> Result<()> {
         create(shelf, name, root, key, generation).await
     }
 
@@ -142,6 +159,25 @@ impl Signers {
 fn conflict(fingerprint: &str) -> Error {
     let message = format!("another public key lies under the fingerprint {fingerprint}");
     Error::new(code::repository::SIGNER_CONFLICT, message)
+}
+
+// The key of the highest generation that opens, or why none does.
+async fn newest(
+    shelf: KeyShelf<'_>,
+    name: &DeploymentName,
+    root: &RootKey,
+    fingerprint: &str,
+    generations: &[u16],
+) -> Result<(String, std::result::Result<PublicKey, String>)> {
+    let mut problem = String::new();
+    for generation in generations.iter().rev() {
+        match open(shelf, name, root, fingerprint, *generation).await {
+            Ok(key) => return Ok((fingerprint.to_owned(), Ok(key))),
+            Err(error) if error.is(code::repository::OBJECT_CORRUPT) => problem = error.to_string(),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((fingerprint.to_owned(), Err(problem)))
 }
 
 // Fingerprint -> generations in ascending order.

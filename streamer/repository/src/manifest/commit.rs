@@ -3,7 +3,7 @@
 use hardstorage_codec::{SigningKey, fingerprint};
 use hardstorage_report::{Error, Result, code};
 
-use super::{Manifest, PackId, load, signed, void};
+use super::{Manifest, PackId, is_gone, load, signed, void};
 use crate::document::{self, Made};
 use crate::listing::Objects;
 use crate::{Deployment, layout};
@@ -48,6 +48,11 @@ impl Manifest {
         let found = match document::create(store, &object, &bytes).await? {
             Made::Ours => {
                 store.sync().await?;
+                // Its void may have been collected meanwhile: the name was free, and the backup is gone all the same.
+                if is_gone(deployment, &self.backup_id, self.writer.id).await? {
+                    let message = format!("backup {name} was declared void and collected before its commit");
+                    return Err(Error::new(code::repository::BACKUP_VOID, message));
+                }
                 return Ok(Committed {
                     hash: hardstorage_codec::plain_hash(&bytes),
                     stored_bytes: bytes.len() as u64,

@@ -2,17 +2,19 @@
 //! that name forbids the commit for ever.
 
 mod commit;
-mod load;
+mod gone;
+pub(crate) mod load;
 mod model;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests only")]
 pub(crate) mod samples;
-mod signed;
+pub(crate) mod signed;
 #[cfg(test)]
 mod tests;
-mod void;
+pub(crate) mod void;
 
 pub use commit::{Committed, ExpectedPack};
+pub(crate) use gone::{is_gone, mark_gone};
 pub use load::StoredManifest;
 pub use model::{
     ATTACHMENTS, Ancestor, BackupKind, DamagedPage, DataChecksums, ExternalFile, FrameAt, HistoryHash, MANIFEST_FORMAT,

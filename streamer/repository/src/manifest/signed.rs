@@ -88,6 +88,11 @@ struct Heading {
 }
 
 impl Signed {
+    /// What is signed, before anything is believed of it.
+    pub(crate) fn payload(&self) -> &[u8] {
+        &self.payload
+    }
+
     /// Verifies, then parses.
     pub(crate) fn verify(&self, key: &PublicKey, stored: &Bytes, name: &str) -> Result<VerifiedManifest> {
         if fingerprint(key) != self.signer || !key.verify(&signed_bytes(&self.payload), &self.signature) {

@@ -11,6 +11,7 @@ use hardstorage_report::{Error, Result, code};
 use super::meta::{BadFrame, MetaReader, Wanted};
 use super::options::ReadOptions;
 use super::plan::{Planner, Selection};
+use super::present::Comparer;
 use super::report::ContentReport;
 use super::run;
 use super::sink::FileSink;
@@ -18,7 +19,7 @@ use crate::pack::FramePos;
 use crate::table::{Entry, EntryKey, PackList, TableFrame, TableIndex};
 use crate::{Deployment, PackId, PackKind, Root};
 
-/// Frames of the file table that lookups keep.
+/// Frames of the file table that are kept. A table that has no more is read once, by whoever comes first.
 const KEPT_FRAMES: usize = 8;
 /// Frames of the file table that a stream reads ahead.
 const AHEAD: usize = 4;
@@ -43,12 +44,13 @@ impl BackupReader {
     /// Reads and checks the roots that a verified manifest names.
     pub async fn open(deployment: &Deployment, file_table: &Root, pack_list: &Root) -> Result<BackupReader> {
         let meta = MetaReader::new(deployment);
-        let list = PackList::decode(&meta.root(pack_list, "pack list").await?)?;
+        let (list, index) = tokio::try_join!(meta.root(pack_list, "pack list"), meta.root(file_table, "file table"))?;
+        let list = PackList::decode(&list)?;
         let packs: Vec<(PackId, PackKind)> = list.packs.iter().map(|pack| (pack.id, pack.kind)).collect();
         drop(list);
         let mut known = packs.clone();
         known.sort_unstable_by_key(|(pack, _)| *pack);
-        let index = TableIndex::decode(&meta.root(file_table, "file table").await?)?;
+        let index = TableIndex::decode(&index)?;
         Ok(BackupReader(Arc::new(Inner {
             meta,
             pack_list: pack_list.clone(),
@@ -96,28 +98,45 @@ impl BackupReader {
     }
 
     async fn table_frame(&self, frame: &TableFrame) -> Result<Arc<Vec<u8>>> {
-        let recent = || self.0.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = recent().iter().find(|(pos, _)| *pos == frame.at).cloned();
-        if let Some((_, raw)) = known {
-            return Ok(raw);
-        }
         let mut frames = self.table_frames(std::slice::from_ref(frame)).await?;
-        let raw = frames.pop().unwrap_or_else(|| Ok(Vec::new()));
-        let raw = Arc::new(raw.map_err(|bad| lost_table(&bad, self.deployment()))?);
-        let mut kept = recent();
+        let raw = frames.pop().unwrap_or_else(|| Ok(Arc::default()));
+        raw.map_err(|bad| lost_table(&bad, self.deployment()))
+    }
+
+    fn kept(&self, at: &FramePos) -> Option<Arc<Vec<u8>>> {
+        let recent = self.0.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.iter().find(|(pos, _)| pos == at).map(|(_, raw)| Arc::clone(raw))
+    }
+
+    fn keep(&self, at: FramePos, raw: &Arc<Vec<u8>>) {
+        let mut kept = self.0.recent.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() >= KEPT_FRAMES {
             kept.pop_front();
         }
-        kept.push_back((frame.at, Arc::clone(&raw)));
-        Ok(raw)
+        kept.push_back((at, Arc::clone(raw)));
     }
 
-    async fn table_frames(&self, frames: &[TableFrame]) -> Result<Vec<Result<Vec<u8>, BadFrame>>> {
-        let wanted = frames
+    /// Frames of the table, kept or read; all that are not kept with one call.
+    async fn table_frames(&self, frames: &[TableFrame]) -> Result<Vec<Result<Arc<Vec<u8>>, BadFrame>>> {
+        let kept: Vec<Option<Arc<Vec<u8>>>> = frames.iter().map(|frame| self.kept(&frame.at)).collect();
+        let missing: Vec<&TableFrame> = frames
             .iter()
-            .map(|frame| self.meta_frame(&frame.at))
-            .collect::<Result<Vec<_>>>()?;
-        self.0.meta.frames(&wanted).await
+            .zip(&kept)
+            .filter_map(|(frame, kept)| kept.is_none().then_some(frame))
+            .collect();
+        let wanted = missing.iter().map(|frame| self.meta_frame(&frame.at));
+        let wanted = wanted.collect::<Result<Vec<_>>>()?;
+        let mut read = missing.into_iter().zip(self.0.meta.frames(&wanted).await?);
+        let found = kept.into_iter().map(|kept| match kept {
+            Some(raw) => Some(Ok(raw)),
+            None => read.next().map(|(frame, raw)| {
+                let raw = Arc::new(raw?);
+                self.keep(frame.at, &raw);
+                Ok(raw)
+            }),
+        });
+        let found: Option<Vec<_>> = found.collect();
+        found.ok_or_else(|| Error::new(code::cli::INTERNAL, "a read of the file table answered too few frames"))
     }
 
     /// Every entry, sorted by tablespace and path.
@@ -138,7 +157,32 @@ impl BackupReader {
         select: Option<Selection>,
         options: &ReadOptions,
     ) -> Result<ContentReport> {
-        run::run(self.deployment(), Planner::new(self, select, false), sink, options).await
+        let present = options.present.clone().map(|files| {
+            let hash = self.deployment().key().page_hash();
+            Comparer::new(files, hash, options.jobs)
+        });
+        let planner = Planner::new(self, select, false).comparing(present);
+        run::run(self.deployment(), planner, sink, options).await
+    }
+
+    /// The same with one file, which is looked up: nothing else of the file table is read, unless that part of it is
+    /// damaged. Then all is gone through, which records what is.
+    pub async fn restore_file<S: FileSink>(
+        &self,
+        sink: Arc<S>,
+        key: &EntryKey,
+        options: &ReadOptions,
+    ) -> Result<ContentReport> {
+        let entry = match self.lookup(key).await {
+            Err(error) if error.is(code::repository::OBJECT_CORRUPT) => {
+                let wanted = key.clone();
+                let select: Selection = Arc::new(move |entry: &Entry| entry.key == wanted);
+                return self.restore(sink, Some(select), options).await;
+            }
+            looked_up => looked_up?,
+        };
+        let planner = Planner::of(self, Entries::only(self, entry), None, false);
+        run::run(self.deployment(), planner, sink, options).await
     }
 
     pub(super) fn meta(&self) -> &MetaReader {
@@ -183,8 +227,8 @@ fn lost_table(bad: &BadFrame, deployment: &Deployment) -> Error {
 struct Cursor {
     runs: std::ops::Range<usize>,
     frame: usize,
-    ahead: VecDeque<Result<Vec<u8>, BadFrame>>,
-    raw: Vec<u8>,
+    ahead: VecDeque<Result<Arc<Vec<u8>>, BadFrame>>,
+    raw: Arc<Vec<u8>>,
     at: usize,
     /// The next entry, once it was looked at.
     peeked: Option<Entry>,
@@ -203,9 +247,25 @@ impl Entries {
             runs,
             frame: 0,
             ahead: VecDeque::new(),
-            raw: Vec::new(),
+            raw: Arc::default(),
             at: 0,
             peeked: None,
+        });
+        Entries {
+            backup: backup.clone(),
+            cursors: cursors.collect(),
+        }
+    }
+
+    /// This one, if there is one.
+    fn only(backup: &BackupReader, entry: Option<Entry>) -> Entries {
+        let cursors = entry.into_iter().map(|entry| Cursor {
+            runs: 0..0,
+            frame: 0,
+            ahead: VecDeque::new(),
+            raw: Arc::default(),
+            at: 0,
+            peeked: Some(entry),
         });
         Entries {
             backup: backup.clone(),
@@ -256,7 +316,7 @@ impl Cursor {
             match self.ahead.pop_front() {
                 Some(Ok(raw)) => (self.raw, self.at) = (raw, 0),
                 Some(Err(bad)) => {
-                    (self.raw, self.at) = (Vec::new(), 0);
+                    (self.raw, self.at) = (Arc::default(), 0);
                     return Ok(Some(bad));
                 }
                 None => {}

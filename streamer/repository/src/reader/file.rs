@@ -108,12 +108,22 @@ pub(super) struct FilePart<H> {
     /// Which part of it.
     pub(super) number: usize,
     pub(super) zeros: Vec<Range<u64>>,
+    /// What lies in frames, as ranges of the file.
+    pub(super) stored: Vec<Range<u64>>,
+    pub(super) begun: AtomicBool,
     pub(super) pieces: Vec<Piece>,
     /// Pieces in frames that were not dealt with yet.
     pub(super) left: AtomicU32,
+    /// Bytes of it that were there already.
+    pub(super) kept: u64,
 }
 
 impl<H> FilePart<H> {
+    /// True to exactly one caller: who writes the first piece.
+    pub(super) fn begins(&self) -> bool {
+        !self.begun.load(Ordering::Relaxed) && !self.begun.swap(true, Ordering::Relaxed)
+    }
+
     /// Records the checksum of a piece that was written.
     pub(super) fn set_piece(&self, piece: u32, crc: u32) {
         if let Some(piece) = self.pieces.get(piece as usize) {

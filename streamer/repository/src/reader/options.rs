@@ -1,9 +1,12 @@
 //! How a backup is read, and what suits which store.
 
+use std::sync::Arc;
+
 use hardstorage_report::BackupId;
 use hardstorage_storage::DynStore;
 use tokio_util::sync::CancellationToken;
 
+use super::present::PresentFiles;
 use super::transfer::Progress;
 use super::window::WindowLimits;
 
@@ -22,8 +25,10 @@ pub struct ReadOptions {
     pub backup_id: Option<BackupId>,
     /// Ends the run early.
     pub cancel: CancellationToken,
-    /// Is told how much was written.
+    /// Is told how much was written, or is there already.
     pub progress: Option<Progress>,
+    /// What is there already of the files: pages of them that are equal are neither fetched nor written.
+    pub present: Option<Arc<dyn PresentFiles>>,
 }
 
 impl ReadOptions {
@@ -53,6 +58,7 @@ impl Default for ReadOptions {
             backup_id: None,
             cancel: CancellationToken::new(),
             progress: None,
+            present: None,
         }
     }
 }

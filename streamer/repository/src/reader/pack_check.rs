@@ -153,6 +153,12 @@ fn finding(checked: Result<(), Fault>) -> Result<PackFinding> {
     }
 }
 
+/// Whether a pack that was just listed has the header, footer and directory that were recorded for it.
+pub(crate) async fn is_whole(deployment: &Deployment, record: &PackRecord) -> Result<bool> {
+    let found = check_pack(deployment, record, Some(record.length), false).await?;
+    Ok(matches!(found, PackFinding::Sound))
+}
+
 async fn check_parts(deployment: &Deployment, record: &PackRecord, length: u64) -> Result<(), Fault> {
     let bad = |error: Error| Fault::Bad(error.to_string());
     let wrong = |problem: &str| Err(Fault::Bad(problem.to_owned()));

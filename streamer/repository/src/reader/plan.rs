@@ -14,6 +14,7 @@ use super::backup::{BackupReader, Entries};
 use super::fetch;
 use super::file::OpenFile;
 use super::meta::{BadFrame, Wanted};
+use super::present::Comparer;
 use super::report::ContentDamage;
 use super::resolve::{Builders, Planned, RawLayer};
 use super::sink::FileInfo;
@@ -50,6 +51,7 @@ pub(super) struct Planner<H> {
     select: Option<Selection>,
     /// Also read the columns, and compare what they add up to with the file's checksum.
     columns: bool,
+    present: Option<Comparer>,
     batch: Vec<Section<H>>,
     batch_bytes: u64,
     small: Vec<SmallFile<H>>,
@@ -57,15 +59,28 @@ pub(super) struct Planner<H> {
 
 impl<H: Send + Sync + 'static> Planner<H> {
     pub(super) fn new(backup: &BackupReader, select: Option<Selection>, columns: bool) -> Planner<H> {
+        Planner::of(backup, backup.stored_order(), select, columns)
+    }
+
+    /// Of these entries only.
+    pub(super) fn of(backup: &BackupReader, entries: Entries, select: Option<Selection>, columns: bool) -> Planner<H> {
         Planner {
             backup: backup.clone(),
-            entries: backup.stored_order(),
+            entries,
             select,
             columns,
+            present: None,
             batch: Vec::new(),
             batch_bytes: 0,
             small: Vec::new(),
         }
+    }
+
+    /// Leaves out what is there already, which the columns tell.
+    pub(super) fn comparing(mut self, present: Option<Comparer>) -> Planner<H> {
+        self.columns |= present.is_some();
+        self.present = present;
+        self
     }
 
     /// Plans until the end of the file table.
@@ -74,7 +89,8 @@ impl<H: Send + Sync + 'static> Planner<H> {
         limits: (WindowLimits, WindowLimits),
         plan: mpsc::Sender<Planned<H>>,
     ) -> Result<()> {
-        let mut builders = Builders::new(limits, plan, self.columns.then(|| self.backup.clone()));
+        let mut builders =
+            Builders::new(limits, plan, self.columns.then(|| self.backup.clone())).comparing(self.present.take());
         while let Some(next) = self.entries.next_or_bad().await? {
             let entry = match next {
                 Ok(entry) => entry,
@@ -228,7 +244,7 @@ fn of_frame(backup: &BackupReader, bad: &BadFrame, files: BTreeSet<String>, what
 }
 
 /// Runs what computes, or what waits for room in a channel, beside the asynchronous threads.
-pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|error| Error::new(code::cli::INTERNAL, "planning ended unexpectedly").source(error))?

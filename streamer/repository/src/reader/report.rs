@@ -93,8 +93,10 @@ pub struct ContentReport {
     pub files: u64,
     /// Files that are not.
     pub damaged_files: u64,
-    /// Bytes of files, zeros included.
+    /// Bytes of files, zeros included, without those that were there already.
     pub bytes: u64,
+    /// Bytes of files that were there already.
+    pub kept: u64,
     /// Frames decoded; one that two windows need counts twice.
     pub frames: u64,
     /// Bytes read from the store for them.

@@ -4,6 +4,7 @@
 //! Everything here computes, and waits for room in the channel that takes finished windows: it runs on a blocking thread.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 use hardstorage_report::{Error, Result, code};
@@ -12,6 +13,7 @@ use tokio::sync::mpsc;
 use super::backup::BackupReader;
 use super::checksum::Combiner;
 use super::file::OpenFile;
+use super::present::Comparer;
 use super::report::ContentDamage;
 use super::window::{Window, WindowLimits};
 use super::window_builder::WindowBuilder;
@@ -38,6 +40,8 @@ pub(super) struct Builders<H> {
     plan: mpsc::Sender<Planned<H>>,
     /// With columns: the pack list to hold the maps against.
     strict: Option<BackupReader>,
+    /// With columns: what is there already.
+    present: Option<Comparer>,
     /// The part of the current file that `large` is at, when one was begun.
     part: usize,
     begun: bool,
@@ -58,11 +62,17 @@ impl<H> Builders<H> {
             limits,
             plan,
             strict,
+            present: None,
             part: 0,
             begun: false,
             sum: 0,
             combiner: Combiner::default(),
         }
+    }
+
+    pub(super) fn comparing(mut self, present: Option<Comparer>) -> Builders<H> {
+        self.present = present;
+        self
     }
 
     pub(super) async fn tell(&self, damage: ContentDamage) -> Result<()> {
@@ -174,17 +184,18 @@ impl<H> Builders<H> {
         if map.length() != file.info.size.saturating_sub(start).min(SECTION_LEN) {
             return corrupt("a section of its map has another length than the file");
         }
-        if let Some(backup) = &self.strict
-            && let Some(pack) = map
-                .packs()
-                .iter()
-                .find(|pack| backup.kind_of(pack) != Some(PackKind::Data))
-        {
-            return corrupt(&format!(
-                "its map points into pack {}/{:08x}, which the backup does not list",
-                pack.writer, pack.sequence
-            ));
-        }
+        // Of the packs that pages lie in: a layer below may point into others, of which nothing is needed any more.
+        let unlisted: Vec<bool> = match &self.strict {
+            Some(backup) => {
+                let listed = |pack| backup.kind_of(pack) == Some(PackKind::Data);
+                map.packs().iter().map(|pack| !listed(pack)).collect()
+            }
+            None => Vec::new(),
+        };
+        let equal = match &self.present {
+            Some(present) => present.equal_pages(&file.info, start, &map)?,
+            None => Vec::new(),
+        };
         let builder = if small { &mut self.small } else { &mut self.large };
         builder.seek(start);
         for run in map.runs() {
@@ -196,7 +207,21 @@ impl<H> Builders<H> {
                     let (Some(frame), Some(pack)) = (frame, pack) else {
                         return corrupt("its map points at a frame that it does not hold");
                     };
-                    builder.piece(*pack, &frame.at, offset, run.bytes)?;
+                    if unlisted.get(frame.at.pack as usize) == Some(&true) {
+                        return corrupt(&format!(
+                            "its map points into pack {}/{:08x}, which the backup does not list",
+                            pack.writer, pack.sequence
+                        ));
+                    }
+                    let mut offset = offset;
+                    for part in parts(&map, run.first..run.first + run.pages, &equal) {
+                        if part.equal {
+                            builder.kept(part.bytes, part.crc(&map, &mut self.combiner));
+                        } else {
+                            builder.piece(*pack, &frame.at, offset, part.bytes)?;
+                        }
+                        offset += part.bytes;
+                    }
                 }
             }
         }
@@ -235,6 +260,42 @@ impl<H> Builders<H> {
         }
         Ok(())
     }
+}
+
+/// Pages of a run that follow each other and are all there already, or all not.
+struct Part {
+    pages: Range<u32>,
+    bytes: u32,
+    equal: bool,
+}
+
+impl Part {
+    /// The checksum of its bytes.
+    fn crc(&self, map: &PageMap, combiner: &mut Combiner) -> u32 {
+        self.pages.clone().fold(0, |crc, page| {
+            let own = map.facts(page).map_or(0, |facts| facts.crc);
+            combiner.append(crc, own, u64::from(map.page_len(page)))
+        })
+    }
+}
+
+fn parts(map: &PageMap, run: Range<u32>, equal: &[bool]) -> Vec<Part> {
+    let mut parts: Vec<Part> = Vec::new();
+    for page in run {
+        let is_equal = equal.get(page as usize) == Some(&true);
+        match parts.last_mut() {
+            Some(part) if part.equal == is_equal => {
+                part.pages.end = page + 1;
+                part.bytes += map.page_len(page);
+            }
+            _ => parts.push(Part {
+                pages: page..page + 1,
+                bytes: map.page_len(page),
+                equal: is_equal,
+            }),
+        }
+    }
+    parts
 }
 
 /// The run that was planned for has ended: its own error says why.

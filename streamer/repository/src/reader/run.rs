@@ -29,6 +29,9 @@ use crate::{Damage, Deployment, PackId};
 /// Reads in flight at most, whatever their size.
 const READS: usize = 16;
 
+/// Stretches of a window that are read at the same time: a file system lets one writer at a time into a file.
+const LANES: usize = 4;
+
 /// A read to come.
 struct Task<H> {
     window: Arc<Window<H>>,
@@ -62,6 +65,7 @@ pub(super) async fn run<S: FileSink>(
         files: AtomicU64::new(0),
         damaged_files: AtomicU64::new(0),
         bytes: AtomicU64::new(0),
+        kept: AtomicU64::new(0),
         frames: AtomicU64::new(0),
     });
     let pool = {
@@ -82,6 +86,7 @@ pub(super) async fn run<S: FileSink>(
         )),
         whole_budget: options.in_flight.clamp(1, u64::from(u32::MAX >> 1)),
         read_size: options.read_size.max(1),
+        lanes: options.jobs.clamp(1, LANES),
         outcomes,
         tasks: VecDeque::new(),
         reads: JoinSet::new(),
@@ -102,6 +107,7 @@ pub(super) async fn run<S: FileSink>(
     report.files = shared.files.load(Ordering::Relaxed);
     report.damaged_files = shared.damaged_files.load(Ordering::Relaxed);
     report.bytes = shared.bytes.load(Ordering::Relaxed);
+    report.kept = shared.kept.load(Ordering::Relaxed);
     report.frames = shared.frames.load(Ordering::Relaxed);
     report.recorded = record(deployment, &report, options.backup_id.as_ref()).await;
     if sound {
@@ -134,6 +140,7 @@ struct Run<H> {
     budget: Arc<Semaphore>,
     whole_budget: u64,
     read_size: u64,
+    lanes: usize,
     outcomes: mpsc::UnboundedSender<Outcome<H>>,
     tasks: VecDeque<Task<H>>,
     reads: JoinSet<Arrived<H>>,
@@ -200,12 +207,15 @@ impl<H: Send + Sync + 'static> Run<H> {
         if !window.bare.is_empty() {
             let ticket = self.ticket();
             let window = Arc::clone(&window);
-            pool.queue().push([Job::Bare {
+            let job = Job::Bare {
                 window,
                 _ticket: ticket,
-            }]);
+            };
+            pool.queue().push([(None, job)]);
         }
-        for read in ranges::merge(window.places(), ranges::GAP, self.read_size) {
+        let reads = ranges::merge(window.places(), ranges::GAP, self.read_size);
+        let raw_len = |read: &Read| window.raw_len(read.frames.clone());
+        for read in ranges::interleave(reads, raw_len, self.lanes) {
             let Read { pack, bytes, frames } = read;
             if let Some(pack) = window.packs.get(pack as usize).copied() {
                 let window = Arc::clone(&window);
@@ -241,8 +251,8 @@ impl<H: Send + Sync + 'static> Run<H> {
     fn begin(&mut self, task: Task<H>, pool: &Pool<Job<H>>) {
         let ticket = self.ticket();
         if self.missing.contains(&task.pack) {
-            pool.queue()
-                .push([lost(task, "the pack is not there".into(), true, ticket)]);
+            let lost = lost(task, "the pack is not there".into(), true, ticket);
+            pool.queue().push([(None, lost)]);
             return;
         }
         let (budget, whole) = (Arc::clone(&self.budget), self.whole_budget);
@@ -269,15 +279,21 @@ impl<H: Send + Sync + 'static> Run<H> {
                     last_try: task.last_try,
                     _ticket: ticket,
                 });
-                pool.queue()
-                    .push(frames.map(|frame| Job::Frame(Arc::clone(&chunk), frame)));
+                pool.queue().push(frames.map(|frame| {
+                    let file = chunk.window.first_file(frame);
+                    // Where the file lies in memory: another one for every file that is on its way.
+                    let about = file.map(|file| Arc::as_ptr(file).addr());
+                    (about, Job::Frame(Arc::clone(&chunk), frame))
+                }));
             }
             Err(Fault::Store(error)) => return Err(error),
             Err(Fault::Missing(reason)) => {
                 self.missing.insert(task.pack);
-                pool.queue().push([lost(task, reason, true, ticket)]);
+                pool.queue().push([(None, lost(task, reason, true, ticket))]);
             }
-            Err(Fault::Bad(reason)) if task.last_try => pool.queue().push([lost(task, reason, false, ticket)]),
+            Err(Fault::Bad(reason)) if task.last_try => {
+                pool.queue().push([(None, lost(task, reason, false, ticket))]);
+            }
             Err(Fault::Bad(_)) => {
                 // A pack that was cut off still holds what lies before the cut.
                 for frame in task.frames {

@@ -41,8 +41,12 @@ pub trait FileSink: Send + Sync + 'static {
     /// An open file.
     type Handle: Send + Sync + 'static;
 
-    /// A file begins. It is as long as `file` says from now on, and what is not written is zeros.
+    /// A file begins. It is as long as `file` says from now on, and what is not written is zeros; or, where pages that
+    /// are there already are left out, what it was.
     fn create(&self, file: &FileInfo) -> Result<Self::Handle>;
+
+    /// Every byte of this range will be written, in pieces and in any order. It changes nothing, and may make that cheaper.
+    fn expect(&self, _handle: &Self::Handle, _offset: u64, _length: u64) {}
 
     /// Bytes for a place in the file.
     fn write_at(&self, handle: &Self::Handle, offset: u64, bytes: &[u8]) -> Result<()>;

@@ -109,6 +109,7 @@ pub(super) struct Shared<S: FileSink> {
     pub(super) files: AtomicU64,
     pub(super) damaged_files: AtomicU64,
     pub(super) bytes: AtomicU64,
+    pub(super) kept: AtomicU64,
     pub(super) frames: AtomicU64,
 }
 
@@ -120,6 +121,15 @@ impl<S: FileSink> Shared<S> {
 
     fn written(&self, bytes: u64) {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.progress(bytes);
+    }
+
+    fn kept(&self, bytes: u64) {
+        self.kept.fetch_add(bytes, Ordering::Relaxed);
+        self.progress(bytes);
+    }
+
+    fn progress(&self, bytes: u64) {
         if let Some(progress) = &self.progress {
             progress(bytes);
         }
@@ -199,7 +209,7 @@ impl<S: FileSink> Worker<S> {
                 continue;
             };
             let crc = hardstorage_codec::crc32c(bytes);
-            let handle = self.handle(&part.file)?;
+            let handle = self.begin(part)?;
             self.shared.sink.write_at(&handle, extent.offset, bytes)?;
             drop(handle);
             written += bytes.len() as u64;
@@ -250,6 +260,17 @@ impl<S: FileSink> Worker<S> {
         file.handle(|| self.shared.sink.create(&file.info))
     }
 
+    /// The handle of the file of a part that something is written of.
+    fn begin(&self, part: &FilePart<S::Handle>) -> Result<Arc<S::Handle>> {
+        let handle = self.handle(&part.file)?;
+        if part.begins() {
+            for range in &part.stored {
+                self.shared.sink.expect(&handle, range.start, range.end - range.start);
+            }
+        }
+        Ok(handle)
+    }
+
     fn part_done(&mut self, part: &FilePart<S::Handle>) -> Result<()> {
         let file = &part.file;
         if !part.zeros.is_empty() {
@@ -260,6 +281,7 @@ impl<S: FileSink> Worker<S> {
                 self.shared.written(length);
             }
         }
+        self.shared.kept(part.kept);
         let (length, crc) = part.sum(&mut self.combiner);
         if !file.part_done(part.number, length, crc) {
             return Ok(());

@@ -4,8 +4,9 @@
 //! [`WindowLimits`]; a window holds no file content.
 
 use std::ops::Range;
+use std::sync::Arc;
 
-use super::file::FilePart;
+use super::file::{FilePart, OpenFile};
 use super::ranges::Place;
 use crate::PackId;
 use crate::pack::FramePos;
@@ -22,11 +23,12 @@ pub struct WindowLimits {
 }
 
 impl WindowLimits {
-    /// 64 segments of a relation, 16 GiB in frames of the usual size.
+    /// 64 segments of a relation, 32 GiB in frames of the usual size. Two segments of which every page lies elsewhere just do
+    /// not fit; two of which half was changed do, so that threads need not all write one file.
     pub const LARGE: WindowLimits = WindowLimits {
         wide_files: 64,
         files: 64,
-        pieces: 64_000,
+        pieces: 128_000,
     };
     /// Files that share frames with others.
     pub const SMALL: WindowLimits = WindowLimits {
@@ -86,6 +88,18 @@ impl<H> Window<H> {
                     .get(frame.extents.start as usize..frame.extents.end as usize)
             })
             .unwrap_or_default()
+    }
+
+    /// The first file that has a piece in a frame.
+    pub(super) fn first_file(&self, frame: usize) -> Option<&Arc<OpenFile<H>>> {
+        let extent = self.extents_of(frame).first()?;
+        Some(&self.files.get(extent.file as usize)?.file)
+    }
+
+    /// The raw bytes of these frames.
+    pub(super) fn raw_len(&self, frames: Range<usize>) -> u64 {
+        let frames = self.frames.get(frames).unwrap_or_default();
+        frames.iter().map(|frame| u64::from(frame.pos.raw_len)).sum()
     }
 
     /// The pack of a frame.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicBool, AtomicU32};
 
 use hardstorage_report::{Error, Result, code};
 
@@ -36,9 +36,11 @@ struct Pending<H> {
     file: Arc<OpenFile<H>>,
     number: usize,
     zeros: Vec<Range<u64>>,
+    stored: Vec<Range<u64>>,
     pieces: Vec<Piece>,
     end: u64,
     in_frames: u32,
+    kept: u64,
 }
 
 impl<H> WindowBuilder<H> {
@@ -76,9 +78,11 @@ impl<H> WindowBuilder<H> {
             file,
             number,
             zeros: Vec::new(),
+            stored: Vec::new(),
             pieces: Vec::new(),
             end: offset,
             in_frames: 0,
+            kept: 0,
         });
     }
 
@@ -113,6 +117,17 @@ impl<H> WindowBuilder<H> {
         });
     }
 
+    /// The next bytes of the part last begun are there already.
+    pub(super) fn kept(&mut self, length: u32, crc: u32) {
+        let Some(file) = self.files.last_mut() else { return };
+        file.end += u64::from(length);
+        file.kept += u64::from(length);
+        file.pieces.push(Piece {
+            length: u64::from(length),
+            crc: AtomicU32::new(crc),
+        });
+    }
+
     /// The next bytes of the part last begun lie in a frame.
     pub(super) fn piece(&mut self, pack: PackId, pos: &FramePos, frame_at: u32, length: u32) -> Result<()> {
         let frame = self.frame(pack, pos)?;
@@ -128,6 +143,10 @@ impl<H> WindowBuilder<H> {
         }
         let offset = file.end;
         file.end += u64::from(length);
+        match file.stored.last_mut() {
+            Some(last) if last.end == offset => last.end = file.end,
+            _ => file.stored.push(offset..file.end),
+        }
         let newest = file.pieces.len().checked_sub(1);
         if let (Some(last), Some(last_frame), Some(newest)) = (self.extents.last_mut(), self.frame_of.last(), newest) {
             let goes_on = *last_frame == frame
@@ -233,8 +252,11 @@ impl<H> WindowBuilder<H> {
             file: part.file,
             number: part.number,
             zeros: part.zeros,
+            stored: part.stored,
+            begun: AtomicBool::new(false),
             pieces: part.pieces,
             left: AtomicU32::new(part.in_frames),
+            kept: part.kept,
         });
         Window {
             files: files.collect(),

@@ -71,6 +71,7 @@ fn frames_come_in_pack_order_with_the_pieces_of_all_files() {
             end: 3 * 8192
         }]
     );
+    assert_eq!(window.files[0].stored, [0..2 * 8192, 3 * 8192..4 * 8192]);
     assert_eq!(window.bare, [2]);
     assert_eq!(window.pack_of(&window.frames[0].pos), Some(pack(1)));
 }

@@ -7,7 +7,7 @@ use hardstorage_report::{Result, code};
 use jiff::{SignedDuration, Timestamp};
 
 use super::process::{ProcessFacts, Seen};
-use super::record::{Purpose, SessionRecord, SessionTiming};
+use super::record::{LATELY, Purpose, SessionRecord, SessionTiming};
 use crate::listing::Objects;
 use crate::manifest::{Manifest, StoredManifest, Voided, void_backup};
 use crate::{Deployment, WriterId, layout};
@@ -21,6 +21,8 @@ pub struct SessionView {
     pub writer: WriterId,
     /// The numbers of its objects, ascending.
     pub sequences: Vec<u32>,
+    /// The numbers of the objects that tell how far its backup came, ascending.
+    pub progress: Vec<u32>,
     /// The newest object. When it cannot be read, nobody knows what it pins: take it for open.
     pub record: Result<SessionRecord>,
 }
@@ -93,44 +95,90 @@ impl Ending {
 pub async fn list_sessions(deployment: &Deployment) -> Result<Vec<SessionView>> {
     let folder = layout::sessions_folder(deployment.name());
     let mut writers = BTreeMap::<WriterId, Vec<u32>>::new();
+    let mut came = BTreeMap::<WriterId, Vec<u32>>::new();
     let mut objects = Objects::under(deployment.store(), folder.clone());
     while let Some(object) = objects.next().await? {
         if let Some((writer, sequence)) = layout::session_object(&folder, &object.key) {
             writers.entry(writer).or_default().push(sequence);
+        } else if let Some((writer, sequence)) = layout::progress_object(&folder, &object.key) {
+            came.entry(writer).or_default().push(sequence);
         }
     }
-    let views = writers.into_iter().map(|(writer, mut sequences)| async move {
-        sequences.sort_unstable();
-        let newest = sequences.last().copied().unwrap_or_default();
-        let record = match SessionRecord::read(deployment, writer, newest).await {
-            Ok(Some(record)) => Ok(record),
-            // Only what is over is ever removed, its newest object last.
-            Ok(None) => return Ok(None),
-            Err(error) if error.is(code::repository::OBJECT_CORRUPT) || error.is(code::storage::CORRUPT) => Err(error),
-            Err(error) => return Err(error),
-        };
-        Ok(Some(SessionView {
-            writer,
-            sequences,
-            record,
-        }))
+    let sessions = writers.into_iter().map(|(writer, sequences)| {
+        let progress = came.remove(&writer).unwrap_or_default();
+        (writer, sequences, progress)
     });
+    let sessions: Vec<_> = sessions.collect();
+    let views = sessions
+        .into_iter()
+        .map(|(writer, mut sequences, mut progress)| async move {
+            sequences.sort_unstable();
+            progress.sort_unstable();
+            let newest = sequences.last().copied().unwrap_or_default();
+            let record = match SessionRecord::read(deployment, writer, newest).await {
+                Ok(Some(record)) => Ok(record),
+                // Only what is over is ever removed, its newest object last.
+                Ok(None) => return Ok(None),
+                Err(error) if error.is(code::repository::OBJECT_CORRUPT) || error.is(code::storage::CORRUPT) => {
+                    Err(error)
+                }
+                Err(error) => return Err(error),
+            };
+            Ok(Some(SessionView {
+                writer,
+                sequences,
+                progress,
+                record,
+            }))
+        });
     let views: Vec<Option<SessionView>> = stream::iter(views).buffered(AT_ONCE).try_collect().await?;
     Ok(views.into_iter().flatten().collect())
 }
 
-/// The sessions that may still rely on what they pin and adopt: not ended, and without a void or manifest at their
-/// backup's name. Silent backups count until [`end_session`] voided them; silent readers do not.
-pub async fn open_sessions(
-    deployment: &Deployment,
-    timing: &SessionTiming,
-    here: &ProcessFacts,
-) -> Result<Vec<SessionView>> {
-    // The clock first: a session renewed while we list must not look older than it is.
-    let now = deployment.store().clock().await?;
-    let mut open = Vec::new();
-    for view in list_sessions(deployment).await? {
-        let over = match (&view.record, view.liveness(now, timing, here, super::look)) {
+/// The sessions of a deployment at one look.
+#[derive(Debug)]
+pub struct Sessions {
+    /// All of them.
+    pub views: Vec<SessionView>,
+    /// The store's clock, from before the look: a session that was renewed meanwhile must not look older than it is.
+    pub now: Timestamp,
+}
+
+impl Sessions {
+    /// Looks.
+    pub async fn look(deployment: &Deployment) -> Result<Sessions> {
+        let now = deployment.store().clock_lately(LATELY).await?.time;
+        let views = list_sessions(deployment).await?;
+        Ok(Sessions { views, now })
+    }
+
+    /// The sessions of others than `own` that may still rely on what they pin and adopt: not ended, and without a void or
+    /// manifest at their backup's name. Silent backups count until [`end_session`] voided them; silent readers do not.
+    pub async fn open(
+        &self,
+        deployment: &Deployment,
+        own: Option<WriterId>,
+        timing: &SessionTiming,
+        here: &ProcessFacts,
+    ) -> Vec<&SessionView> {
+        let mut looks = Vec::new();
+        for view in self.views.iter().filter(|view| Some(view.writer) != own) {
+            looks.push(self.is_over(view, deployment, timing, here));
+        }
+        let over: Vec<(&SessionView, bool)> = stream::iter(looks).buffered(AT_ONCE).collect().await;
+        over.into_iter()
+            .filter_map(|(view, over)| (!over).then_some(view))
+            .collect()
+    }
+
+    async fn is_over<'a>(
+        &self,
+        view: &'a SessionView,
+        deployment: &Deployment,
+        timing: &SessionTiming,
+        here: &ProcessFacts,
+    ) -> (&'a SessionView, bool) {
+        let over = match (&view.record, view.liveness(self.now, timing, here, super::look)) {
             (_, Liveness::Ended) => true,
             (Ok(record), liveness) => match &record.purpose {
                 Purpose::Backup { backup_id } => !matches!(
@@ -141,11 +189,8 @@ pub async fn open_sessions(
             },
             (Err(_), _) => false,
         };
-        if !over {
-            open.push(view);
-        }
+        (view, over)
     }
-    Ok(open)
 }
 
 /// Ends a session that is silent or proven dead; a live one, and one that cannot be read, is left alone.
@@ -155,7 +200,7 @@ pub async fn end_session(
     timing: &SessionTiming,
     here: &ProcessFacts,
 ) -> Result<Ending> {
-    let now = deployment.store().clock().await?;
+    let now = deployment.store().clock_lately(LATELY).await?.time;
     let why = match view.liveness(now, timing, here, super::look) {
         Liveness::Ended => return Ok(Ending::HadEnded),
         Liveness::Live | Liveness::Unreadable => return Ok(Ending::Lives),
@@ -173,16 +218,23 @@ pub async fn end_session(
 }
 
 impl SessionView {
-    /// Removes the objects of a session that is over, the newest last. Only for collectors.
-    pub async fn forget(&self, deployment: &Deployment, ending: Ending) -> Result<()> {
+    /// Removes what tells how far its backup came, once nobody can take that over any more. Only for the collector.
+    pub(crate) async fn forget_progress(&self, deployment: &Deployment) -> Result<()> {
         deployment.writable()?;
-        if ending.is_over() {
-            for sequence in &self.sequences {
-                deployment
-                    .store()
-                    .delete(&layout::session(deployment.name(), &self.writer, *sequence))
-                    .await?;
-            }
+        for sequence in &self.progress {
+            let key = layout::progress(deployment.name(), &self.writer, *sequence);
+            deployment.store().delete(&key).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes the objects of a session that is over, oldest first, all but the newest `keep`. Only for the collector.
+    pub(crate) async fn forget(&self, deployment: &Deployment, keep: usize) -> Result<()> {
+        deployment.writable()?;
+        let count = self.sequences.len().saturating_sub(keep);
+        for sequence in self.sequences.iter().take(count) {
+            let key = layout::session(deployment.name(), &self.writer, *sequence);
+            deployment.store().delete(&key).await?;
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::process::ProcessFacts;
-use super::record::{Purpose, SessionRecord, SessionTiming};
+use super::record::{LATELY, Purpose, SessionRecord, SessionTiming};
 use crate::document::Made;
 use crate::manifest::{Manifest, StoredManifest};
 use crate::{BackupState, Deployment, WriterId};
@@ -66,11 +66,26 @@ struct Core {
 #[derive(Debug)]
 struct Now {
     record: SessionRecord,
-    /// Before the last write that succeeded began.
+    /// Before the store told the time that the last write which succeeded bears.
     renewed: Instant,
 }
 
 impl Session {
+    /// The session of a reader; `None` where the store takes no writes, because they are not allowed or there is no room,
+    /// or where only a later program may write. To bring data back must not depend on any of it: without a session a reader
+    /// relies on the day that passes between a purge and the deletion.
+    pub async fn open_reader(deployment: &Deployment, opening: Opening) -> Result<Option<Session>> {
+        if deployment.descriptor().check_write().is_err() {
+            return Ok(None);
+        }
+        let without = [code::storage::DENIED, code::storage::READ_ONLY, code::storage::FULL];
+        match Session::open(deployment, opening).await {
+            Ok(session) => Ok(Some(session)),
+            Err(error) if without.into_iter().any(|code| error.is(code)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Opens a session, durable on return. What it pins is safe only as far as [`Session::usable_pins`] says after.
     pub async fn open(deployment: &Deployment, opening: Opening) -> Result<Session> {
         deployment.descriptor().check_write()?;
@@ -78,13 +93,12 @@ impl Session {
             deployment.writable()?;
         }
         let writer = WriterId::new(deployment.surroundings().random()?);
-        let clock = deployment.store().clock().await?;
         let record = SessionRecord {
             pins: opening.pins,
             adopts: opening.adopts,
             process: opening.process,
             run_id: opening.run_id,
-            ..SessionRecord::first(deployment, writer, opening.purpose, clock)
+            ..SessionRecord::first(deployment, writer, opening.purpose)
         };
         let stop = CancellationToken::new();
         let core = Arc::new(Core {
@@ -126,15 +140,20 @@ impl Session {
         self.core.now.lock().await.record.clone()
     }
 
-    /// Pins other backups and adopts other writers instead, durable on return; ask [`Session::usable_pins`] after.
-    pub async fn repin(&self, pins: Vec<BackupId>, adopts: Vec<WriterId>) -> Result<()> {
+    /// Pins other backups instead, durable on return; ask [`Session::usable_pins`] after.
+    pub async fn pin(&self, pins: Vec<BackupId>) -> Result<()> {
         self.check()?;
-        self.core
-            .write(|record| {
-                record.pins = pins;
-                record.adopts = adopts;
-            })
-            .await
+        self.core.write(|record| record.pins = pins).await
+    }
+
+    /// Adopts other writers instead, durable on return.
+    pub(crate) async fn set_adopts(&self, adopts: Vec<WriterId>) -> Result<()> {
+        self.check()?;
+        self.core.write(|record| record.adopts = adopts).await
+    }
+
+    pub(super) fn deployment(&self) -> &Deployment {
+        &self.core.deployment
     }
 
     /// Which of the pinned backups may be used: committed, and no purge was written before our pin. Read after the pin
@@ -144,6 +163,7 @@ impl Session {
         let pins = self.record().await.pins;
         let mut usable = Vec::with_capacity(pins.len());
         for id in pins {
+            // The state first: the collector removes it behind the manifest.
             let purged = BackupState::load(deployment, &id).await?.purged.is_some();
             if !purged && matches!(Manifest::load(deployment, &id).await?, StoredManifest::Committed(_)) {
                 usable.push(id);
@@ -186,10 +206,10 @@ impl Core {
     /// Writes the next object. A number is never tried twice: what became of a failed try is not known.
     async fn write(&self, change: impl FnOnce(&mut SessionRecord)) -> Result<()> {
         let mut now = self.now.lock().await;
-        let begun = Instant::now();
         let mut next = now.record.clone();
         change(&mut next);
-        next.renewed_at = self.deployment.store().clock().await?;
+        let heard = self.deployment.store().clock_lately(LATELY).await?;
+        next.renewed_at = heard.time;
         next.sequence = next.sequence.checked_add(1).ok_or_else(|| {
             Error::new(
                 code::repository::SESSION_LOST,
@@ -200,7 +220,8 @@ impl Core {
         match next.write(&self.deployment).await? {
             Made::Ours => {
                 now.record = next;
-                now.renewed = begun;
+                // Others count from what was heard, and so do we.
+                now.renewed = heard.asked;
                 Ok(())
             }
             Made::Theirs(_) => {
@@ -215,12 +236,14 @@ impl Core {
         let mut pause = self.timing.renew;
         loop {
             tokio::select! {
+                biased;
                 () = self.stop.cancelled() => return,
                 () = self.lost.cancelled() => return,
                 () = sleep(pause) => {}
             }
             let deadline = self.now.lock().await.renewed + self.timing.lost_after;
             let outcome = tokio::select! {
+                biased;
                 // A write that is cut off leaves its number used up, so the next one is not disturbed by it.
                 () = self.stop.cancelled() => return,
                 outcome = timeout_at(deadline, self.renew_once()) => outcome,

@@ -7,10 +7,14 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::process::ProcessFacts;
-use crate::document::{self, corrupt};
+use crate::document;
 use crate::{Deployment, EnvelopeKind, WriterId, layout};
 
 const SCHEMA: &str = "hardstorage.session.v1";
+
+/// How old an answer may be that tells the store's time, where seconds do not matter. It makes a session look older to others,
+/// and silence shorter, by no more than this.
+pub const LATELY: Duration = Duration::from_secs(10);
 
 /// What a live process does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,12 +85,9 @@ pub struct SessionRecord {
 }
 
 impl SessionRecord {
-    pub(super) fn first(
-        deployment: &Deployment,
-        writer: WriterId,
-        purpose: Purpose,
-        renewed_at: Timestamp,
-    ) -> SessionRecord {
+    /// Before its first write, which dates it.
+    pub(super) fn first(deployment: &Deployment, writer: WriterId, purpose: Purpose) -> SessionRecord {
+        let now = deployment.surroundings().now();
         SessionRecord {
             schema: SCHEMA.to_owned(),
             deployment: deployment.name().clone(),
@@ -97,8 +98,8 @@ impl SessionRecord {
             adopts: Vec::new(),
             process: ProcessFacts::default(),
             run_id: None,
-            opened_at: deployment.surroundings().now(),
-            renewed_at,
+            opened_at: now,
+            renewed_at: now,
             ended: false,
         }
     }
@@ -137,8 +138,6 @@ impl SessionRecord {
             && record.deployment == *deployment.name()
             && record.writer == writer
             && record.sequence == sequence;
-        is_itself
-            .then_some(Some(record))
-            .ok_or_else(|| corrupt(&key, "it says that it is another object"))
+        document::must_be_itself(&key, is_itself).map(|()| Some(record))
     }
 }

@@ -78,10 +78,9 @@ impl World {
     }
 
     async fn open_count(&self) -> usize {
-        open_sessions(&self.deployment, &SessionTiming::default(), &here())
-            .await
-            .unwrap()
-            .len()
+        let sessions = Sessions::look(&self.deployment).await.unwrap();
+        let (timing, here) = (SessionTiming::default(), here());
+        sessions.open(&self.deployment, None, &timing, &here).await.len()
     }
 }
 
@@ -96,7 +95,8 @@ async fn opened_pinned_closed() {
     assert_eq!(record.pins, opening.pins);
     assert_eq!((record.writer, record.backup_id()), (session.writer(), Some(&id())));
     assert_eq!(world.open_count().await, 1);
-    session.repin(Vec::new(), vec![session.writer()]).await.unwrap();
+    session.pin(Vec::new()).await.unwrap();
+    session.set_adopts(vec![session.writer()]).await.unwrap();
     assert!(world.view().await.record.unwrap().pins.is_empty());
     session.close().await.unwrap();
     assert!(world.view().await.record.unwrap().ended);
@@ -157,18 +157,13 @@ async fn readers_count_until_they_are_silent() {
     assert_eq!(world.open_count().await, 0);
     let ending = world.end().await;
     assert_eq!(ending, Ending::Over);
-    world
-        .view()
-        .await
-        .forget(&world.deployment, Ending::Lives)
-        .await
-        .unwrap();
+    world.view().await.forget(&world.deployment, 1).await.unwrap();
     assert_eq!(
         list_sessions(&world.deployment).await.unwrap().len(),
         1,
-        "what lives is not forgotten"
+        "the newest tells whose the packs are"
     );
-    world.view().await.forget(&world.deployment, ending).await.unwrap();
+    world.view().await.forget(&world.deployment, 0).await.unwrap();
     assert!(list_sessions(&world.deployment).await.unwrap().is_empty());
     drop(session);
 }
@@ -239,9 +234,9 @@ async fn either_the_pin_or_the_purge_is_seen() {
     assert_eq!(session.usable_pins().await.unwrap(), std::slice::from_ref(&ancestor));
     // Pin before the purge: the collector, which lists after it wrote, sees the pin.
     purge(ancestor.clone()).await;
-    let open = open_sessions(&world.deployment, &SessionTiming::default(), &here())
-        .await
-        .unwrap();
+    let sessions = Sessions::look(&world.deployment).await.unwrap();
+    let (timing, here) = (SessionTiming::default(), here());
+    let open = sessions.open(&world.deployment, None, &timing, &here).await;
     assert!(
         open.iter()
             .any(|view| view.record.as_ref().unwrap().pins.contains(&ancestor))
@@ -309,7 +304,7 @@ async fn lost_when_it_cannot_be_renewed() {
     });
     session.lost().cancelled().await;
     assert!(session.check().unwrap_err().is(code::repository::SESSION_LOST));
-    assert!(session.repin(Vec::new(), Vec::new()).await.is_err());
+    assert!(session.pin(Vec::new()).await.is_err());
 }
 
 #[tokio::test]

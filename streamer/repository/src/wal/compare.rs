@@ -1,14 +1,17 @@
 //! Do two objects that overlap hold the same WAL? By page hashes where both hold the same part of a page, by bytes where
-//! they do not.
+//! they do not. A journal has no page hashes: what one is compared with is mostly at hand as bytes.
+//!
+//! A tail goes when its segment is finished, which another writer may do at any moment. Then there is nothing to compare with
+//! any more: who finished the segment has compared, and one name holds the same bytes for everybody.
 
 use std::ops::Range;
 
 use hardstorage_report::{Error, Lsn, Result, SegmentName};
 
-use super::format::PAGE_LEN;
+use super::format::{FRAME_LEN, PAGE_LEN};
 use super::object_reader::WalObject;
 use super::object_stream::WalCursor;
-use super::tails::Tail;
+use super::tails::{Tail, unless_gone};
 use super::{WalArchive, split_brain};
 
 fn diverges(segment: SegmentName, at: Lsn, other: &str) -> Error {
@@ -29,18 +32,32 @@ pub(super) async fn pages_with_tails(
         let Some(object) = tail.open(archive).await? else {
             continue;
         };
-        for (index, hash) in object.directory.pages.iter().enumerate() {
-            let range = object.page_range(index);
+        let mut tail = WalCursor::new(object);
+        for index in 0..tail.object.pages() {
+            let range = tail.object.page_range(index);
             if range.start.bytes_until(range.end) < PAGE_LEN as u64 {
                 continue;
             }
+            let hash = match tail.object.directory.pages.get(index) {
+                Some(hash) => *hash,
+                None => match unless_gone(hash_of(archive, &mut tail, range.clone()).await)? {
+                    Some(hash) => hash,
+                    None => break,
+                },
+            };
             let number = (start.bytes_until(range.start) / PAGE_LEN as u64) as usize;
-            if pages.get(number) != Some(hash) {
-                return Err(diverges(segment, range.start, object.key().as_str()));
+            if pages.get(number) != Some(&hash) {
+                return Err(diverges(segment, range.start, tail.object.key().as_str()));
             }
         }
     }
     Ok(())
+}
+
+async fn hash_of(archive: &WalArchive, tail: &mut WalCursor, page: Range<Lsn>) -> Result<u64> {
+    let mut bytes = Vec::with_capacity(PAGE_LEN);
+    tail.read(page, &mut bytes).await?;
+    Ok(archive.deployment().key().wal_page_hash().hash64(&bytes))
 }
 
 /// Compares the stored segment with the first and last page of tails, where they hold a part of it only.
@@ -57,12 +74,16 @@ pub(super) async fn edges_with_tails(archive: &WalArchive, segment: SegmentName,
             continue;
         };
         let mut tail = WalCursor::new(object);
-        let edges: Vec<Range<Lsn>> = (0..tail.object.directory.pages.len())
+        let edges: Vec<Range<Lsn>> = (0..tail.object.pages())
             .map(|index| tail.object.page_range(index))
             .filter(|range| range.start.bytes_until(range.end) < PAGE_LEN as u64)
             .collect();
         for range in edges {
-            same_bytes(segment, &mut finished, &mut tail, range).await?;
+            let mut ours = Vec::new();
+            finished.read(range.clone(), &mut ours).await?;
+            if unless_gone(bytes_with(segment, range.start, &ours, &mut tail).await)?.is_none() {
+                break;
+            }
         }
     }
     Ok(())
@@ -76,12 +97,17 @@ pub(super) async fn overlap(segment: SegmentName, a: &mut WalCursor, b: &mut Wal
     while at < to {
         let (left, right) = (page_at(&a.object, at), page_at(&b.object, at));
         let next = left.1.end.min(right.1.end).min(to);
-        if left.1 == right.1 {
-            if left.0 != right.0 {
-                return Err(diverges(segment, at, b.object.key().as_str()));
+        match (left.0, right.0) {
+            (Some(ours), Some(theirs)) if left.1 == right.1 => {
+                if ours != theirs {
+                    return Err(diverges(segment, at, b.object.key().as_str()));
+                }
             }
-        } else {
-            same_bytes(segment, a, b, at..next).await?;
+            _ => {
+                let mut ours = Vec::new();
+                a.read(at..next, &mut ours).await?;
+                bytes_with(segment, at, &ours, b).await?;
+            }
         }
         at = next;
     }
@@ -95,16 +121,21 @@ fn page_at(object: &WalObject, at: Lsn) -> (Option<u64>, Range<Lsn>) {
     (object.directory.pages.get(index).copied(), object.page_range(index))
 }
 
-async fn same_bytes(segment: SegmentName, a: &mut WalCursor, b: &mut WalCursor, range: Range<Lsn>) -> Result<()> {
-    let (mut left, mut right) = (Vec::new(), Vec::new());
-    a.read(range.clone(), &mut left).await?;
-    b.read(range.clone(), &mut right).await?;
-    match left.iter().zip(&right).position(|(left, right)| left != right) {
-        None => Ok(()),
-        Some(offset) => Err(diverges(
-            segment,
-            range.start.add(offset as u64),
-            b.object.key().as_str(),
-        )),
+/// Compares bytes that begin at `from` with what an object holds of the same place.
+pub(super) async fn bytes_with(segment: SegmentName, from: Lsn, bytes: &[u8], other: &mut WalCursor) -> Result<()> {
+    let end = from.add(bytes.len() as u64).min(other.object.metadata.end());
+    let mut at = from.max(other.object.metadata.start);
+    let mut theirs = Vec::new();
+    while at < end {
+        let to = at.add(FRAME_LEN as u64).min(end);
+        theirs.clear();
+        other.read(at..to, &mut theirs).await?;
+        let ours = bytes.get(from.bytes_until(at) as usize..).unwrap_or_default();
+        if let Some(offset) = ours.iter().zip(&theirs).position(|(ours, theirs)| ours != theirs) {
+            let place = at.add(offset as u64);
+            return Err(diverges(segment, place, other.object.key().as_str()));
+        }
+        at = to;
     }
+    Ok(())
 }

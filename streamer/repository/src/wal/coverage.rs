@@ -12,6 +12,7 @@ use hardstorage_report::{Lsn, Result, SegmentName, SegmentSize, Timeline};
 use super::WalArchive;
 use super::ancestry::Branch;
 use super::inventory::Inventory;
+use crate::{Deployment, Manifest};
 
 /// A stretch of WAL: `from` is in it, `to` is the first byte behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -159,20 +160,16 @@ pub(super) fn joined(pieces: &[Piece]) -> Vec<LsnRange> {
 impl WalArchive {
     /// What is archived of the history of a timeline, from the segment with the byte `from` on. Lists names only.
     pub async fn coverage(&self, timeline: Timeline, from: Lsn) -> Result<Coverage> {
-        let chain = self.ancestry().await?.chain(timeline)?;
-        let mut stored = BTreeMap::new();
+        // Of the timeline itself something is looked for whatever its history says.
+        let (ancestry, own) = tokio::try_join!(self.ancestry(), self.inventory_and_gaps(timeline, from))?;
+        let chain = ancestry.chain(timeline)?;
+        let mut stored = BTreeMap::from([(timeline, own)]);
         for branch in &chain {
-            if branch
-                .end
-                .is_some_and(|end| end < from.segment_start(self.segment_size()))
-            {
+            let over = |end: Lsn| end < from.segment_start(self.segment_size());
+            if branch.timeline == timeline || branch.end.is_some_and(over) {
                 continue;
             }
-            let mut inventory = self.inventory(branch.timeline, from).await?;
-            // A gap makes a difference only to tails.
-            if !inventory.tails.is_empty() {
-                inventory.lost = self.lost_from(branch.timeline).await?;
-            }
+            let inventory = self.inventory_and_gaps(branch.timeline, from).await?;
             stored.insert(branch.timeline, inventory);
         }
         Ok(Coverage::compute(timeline, &chain, self.segment_size(), &stored))
@@ -181,6 +178,13 @@ impl WalArchive {
     /// Whether every byte from `from` to before `to` is archived on the way to a timeline.
     pub async fn is_covered(&self, timeline: Timeline, from: Lsn, to: Lsn) -> Result<bool> {
         Ok(self.coverage(timeline, from).await?.is_covered(from, to))
+    }
+
+    /// Whether the WAL that makes a backup consistent is archived.
+    pub async fn makes_consistent(deployment: &Deployment, manifest: &Manifest) -> Result<bool> {
+        let archive = WalArchive::new(deployment.clone(), manifest.lineage, manifest.server.wal_segment_size);
+        let wal = &manifest.wal;
+        archive.is_covered(wal.timeline, wal.start_lsn, wal.stop_lsn).await
     }
 
     /// How far recovery to a timeline gets that begins at `from`; `None` when it cannot begin there.

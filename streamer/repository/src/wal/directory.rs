@@ -23,6 +23,29 @@ pub(super) struct Directory {
     pub restore_points: Vec<RestorePoint>,
 }
 
+impl RestorePoint {
+    /// The least that one takes.
+    pub(super) const SHORTEST: usize = 17;
+
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.lsn.0.to_le_bytes());
+        out.extend_from_slice(&self.time.0.to_le_bytes());
+        let mut length = self.name.len().min(255);
+        while !self.name.is_char_boundary(length) {
+            length -= 1;
+        }
+        out.push(length as u8);
+        out.extend_from_slice(&self.name.as_bytes()[..length]);
+    }
+
+    pub(super) fn decode(fields: &mut Fields<'_>) -> Result<RestorePoint> {
+        let (lsn, time) = (Lsn(fields.u64()?), ServerTime(fields.i64()?));
+        let length = usize::from(fields.u8()?);
+        let name = String::from_utf8_lossy(fields.take(length)?).into_owned();
+        Ok(RestorePoint { name, lsn, time })
+    }
+}
+
 impl Directory {
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         for count in [self.frames.len(), self.pages.len(), self.restore_points.len(), PAGE_LEN] {
@@ -38,14 +61,7 @@ impl Directory {
             out.extend_from_slice(&page.to_le_bytes());
         }
         for point in &self.restore_points {
-            out.extend_from_slice(&point.lsn.0.to_le_bytes());
-            out.extend_from_slice(&point.time.0.to_le_bytes());
-            let mut length = point.name.len().min(255);
-            while !point.name.is_char_boundary(length) {
-                length -= 1;
-            }
-            out.push(length as u8);
-            out.extend_from_slice(&point.name.as_bytes()[..length]);
+            point.encode(out);
         }
     }
 
@@ -55,7 +71,8 @@ impl Directory {
         if fields.u32()? as usize != PAGE_LEN {
             return Err(fields.wrong("another page length"));
         }
-        let least = u64::from(counts[0]) * 24 + u64::from(counts[1]) * 8 + u64::from(counts[2]) * 17;
+        let least =
+            u64::from(counts[0]) * 24 + u64::from(counts[1]) * 8 + u64::from(counts[2]) * RestorePoint::SHORTEST as u64;
         if least > fields.left() as u64 {
             return Err(fields.wrong("it promises more than it holds"));
         }
@@ -73,10 +90,7 @@ impl Directory {
             directory.pages.push(fields.u64()?);
         }
         for _ in 0..counts[2] {
-            let (lsn, time) = (Lsn(fields.u64()?), ServerTime(fields.i64()?));
-            let length = usize::from(fields.u8()?);
-            let name = String::from_utf8_lossy(fields.take(length)?).into_owned();
-            directory.restore_points.push(RestorePoint { name, lsn, time });
+            directory.restore_points.push(RestorePoint::decode(&mut fields)?);
         }
         fields.end()?;
         Ok(directory)

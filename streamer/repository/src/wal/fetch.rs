@@ -11,14 +11,13 @@
 //! that was finished in between is found.
 
 use bytes::Bytes;
-use hardstorage_report::{Error, Result, Retry, SegmentName, Timeline, code};
+use hardstorage_report::{Error, Lsn, Result, Retry, SegmentName, Timeline, code};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
 use super::WalArchive;
 use super::assemble::Assembled;
-use super::aux::is_aux_name;
+use super::aux::{is_backup_history, partial_of};
 use super::format::FRAME_LEN;
-use super::object_reader::WalObject;
 use super::object_stream::WalStream;
 use crate::layout;
 use crate::listing::Objects;
@@ -82,6 +81,15 @@ impl FetchedFile {
         self.length
     }
 
+    /// How many bytes are archived of a file that begins at `start`; zeros follow.
+    fn reach(&self, start: Lsn) -> u64 {
+        let stored = match &self.source {
+            Source::Tails(tails) => start.bytes_until(tails.range().to),
+            Source::Segment(_) | Source::Bytes(_) => self.length,
+        };
+        stored.min(self.cut)
+    }
+
     /// Whether this is an unfinished segment: such a file must not be cached.
     pub fn is_assembled(&self) -> bool {
         self.assembled
@@ -113,13 +121,17 @@ impl FetchedFile {
         Ok(Some(bytes.into()))
     }
 
-    /// Writes the whole file; how many bytes. When this fails, what was written is worth nothing.
-    pub async fn copy_to<W: AsyncWrite + Unpin + Send>(mut self, out: &mut W) -> Result<u64> {
-        let io = |error: std::io::Error| Error::new(code::storage::IO, "write the fetched WAL").source(error);
+    /// Writes the whole file; how many bytes. When this fails, what was written is worth nothing. What to say of a failed
+    /// write is the caller's: only it knows whose disk that is.
+    pub async fn copy_to<W: AsyncWrite + Unpin + Send>(
+        mut self,
+        out: &mut W,
+        failed: impl Fn(std::io::Error) -> Error + Send,
+    ) -> Result<u64> {
         while let Some(bytes) = self.next().await? {
-            out.write_all(&bytes).await.map_err(io)?;
+            out.write_all(&bytes).await.map_err(&failed)?;
         }
-        out.flush().await.map_err(io)?;
+        out.flush().await.map_err(&failed)?;
         Ok(self.at)
     }
 }
@@ -128,7 +140,8 @@ impl FetchedFile {
 enum Asked {
     Segment(SegmentName),
     History(Timeline),
-    Aux,
+    Partial(SegmentName),
+    BackupHistory,
 }
 
 fn parse(name: &str) -> Result<Asked> {
@@ -138,8 +151,11 @@ fn parse(name: &str) -> Result<Asked> {
     if let Some(timeline) = name.strip_suffix(".history").and_then(Timeline::from_hex) {
         return Ok(Asked::History(timeline));
     }
-    if is_aux_name(name) {
-        return Ok(Asked::Aux);
+    if let Some(segment) = partial_of(name) {
+        return Ok(Asked::Partial(segment));
+    }
+    if is_backup_history(name) {
+        return Ok(Asked::BackupHistory);
     }
     Err(Error::new(
         code::usage::INVALID,
@@ -169,10 +185,17 @@ impl WalArchive {
                 let found = self.fetch_history(timeline).await?;
                 Ok(found.map_or_else(absent, |bytes| Fetched::Found(FetchedFile::bytes(bytes))))
             }
-            Asked::Aux => {
-                let mut found = self.aux(name).await?;
+            Asked::Partial(segment) => {
+                let mut found = self.read_partial(segment).await?;
                 if found.is_none() {
-                    found = self.aux(name).await?;
+                    found = self.read_partial(segment).await?;
+                }
+                Ok(found.map_or_else(absent, |stream| Fetched::Found(self.finished(stream, u64::MAX))))
+            }
+            Asked::BackupHistory => {
+                let mut found = self.backup_history(name).await?;
+                if found.is_none() {
+                    found = self.backup_history(name).await?;
                 }
                 Ok(found.map_or_else(absent, |bytes| Fetched::Found(FetchedFile::bytes(bytes))))
             }
@@ -198,7 +221,7 @@ impl WalArchive {
     async fn fetch_segment(&self, segment: SegmentName, limit: u64) -> Result<Option<FetchedFile>> {
         for _ in 0..ATTEMPTS {
             if let Some(object) = self.open_segment(segment).await? {
-                return Ok(Some(self.finished(object, limit)));
+                return Ok(Some(self.finished(WalStream::new(object), limit)));
             }
             let assembled = Assembled::new(self, segment, self.tails_of(segment).await?);
             let start = self.start_of(segment)?;
@@ -206,7 +229,7 @@ impl WalArchive {
             let later = self.anything_later(segment).await?;
             // The second look, after everything that could tell of it.
             if let Some(object) = self.open_segment(segment).await? {
-                return Ok(Some(self.finished(object, limit)));
+                return Ok(Some(self.finished(WalStream::new(object), limit)));
             }
             let whole = assembled
                 .as_ref()
@@ -214,6 +237,12 @@ impl WalArchive {
             if let Some(later) = later.filter(|_| !whole)
                 && !self.ends_at_a_gap(segment, assembled.as_ref()).await?
             {
+                // A journal is whole before anything later is stored, and its segment may be finished after that.
+                let now = Assembled::new(self, segment, self.tails_of(segment).await?);
+                let reached = |tails: &Option<Assembled>| tails.as_ref().map(Assembled::range);
+                if reached(&now) != reached(&assembled) {
+                    continue;
+                }
                 return Err(gap(format!(
                     "segment {segment} is not in the archive, and {later} behind it is"
                 )));
@@ -230,6 +259,9 @@ impl WalArchive {
                     "segment {segment} is archived up to {} and again from {beyond} on",
                     tails.range().to
                 )));
+            }
+            if let Some(farther) = self.of_the_ancestor(segment, tails.range().to).await? {
+                return Ok(Some(farther));
             }
             match tails.open_all().await {
                 Ok(()) => {
@@ -253,6 +285,40 @@ impl WalArchive {
         .retry(Retry::Later))
     }
 
+    /// A timeline begins with a copy of what its ancestor has of the segment of the switch. A copy whose tails end before the
+    /// switch holds nothing of the timeline itself, and the ancestor's own bytes, which are the same up to there, may reach
+    /// farther: a stream can end in the middle of copying.
+    async fn of_the_ancestor(&self, segment: SegmentName, reached: Lsn) -> Result<Option<FetchedFile>> {
+        let ancestry = self.ancestry().await?;
+        if !ancestry.knows(segment.timeline) {
+            return Ok(None);
+        }
+        let chain = ancestry.chain(segment.timeline)?;
+        let [.., ancestor, own] = &chain[..] else {
+            return Ok(None);
+        };
+        let start = self.start_of(segment)?;
+        // What begins in a later segment has its own word there.
+        if own.begin <= reached || own.begin >= start.add(self.segment_size().bytes()) {
+            return Ok(None);
+        }
+        let of_ancestor = SegmentName {
+            timeline: ancestor.timeline,
+            ..segment
+        };
+        let found = Box::pin(self.fetch_segment(of_ancestor, start.bytes_until(own.begin))).await;
+        match found {
+            Ok(Some(file)) if start.add(file.reach(start)) > reached => Ok(Some(FetchedFile {
+                assembled: true,
+                ..file
+            })),
+            Ok(_) => Ok(None),
+            // Then this timeline's own copy is what there is.
+            Err(error) if error.is(code::repository::WAL_GAP) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Whether it is recorded that nothing follows on these tails: what they hold can be recovered, the rest is lost.
     async fn ends_at_a_gap(&self, segment: SegmentName, tails: Option<&Assembled>) -> Result<bool> {
         match tails {
@@ -261,9 +327,9 @@ impl WalArchive {
         }
     }
 
-    fn finished(&self, object: WalObject, limit: u64) -> FetchedFile {
+    fn finished(&self, stream: WalStream, limit: u64) -> FetchedFile {
         FetchedFile {
-            source: Source::Segment(Box::new(WalStream::new(object))),
+            source: Source::Segment(Box::new(stream)),
             length: self.segment_size().bytes(),
             cut: limit,
             at: 0,

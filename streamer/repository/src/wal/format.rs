@@ -1,4 +1,5 @@
-//! The bytes of a WAL object: a finished segment, or a tail of an unfinished one.
+//! The bytes of a WAL object: a finished segment, a tail of an unfinished one, or a partial segment. A journal, which
+//! grows, has the header, the metadata and the sealing of these, and else a form of its own: `journal.rs`.
 //!
 //! All numbers are little endian. `S` is the stored length of the directory, all lengths are in bytes. An object is,
 //! without gaps:
@@ -7,7 +8,7 @@
 //! header     64, clear
 //!    0  8  magic "HSWALOBJ"
 //!    8  2  version, 1
-//!   10  1  kind: 1 segment, 2 tail
+//!   10  1  kind: 1 segment, 2 tail, 3 partial segment, 4 journal
 //!   11  1  flags: bit 0 = sealed
 //!   12  4  longest frame, 1048576
 //!   16 16  data key id
@@ -69,7 +70,7 @@
 //!   14  2  flags: 1 first commit, 2 last commit, 4 latest commit, 8 complete up to, 16 end of records
 //!   16  8  LSN of the first byte
 //!   24  8  size of a WAL segment
-//!   32  8  number of raw bytes (of a segment: its size)
+//!   32  8  number of raw bytes (of a segment, whole or partial: its size)
 //!   40 32  keyed BLAKE3 (`wal segment hash` key) of all raw bytes
 //!   72  8  first commit by position: LSN
 //!   80  8    its time
@@ -86,8 +87,8 @@
 //! The key of a keyed hash is HKDF-SHA256 of the data key with the salt `hs1` and the info that is named with it.
 //!
 //! Sealing is AES-256-GCM. Keys: HKDF-SHA256 of the data key with the header's salt and the info `wal frames`,
-//! `wal directory` or `wal metadata`. Nonce: four zero bytes, then the frame's number (else 0) as eight big-endian
-//! bytes. Associated data: the 64 bytes of the header, then the 16 bytes of the frame's or directory's header; for the
+//! `wal directory`, `wal metadata` or `wal records`. Nonce: four zero bytes, then the number of the frame or record
+//! (else 0) as eight big-endian bytes. Associated data: the 64 bytes of the header, then the 16 bytes of the frame's or directory's header; for the
 //! metadata, which stores none, the same with magic "HSM", codec 0, number 0, stored length 272, raw length 256.
 //! Where the repository is not encrypted nothing is sealed, and in place of the tag stand the first 16 bytes of the
 //! keyed BLAKE3 (`frame hash` key) of: the 80 bytes of associated data, the number as 8 bytes, the payload.
@@ -112,6 +113,8 @@ pub(super) const FRAME_LEN: usize = 1 << 20;
 pub(super) const PAGE_LEN: usize = 8192;
 /// A frame that did not shrink, with its tag.
 const MAX_STORED: usize = FRAME_LEN + TAG_LEN;
+/// More than a record of a journal that is full of restore points.
+pub(super) const MAX_RECORD: usize = 3 << 20;
 /// More than the directory of a segment of 1 GiB that is full of restore points.
 const MAX_DIRECTORY: usize = 1 << 30;
 
@@ -126,6 +129,11 @@ pub enum WalKind {
     Segment,
     /// Some bytes of an unfinished segment.
     Tail,
+    /// `<segment>.partial`: the file of a segment in which its timeline ended. A kind of its own, so that nobody can put
+    /// one in the place of a finished segment.
+    Partial,
+    /// Some bytes of an unfinished segment, in an object that its streamer lets grow.
+    Journal,
 }
 
 /// The clear header.
@@ -146,6 +154,8 @@ impl Header {
         out[10] = match self.kind {
             WalKind::Segment => 1,
             WalKind::Tail => 2,
+            WalKind::Partial => 3,
+            WalKind::Journal => 4,
         };
         out[11] = u8::from(self.sealed);
         out[12..16].copy_from_slice(&(FRAME_LEN as u32).to_le_bytes());
@@ -170,6 +180,8 @@ impl Header {
         let kind = match fields.u8()? {
             1 => WalKind::Segment,
             2 => WalKind::Tail,
+            3 => WalKind::Partial,
+            4 => WalKind::Journal,
             other => return Err(fields.wrong(format!("kind {other}"))),
         };
         let sealed = match fields.u8()? {
@@ -219,6 +231,8 @@ pub(super) enum Part {
     Frame,
     Directory,
     Metadata,
+    /// Of a journal.
+    Record,
 }
 
 impl Part {
@@ -227,6 +241,7 @@ impl Part {
             Part::Frame => b"HSW",
             Part::Directory => b"HSD",
             Part::Metadata => b"HSM",
+            Part::Record => b"HSJ",
         }
     }
 
@@ -236,6 +251,7 @@ impl Part {
             Part::Frame => "frames",
             Part::Directory => "directory",
             Part::Metadata => "metadata",
+            Part::Record => "records",
         }
     }
 }
@@ -285,6 +301,7 @@ impl PartHeader {
         fields.end()?;
         let most = match part {
             Part::Frame => (MAX_STORED, FRAME_LEN),
+            Part::Record => (MAX_RECORD, FRAME_LEN),
             Part::Directory | Part::Metadata => (MAX_DIRECTORY, MAX_DIRECTORY),
         };
         let (stored, raw) = (header.stored_len as usize, header.raw_len as usize);

@@ -62,10 +62,10 @@ proptest! {
 
     #[test]
     fn headers_round_trip(
-        salt in any::<[u8; 16]>(), key_id in any::<[u8; 16]>(), bits in 20u32..=30, tail in any::<bool>(),
+        salt in any::<[u8; 16]>(), key_id in any::<[u8; 16]>(), bits in 20u32..=30, kind in 0..4usize,
         sealed in any::<bool>(), number in any::<u32>(), stored in 16u32..=1 << 20, raw in 0u32..=1 << 20,
     ) {
-        let kind = if tail { WalKind::Tail } else { WalKind::Segment };
+        let kind = [WalKind::Segment, WalKind::Tail, WalKind::Partial, WalKind::Journal][kind];
         let header = Header { kind, sealed, key_id, salt, segment_size: SegmentSize::new(1 << bits).unwrap() };
         prop_assert_eq!(Header::decode(&header.encode()).unwrap(), header);
         for codec in [Codec::Raw, Codec::Zstd, Codec::Zeros] {

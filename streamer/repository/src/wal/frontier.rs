@@ -110,8 +110,9 @@ impl WalArchive {
             pieces = self.stored(&chain, from).await?;
         }
         let mut known = asked.to_vec();
-        for gap in self.gaps().await? {
-            if gap.was_asked_for() && ancestry.passes(timeline, gap.timeline, gap.from)? {
+        // A damaged record explains nothing: the server is asked again.
+        for gap in self.readable_gaps().await? {
+            if (gap.was_asked_for() || gap.is_expired()) && ancestry.passes(timeline, gap.timeline, gap.from)? {
                 known.push(gap.range());
             }
         }
@@ -134,9 +135,17 @@ impl WalArchive {
 
     /// Where what is stored along the history of a timeline ends before a position; not before it when it reaches it.
     pub async fn end_before(&self, timeline: Timeline, position: Lsn) -> Result<Option<ArchiveEnd>> {
-        let chain = self.ancestry().await?.chain(timeline)?;
-        let Some(newest) = self.newest_before(&chain, position).await? else {
-            return Ok(None);
+        // What is there of the timeline itself is asked for with the history that tells its ancestors.
+        let (ancestry, newest) = tokio::try_join!(self.ancestry(), self.newest_on(timeline, position))?;
+        let chain = ancestry.chain(timeline)?;
+        let begin = chain.last().map(|own| own.begin.segment_start(self.segment_size()));
+        let newest = match newest.filter(|newest| begin.is_some_and(|begin| *newest >= begin)) {
+            Some(newest) => newest,
+            None if chain.len() == 1 => return Ok(None),
+            None => match self.newest_before(&chain, position).await? {
+                Some(newest) => newest,
+                None => return Ok(None),
+            },
         };
         let pieces = self.stored(&chain, newest).await?;
         let range = joined(&pieces).into_iter().rfind(|range| range.from < position);
@@ -149,11 +158,13 @@ impl WalArchive {
     /// The farthest byte that is stored of a timeline, whatever lies before it.
     pub async fn farthest(&self, timeline: Timeline) -> Result<Option<Lsn>> {
         let size = self.segment_size();
-        let finished = self.newest_segment(timeline, Lsn(u64::MAX)).await?;
+        let (finished, tails) = tokio::try_join!(
+            self.newest_segment(timeline, Lsn(u64::MAX)),
+            self.tails_from(timeline, Lsn::INVALID)
+        )?;
         let mut end = finished.map(|start| start.add(size.bytes()));
-        if let Some(segment) = self.segments_with_tails(timeline).await?.last() {
-            let tails = self.list_tails(*segment).await?;
-            end = end.max(tails.iter().map(|span| span.to).max());
+        for object in tails.values().next_back().into_iter().flatten() {
+            end = end.max(object.span(self).await?.map(|span| span.to));
         }
         Ok(end)
     }
@@ -166,7 +177,7 @@ impl WalArchive {
             match piece.source {
                 PieceSource::Segment => keys.push(self.segment_key(piece.segment)),
                 PieceSource::Tails => {
-                    let tails = self.tails_of(piece.segment).await?;
+                    let tails = self.tail_objects(piece.segment).await?;
                     keys.extend(tails.into_iter().map(|tail| tail.key));
                 }
             }
@@ -201,15 +212,23 @@ impl WalArchive {
             if begin >= end {
                 continue;
             }
-            let finished = self.newest_segment(branch.timeline, end).await?;
-            let tails = self.segments_with_tails(branch.timeline).await?;
-            let unfinished = tails.iter().rev().filter_map(|name| name.start(size));
-            let found = finished.max(unfinished.filter(|start| *start < end).max());
+            let found = self.newest_on(branch.timeline, end).await?;
             if let Some(found) = found.filter(|found| *found >= begin) {
                 return Ok(Some(found));
             }
         }
         Ok(None)
+    }
+}
+
+impl WalArchive {
+    /// The start of the newest segment of one timeline that begins before a position and of which anything is stored.
+    async fn newest_on(&self, timeline: Timeline, end: Lsn) -> Result<Option<Lsn>> {
+        let size = self.segment_size();
+        let (finished, tails) =
+            tokio::try_join!(self.newest_segment(timeline, end), self.segments_with_tails(timeline))?;
+        let unfinished = tails.iter().rev().filter_map(|name| name.start(size));
+        Ok(finished.max(unfinished.filter(|start| *start < end).max()))
     }
 }
 

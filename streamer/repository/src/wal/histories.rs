@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use hardstorage_report::{Error, Result, Timeline, code};
 use hardstorage_storage::{Created, Key};
 
@@ -13,6 +14,9 @@ use super::segments::Stored;
 use super::{WalArchive, split_brain};
 use crate::listing::Objects;
 use crate::{EnvelopeKind, layout, open_envelope, seal_envelope};
+
+/// Histories read at the same time.
+const AT_ONCE: usize = 8;
 
 impl WalArchive {
     /// Stores an envelope under a name, or compares it with what is there.
@@ -75,13 +79,15 @@ impl WalArchive {
 
     /// All histories, verbatim.
     pub async fn histories(&self) -> Result<BTreeMap<Timeline, Bytes>> {
-        let mut found = BTreeMap::new();
-        for timeline in self.list_histories().await? {
-            if let Some(bytes) = self.history(timeline).await? {
-                found.insert(timeline, bytes);
-            }
-        }
-        Ok(found)
+        let timelines = self.list_histories().await?;
+        let read = timelines
+            .into_iter()
+            .map(|timeline| async move { Ok::<_, Error>((timeline, self.history(timeline).await?)) });
+        let read: Vec<(Timeline, Option<Bytes>)> = stream::iter(read).buffered(AT_ONCE).try_collect().await?;
+        Ok(read
+            .into_iter()
+            .filter_map(|(timeline, bytes)| Some((timeline, bytes?)))
+            .collect())
     }
 
     /// What all histories say together.

@@ -85,6 +85,15 @@ impl Inventory {
 impl WalArchive {
     /// What is stored of a timeline from the segment with the byte `from` on; gaps are not looked at.
     pub(super) async fn inventory(&self, timeline: Timeline, from: Lsn) -> Result<Inventory> {
+        self.look(timeline, from, false).await
+    }
+
+    /// The same with the gaps, where they make a difference: only to tails.
+    pub(super) async fn inventory_and_gaps(&self, timeline: Timeline, from: Lsn) -> Result<Inventory> {
+        self.look(timeline, from, true).await
+    }
+
+    async fn look(&self, timeline: Timeline, from: Lsn, gaps: bool) -> Result<Inventory> {
         let size = self.segment_size();
         let first = from.segment_start(size);
         let before = first
@@ -93,22 +102,25 @@ impl WalArchive {
             .map(|start| SegmentName::containing(timeline, Lsn(start), size));
         // Tails first: a segment that is finished in between is then seen as finished.
         let mut tails = BTreeMap::new();
-        for segment in self.segments_with_tails(timeline).await? {
-            let start = self.start_of(segment)?;
-            if start < first {
-                continue;
+        for (start, objects) in self.tails_from(timeline, first).await? {
+            let mut spans = Vec::with_capacity(objects.len());
+            for object in &objects {
+                spans.extend(object.span(self).await?);
             }
-            let spans = self.list_tails(segment).await?;
             if let Some(reached) = reach(spans.iter().map(|span| (span.from, span.to))) {
                 tails.insert(start, reached);
             }
         }
-        let names = self.list_segments(timeline, before).await?;
+        let gaps = gaps && !tails.is_empty();
+        let lost = async {
+            if gaps {
+                self.lost_from(timeline).await
+            } else {
+                Ok(BTreeSet::new())
+            }
+        };
+        let (names, lost) = tokio::try_join!(self.list_segments(timeline, before), lost)?;
         let segments = names.iter().filter_map(|name| name.start(size)).collect();
-        Ok(Inventory {
-            segments,
-            tails,
-            lost: BTreeSet::new(),
-        })
+        Ok(Inventory { segments, tails, lost })
     }
 }

@@ -9,15 +9,19 @@
 //! - "Absent" is a type, [`ProvenAbsent`], which only the code that proved it can make: PostgreSQL takes an absent file
 //!   for the end of the archive and promotes.
 //!
-//! The bytes of segments and tails are described in `format.rs`; histories, aux files and gap records are envelopes.
+//! The bytes of segments and tails are described in `format.rs`, those of journals in `journal.rs`; histories, aux files and gap records are envelopes.
 
 mod ancestry;
+mod arrival;
 mod assemble;
 mod aux;
+mod check;
 mod compare;
+mod completion;
 mod coverage;
 mod directory;
 mod encode;
+mod expire;
 mod facts;
 mod fetch;
 mod format;
@@ -26,6 +30,10 @@ mod gaps;
 mod histories;
 mod history;
 mod inventory;
+mod journal;
+mod journal_facts;
+mod journal_scan;
+mod journal_writer;
 mod metadata;
 mod moments;
 mod object_reader;
@@ -34,6 +42,7 @@ mod object_writer;
 mod seal;
 mod segment_end;
 mod segments;
+mod tail_merge;
 mod tail_writer;
 mod tails;
 mod trailer;
@@ -44,20 +53,24 @@ use hardstorage_report::{Error, Lsn, Result, SegmentName, SegmentSize, Timeline,
 
 use crate::{Deployment, Lineage};
 
+pub(crate) use check::{NamedWal, check_bytes, check_sealed, claimed_size};
+
 pub use ancestry::{Ancestry, Branch};
 pub use assemble::Assembled;
 pub use coverage::{Coverage, LsnRange, Piece, PieceSource};
+pub use expire::{Expired, WalKeep};
 pub use facts::{CommitAt, RecordFacts, RestorePoint, ServerTime};
 pub use fetch::{Fetched, FetchedFile, ProvenAbsent};
 pub use format::WalKind;
 pub use frontier::{ArchiveEnd, Frontier};
-pub use gaps::GapRecord;
+pub use gaps::{DamagedGap, GapRecord, Gaps};
 pub use history::{HistoryEntry, HistoryFile};
 pub use metadata::WalMetadata;
 pub use moments::TimeAnswer;
 pub use object_stream::WalStream;
 pub use segment_end::SegmentEnd;
 pub use segments::{SegmentBuilder, Stored};
+pub use tail_merge::{TailMerge, TailMerged};
 pub use tail_writer::TailWriter;
 pub use tails::TailSpan;
 
@@ -142,6 +155,11 @@ impl WalArchive {
             length: self.segment_size().bytes(),
         })
     }
+}
+
+/// An object that was listed was removed.
+fn vanished(key: &hardstorage_storage::Key) -> Error {
+    Error::new(code::storage::OBJECT, format!("object {key} is gone"))
 }
 
 /// The alarm: the same place of WAL with other bytes.

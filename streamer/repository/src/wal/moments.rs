@@ -148,40 +148,46 @@ fn commits(facts: &RecordFacts) -> impl Iterator<Item = CommitAt> {
 impl WalArchive {
     /// The facts of a piece. A piece that ends before its segment does says nothing of what lies behind its end. Behind
     /// the last segment an idle stream leaves marks, which say up to when nothing followed.
-    async fn facts_of(&self, piece: &Piece, last: bool) -> Result<RecordFacts> {
+    pub(super) async fn facts_of(&self, piece: &Piece, last: bool) -> Result<RecordFacts> {
+        let end = self.start_of(piece.segment)?.add(self.segment_size().bytes());
+        let is_segment = piece.source == PieceSource::Segment;
+        let marks = async {
+            if is_segment && last && piece.range.to >= end {
+                self.tails_of(piece.segment).await
+            } else {
+                Ok(Vec::new())
+            }
+        };
+        let mut marked = Vec::new();
         let mut facts = match piece.source {
-            PieceSource::Segment => match self.segment_metadata(piece.segment).await? {
-                Some(metadata) => metadata.facts,
-                None => RecordFacts::default(),
-            },
+            PieceSource::Segment => {
+                let (metadata, marks) = tokio::try_join!(self.segment_metadata(piece.segment), marks)?;
+                marked = marks;
+                metadata.map(|metadata| metadata.facts).unwrap_or_default()
+            }
             PieceSource::Tails => {
                 let mut tails = self.tails_of(piece.segment).await?;
                 tails.sort_by_key(|tail| tail.span);
                 // Made before they are streamed: a closure over a borrowed tail would keep callers from spawning.
-                let reads: Vec<_> = tails.iter().map(|tail| tail.metadata(self)).collect();
+                let end = piece.range.to;
+                let reads: Vec<_> = tails.iter().map(|tail| tail.facts_until(self, end)).collect();
                 let read = stream::iter(reads).buffered(READS);
-                let metadata: Vec<_> = read.try_collect().await?;
+                let read: Vec<RecordFacts> = read.try_collect().await?;
                 let mut facts = RecordFacts::default();
-                for (tail, mut read) in tails.iter().zip(metadata) {
-                    // The rest of it lies on a branch that recovery does not follow.
-                    if tail.span.to > piece.range.to {
-                        read.facts.end_at(piece.range.to);
-                    }
-                    facts.join(&read.facts);
+                for read in &read {
+                    facts.join(read);
                 }
                 facts
             }
         };
-        let end = self.start_of(piece.segment)?.add(self.segment_size().bytes());
-        if piece.source == PieceSource::Segment && piece.range.to < end {
+        if is_segment && piece.range.to < end {
             facts.end_at(piece.range.to);
-        } else if piece.source == PieceSource::Segment && last {
-            for tail in self.tails_of(piece.segment).await? {
-                if tail.span.to == end
-                    && let Some(time) = tail.metadata(self).await?.facts.complete_up_to
-                {
-                    facts.note_complete(time);
-                }
+        }
+        for tail in marked {
+            if tail.span.to == end
+                && let Some(time) = tail.metadata(self).await?.facts.complete_up_to
+            {
+                facts.note_complete(time);
             }
         }
         Ok(facts)
@@ -283,7 +289,7 @@ impl WalArchive {
     }
 
     /// The restore points in a piece; reads a directory only where the metadata says that there are any.
-    async fn restore_points_of(&self, piece: Piece) -> Result<Vec<RestorePoint>> {
+    pub(super) async fn restore_points_of(&self, piece: Piece) -> Result<Vec<RestorePoint>> {
         let mut points: Vec<RestorePoint> = Vec::new();
         match piece.source {
             PieceSource::Segment => {

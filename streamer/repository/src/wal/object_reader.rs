@@ -12,6 +12,8 @@ use super::directory::Directory;
 use super::format::{
     Codec, FRAME_HEADER_LEN, FRAME_LEN, Footer, HEADER_LEN, PAGE_LEN, Part, PartHeader, TRAILER_LEN, WalKind,
 };
+use super::journal::{Look, Record};
+use super::journal_scan::{JournalScan, Run};
 use super::metadata::WalMetadata;
 use super::seal::ObjectSeal;
 use super::trailer::{Trailer, check_place};
@@ -36,9 +38,18 @@ pub(super) struct WalObject {
     pub directory: Directory,
     /// First byte of each frame, and the end.
     starts: Vec<Lsn>,
-    footer: Footer,
+    form: Form,
     seal: ObjectSeal,
     raw_key: KeyedHash,
+}
+
+/// What stands around the frames.
+#[derive(Debug)]
+enum Form {
+    Finished(Footer),
+    /// Runs of records in the place of frames. They were all opened before, and neither a directory nor a hash of the
+    /// whole says more.
+    Journal(Vec<Run>),
 }
 
 impl WalObject {
@@ -53,7 +64,7 @@ impl WalObject {
         let store = archive.deployment().store();
         // The stored form never exceeds the raw one by more than its frame headers and directory.
         let most = match kind {
-            WalKind::Segment => WHOLE,
+            WalKind::Segment | WalKind::Partial | WalKind::Journal => WHOLE,
             WalKind::Tail => WHOLE_TAIL,
         };
         let surely_small = place.length + (place.length >> 6) + (64 << 10) <= most;
@@ -77,6 +88,44 @@ impl WalObject {
             None => Self::from_ranges(archive, key, size, kind, place).await,
         };
         object.map(Some).map_err(|error| error.context(format!("object {key}")))
+    }
+
+    /// Opens a journal that was gone through; `None` when it is not there any more. A short one is read at once: it goes
+    /// when its segment is finished, which must not meet whoever reads it.
+    pub(super) async fn of_journal(archive: &WalArchive, key: &Key, scan: &JournalScan) -> Result<Option<WalObject>> {
+        let store = archive.deployment().store();
+        let whole = match scan.runs.last() {
+            Some(last) if last.end <= WHOLE => store.get(key).await?.map(Some),
+            _ => store.head(key).await?.map(|_| None),
+        };
+        let Some(whole) = whole else { return Ok(None) };
+        let seal = scan.walk.seal.clone();
+        let mut object = WalObject {
+            store: store.clone(),
+            key: key.clone(),
+            size: 0,
+            whole: None,
+            metadata: scan.metadata.clone(),
+            directory: Directory::default(),
+            starts: Vec::new(),
+            form: Form::Journal(Vec::new()),
+            seal: seal.ok_or_else(|| corrupt("it was read without a key"))?,
+            raw_key: archive.deployment().key().segment_hash(),
+        };
+        object.lengthen(scan);
+        object.whole = whole;
+        Ok(Some(object))
+    }
+
+    /// A journal was gone through further.
+    pub(super) fn lengthen(&mut self, scan: &JournalScan) {
+        self.whole = None;
+        self.size = scan.runs.last().map_or(0, |run| run.end);
+        self.metadata = scan.metadata.clone();
+        self.directory.restore_points.clone_from(&scan.facts.restore_points);
+        self.starts = scan.runs.iter().map(|run| run.from).collect();
+        self.starts.push(scan.metadata.end());
+        self.form = Form::Journal(scan.runs.clone());
     }
 
     async fn from_ranges(archive: &WalArchive, key: &Key, size: u64, kind: WalKind, place: Place) -> Result<WalObject> {
@@ -146,19 +195,15 @@ impl WalObject {
             at = at.add(length);
             starts.push(at);
         }
-        let pages = match metadata.length {
-            0 => 0,
-            _ => (metadata.end().0 - 1) / PAGE_LEN as u64 - metadata.start.0 / PAGE_LEN as u64 + 1,
-        };
+        let (frames, points) = (directory.frames.len(), directory.restore_points.len());
         if at != metadata.end()
             || offset != trailer.footer.directory_at
-            || directory.frames.len() != trailer.footer.frames as usize
-            || directory.pages.len() as u64 != pages
-            || directory.restore_points.len() != metadata.restore_points as usize
+            || frames != trailer.footer.frames as usize
+            || points != metadata.restore_points as usize
         {
             return Err(corrupt("its directory does not describe its frames"));
         }
-        Ok(WalObject {
+        let object = WalObject {
             store: archive.deployment().store().clone(),
             key: key.clone(),
             size,
@@ -166,10 +211,14 @@ impl WalObject {
             metadata,
             directory,
             starts,
-            footer: trailer.footer,
+            form: Form::Finished(trailer.footer),
             seal: trailer.seal,
             raw_key: archive.deployment().key().segment_hash(),
-        })
+        };
+        if object.directory.pages.len() != object.pages() {
+            return Err(corrupt("its directory does not describe its frames"));
+        }
+        Ok(object)
     }
 
     /// The object's name in the store.
@@ -188,6 +237,20 @@ impl WalObject {
     /// The first byte of a frame, or for the number behind the last the end.
     pub(super) fn frame_start(&self, number: usize) -> Option<Lsn> {
         self.starts.get(number).copied()
+    }
+
+    /// How many frames there are.
+    pub(super) fn frames(&self) -> usize {
+        self.starts.len() - 1
+    }
+
+    /// How many pages it touches.
+    pub(super) fn pages(&self) -> usize {
+        let (start, end) = (self.metadata.start.0, self.metadata.end().0);
+        match end.checked_sub(1) {
+            Some(last) if end > start => (last / PAGE_LEN as u64 - start / PAGE_LEN as u64 + 1) as usize,
+            _ => 0,
+        }
     }
 
     /// The number of the frame that holds a position.
@@ -212,6 +275,9 @@ impl WalObject {
 
     /// One frame's stored bytes with its header, and its raw bytes.
     pub(super) async fn frame(&self, number: usize) -> Result<(Bytes, Vec<u8>)> {
+        if let Form::Journal(runs) = &self.form {
+            return self.run(runs.get(number).copied()).await;
+        }
         let Some(entry) = self.directory.frames.get(number).copied() else {
             return Err(corrupt("a frame is missing").context(format!("object {}", self.key)));
         };
@@ -239,9 +305,39 @@ impl WalObject {
         Ok((stored, raw))
     }
 
-    /// Whether it was read, and its stored bytes hashed, at once.
+    /// The stored and the raw bytes of some records.
+    async fn run(&self, run: Option<Run>) -> Result<(Bytes, Vec<u8>)> {
+        let named = |error: Error| error.context(format!("object {}", self.key));
+        let run = run.ok_or_else(|| named(corrupt("a record is missing")))?;
+        let stored = self.stored(run.offset..run.end).await?;
+        let (seal, bytes) = (self.seal.clone(), stored.clone());
+        let raw = off_thread(move || {
+            let (mut rest, mut number) = (&bytes[..], run.first);
+            let length = run.from.bytes_until(run.to) as usize;
+            let mut raw = Vec::with_capacity(length);
+            while !rest.is_empty() {
+                let record = match Record::look(seal.header(), rest) {
+                    Look::Record(record) if record.part.number == number => record,
+                    _ => return Err(corrupt(&format!("record {number} is damaged"))),
+                };
+                record.open(&seal, Some(&mut raw))?;
+                rest = rest.get(record.length()..).unwrap_or_default();
+                number = number.saturating_add(1);
+            }
+            if raw.len() == length {
+                Ok(raw)
+            } else {
+                Err(corrupt("the lengths of its records do not match"))
+            }
+        })
+        .await
+        .map_err(named)?;
+        Ok((stored, raw))
+    }
+
+    /// Whether nothing but its parts remains to be checked: it was read, and its stored bytes hashed, at once.
     pub(super) fn is_whole(&self) -> bool {
-        self.whole.is_some()
+        self.whole.is_some() || matches!(self.form, Form::Journal(_))
     }
 
     /// The keyed hash of raw WAL, to be fed.
@@ -258,13 +354,16 @@ impl WalObject {
     /// everything before the directory.
     pub(super) async fn check(&self, raw: &PlainHash, mut stored: PlainHash) -> Result<()> {
         let named = |error: Error| error.context(format!("object {}", self.key));
+        let Form::Finished(footer) = &self.form else {
+            return Ok(());
+        };
         if !equal(&raw.finish(), &self.metadata.hash) {
             return Err(named(corrupt("the hash of its WAL does not match")));
         }
         if !self.is_whole() {
-            let rest = self.footer.directory_at..self.size.saturating_sub(DIGEST_LEN);
+            let rest = footer.directory_at..self.size.saturating_sub(DIGEST_LEN);
             stored.update(&self.stored(rest).await?);
-            check_digest(&stored, &self.footer).map_err(named)?;
+            check_digest(&stored, footer).map_err(named)?;
         }
         Ok(())
     }

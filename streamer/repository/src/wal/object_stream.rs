@@ -6,6 +6,7 @@ use bytes::Bytes;
 use hardstorage_codec::PlainHash;
 use hardstorage_report::{Lsn, Result};
 
+use super::journal_scan::JournalScan;
 use super::metadata::WalMetadata;
 use super::object_reader::{WalObject, corrupt, off_thread};
 
@@ -19,6 +20,12 @@ pub(super) struct WalCursor {
 impl WalCursor {
     pub(super) fn new(object: WalObject) -> WalCursor {
         WalCursor { object, frame: None }
+    }
+
+    /// The object is a journal that was gone through further.
+    pub(super) fn lengthen(&mut self, scan: &JournalScan) {
+        self.frame = None;
+        self.object.lengthen(scan);
     }
 
     /// Puts the bytes of a range behind what `out` holds. The range must lie within the object.
@@ -90,7 +97,7 @@ impl WalStream {
             self.hashes.stored = PlainHash::default();
             self.hashes.stored.update(&self.object.stored_head().await?);
         }
-        if self.next >= self.object.directory.frames.len() {
+        if self.next >= self.object.frames() {
             let stored = self.hashes.stored.clone();
             self.object.check(&self.hashes.raw, stored).await?;
             self.ended = true;

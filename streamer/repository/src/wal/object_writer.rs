@@ -1,6 +1,7 @@
 //! Writes one WAL object while its bytes arrive, with bounded memory.
 //!
-//! One frame fills while the one before it is hashed, compressed and sealed on a worker thread. What comes out is held
+//! One frame fills while the one before it is hashed, compressed and sealed on a worker thread; one that is so small that
+//! the way to a worker and back would take as long is done at once. What comes out is held
 //! back up to [`HELD`] bytes: a segment of 16 MiB is one create-only put. What is larger becomes a create-only upload in
 //! parts, so that a segment of 1 GiB takes no more memory than one of 32 MiB.
 
@@ -19,6 +20,9 @@ use super::{Place, WalArchive};
 const HELD: usize = 17 << 20;
 /// The parts of an upload.
 const PART: usize = 8 << 20;
+
+/// A frame below this is no work for another thread: a few hundred microseconds at most.
+const SMALL: usize = 64 << 10;
 
 /// What a job on a worker thread takes and gives back.
 struct Work {
@@ -113,6 +117,11 @@ impl ObjectWriter {
         let mut work = self.settle().await?;
         std::mem::swap(&mut work.raw, &mut self.raw);
         self.raw.clear();
+        if work.raw.len() < SMALL {
+            work.encoder.frame(&work.raw, &mut work.stored);
+            self.idle = Some(work);
+            return Ok(());
+        }
         self.work = Some(tokio::task::spawn_blocking(move || {
             work.encoder.frame(&work.raw, &mut work.stored);
             work
@@ -152,6 +161,7 @@ impl ObjectWriter {
 
     /// Ends the object; it does not appear yet.
     pub(super) async fn finish(mut self, archive: &WalArchive, facts: RecordFacts) -> Result<Pending> {
+        let small = self.work.is_none() && self.held.is_empty() && self.raw.len() < SMALL;
         if !self.raw.is_empty() {
             self.frame().await?;
         }
@@ -160,12 +170,17 @@ impl ObjectWriter {
             raw,
             mut stored,
         } = self.settle().await?;
-        let (finished, stored) = tokio::task::spawn_blocking(move || {
+        let last = move || {
             let finished = encoder.finish(facts, &mut stored);
             (finished, stored)
-        })
-        .await
-        .map_err(|error| Error::new(code::storage::IO, format!("prepare object {}", self.key)).source(error))?;
+        };
+        let (finished, stored) = if small {
+            last()
+        } else {
+            let job = tokio::task::spawn_blocking(last);
+            job.await
+                .map_err(|error| Error::new(code::storage::IO, format!("prepare object {}", self.key)).source(error))?
+        };
         self.held.extend_from_slice(&stored);
         for buffer in [raw, stored, std::mem::take(&mut self.raw)] {
             archive.give_buffer(buffer);
@@ -193,16 +208,14 @@ impl Pending {
 
     /// Makes the object appear, durably, unless the name is taken.
     pub(super) async fn commit(self) -> Result<Created> {
-        let created = match self.upload {
-            None => self.store.put_new(&self.key, self.held).await?,
-            Some(mut upload) => {
-                if !self.held.is_empty() {
-                    upload.write(self.held).await?;
-                }
-                upload.finish().await?
-            }
+        // Synced also when it was there before: whoever created it may have died before its own barrier.
+        let Some(mut upload) = self.upload else {
+            return self.store.put_durable(&self.key, self.held).await;
         };
-        // Also when it was there before: whoever created it may have died before its own barrier.
+        if !self.held.is_empty() {
+            upload.write(self.held).await?;
+        }
+        let created = upload.finish().await?;
         self.store.sync().await?;
         Ok(created)
     }

@@ -19,6 +19,7 @@ enum Lock {
         frames: Box<SealKey>,
         directory: Box<SealKey>,
         metadata: Box<SealKey>,
+        records: Box<SealKey>,
     },
     /// No encryption: the tag is a keyed hash, against accidents.
     Clear(KeyedHash),
@@ -45,6 +46,7 @@ impl ObjectSeal {
                 frames: of(Part::Frame),
                 directory: of(Part::Directory),
                 metadata: of(Part::Metadata),
+                records: of(Part::Record),
             }
         } else {
             Lock::Clear(key.frame_hash())
@@ -53,6 +55,11 @@ impl ObjectSeal {
             header: header.encode(),
             lock,
         })
+    }
+
+    /// The header of the object.
+    pub(super) fn header(&self) -> &[u8; HEADER_LEN] {
+        &self.header
     }
 
     fn associated(&self, part: &PartHeader) -> [u8; HEADER_LEN + FRAME_HEADER_LEN] {
@@ -74,23 +81,30 @@ impl ObjectSeal {
 
     /// Seals a payload in place and appends the tag. `part.stored_len` counts the tag already.
     pub(super) fn seal(&self, part: &PartHeader, payload: &mut Vec<u8>) {
+        self.seal_from(0, part, payload);
+    }
+
+    /// The same for a payload that begins at a place of `out`.
+    pub(super) fn seal_from(&self, from: usize, part: &PartHeader, out: &mut Vec<u8>) {
         let associated = self.associated(part);
         match &self.lock {
             Lock::Sealed {
                 frames,
                 directory,
                 metadata,
+                records,
             } => {
                 let key = match part.part {
                     Part::Frame => frames,
                     Part::Directory => directory,
                     Part::Metadata => metadata,
+                    Part::Record => records,
                 };
-                key.seal(u64::from(part.number), &associated, payload);
+                key.seal_from(from, u64::from(part.number), &associated, out);
             }
             Lock::Clear(hash) => {
-                let tag = Self::clear_tag(hash, &associated, part.number, payload);
-                payload.extend_from_slice(&tag);
+                let tag = Self::clear_tag(hash, &associated, part.number, &out[from..]);
+                out.extend_from_slice(&tag);
             }
         }
     }
@@ -112,11 +126,13 @@ impl ObjectSeal {
                 frames,
                 directory,
                 metadata,
+                records,
             } => {
                 let key = match part.part {
                     Part::Frame => frames,
                     Part::Directory => directory,
                     Part::Metadata => metadata,
+                    Part::Record => records,
                 };
                 key.open(u64::from(part.number), &associated, stored)
                     .map_err(|error| damaged().source(error))

@@ -1,5 +1,7 @@
 //! Finished segments: build, compare, read, list.
 
+use std::collections::BTreeSet;
+
 use hardstorage_report::{Error, Lsn, Result, SegmentName, Timeline, code};
 use hardstorage_storage::{Created, Key};
 
@@ -8,7 +10,7 @@ use super::format::WalKind;
 use super::metadata::WalMetadata;
 use super::object_reader::WalObject;
 use super::object_stream::WalStream;
-use super::object_writer::ObjectWriter;
+use super::object_writer::{ObjectWriter, Pending};
 use super::trailer::read_trailer;
 use super::{WalArchive, compare, split_brain};
 use crate::listing::{Objects, folders};
@@ -27,12 +29,33 @@ pub enum Stored {
 pub struct SegmentBuilder {
     archive: WalArchive,
     name: SegmentName,
+    kind: WalKind,
+    key: Key,
     end: Lsn,
     writer: ObjectWriter,
     streamer: Option<WriterId>,
 }
 
 impl SegmentBuilder {
+    pub(super) fn begin(
+        archive: &WalArchive,
+        name: SegmentName,
+        kind: WalKind,
+        key: Key,
+        streamer: Option<WriterId>,
+    ) -> Result<SegmentBuilder> {
+        let place = archive.place_of(name)?;
+        Ok(SegmentBuilder {
+            writer: ObjectWriter::new(archive, key.clone(), kind, place)?,
+            archive: archive.clone(),
+            name,
+            kind,
+            key,
+            end: place.start.add(place.length),
+            streamer,
+        })
+    }
+
     /// The segment.
     pub fn name(&self) -> SegmentName {
         self.name
@@ -76,38 +99,59 @@ impl SegmentBuilder {
             ));
         }
         let pending = self.writer.finish(archive, facts).await?;
-        let others = archive.tails_of_others(name, self.streamer).await?;
+        let others = match self.kind {
+            WalKind::Partial => Vec::new(),
+            WalKind::Segment | WalKind::Tail | WalKind::Journal => archive.tails_of_others(name, self.streamer).await?,
+        };
         if let Err(error) = compare::pages_with_tails(archive, name, pending.pages(), &others).await {
-            if let Err(error) = pending.abort().await {
-                tracing::warn!(segment = %name, %error, "an upload that was given up could not be removed");
-            }
+            give_up(name, pending).await;
             return Err(error);
         }
         let metadata = pending.metadata().clone();
-        match pending.commit().await? {
-            Created::Created => {
-                compare::edges_with_tails(archive, name, &others).await?;
-                Ok(Stored::Stored)
-            }
-            Created::Exists => {
-                let there = archive.segment_metadata(name).await?.ok_or_else(|| {
-                    Error::new(code::storage::OBJECT, format!("segment {name} was there and is gone"))
-                })?;
-                if there.hash == metadata.hash {
-                    // Another process, or an attempt that failed, made the name: nobody knows whether the disk has it.
-                    archive
-                        .deployment()
-                        .store()
-                        .confirm(&[archive.segment_key(name)])
-                        .await?;
-                    Ok(Stored::AlreadyThere)
-                } else {
-                    Err(split_brain(format!(
-                        "segment {name} is in the archive with other bytes"
-                    )))
-                }
-            }
+        // Without a stream of its own a caller mostly brings what a stream has stored: to look is cheaper than to send it
+        // and be refused.
+        if self.streamer.is_none()
+            && let Some(there) = archive.metadata_at(&self.key, self.kind, name).await?
+        {
+            give_up(name, pending).await;
+            confirm_same(archive, &self.key, &there, &metadata).await?;
+            compare::edges_with_tails(archive, name, &others).await?;
+            return Ok(Stored::AlreadyThere);
         }
+        let stored = match pending.commit().await? {
+            Created::Created => Stored::Stored,
+            Created::Exists => {
+                let there = archive.metadata_at(&self.key, self.kind, name).await?;
+                let there = there.ok_or_else(|| {
+                    let file = self.key.base_name();
+                    Error::new(code::storage::OBJECT, format!("segment {file} was there and is gone"))
+                })?;
+                confirm_same(archive, &self.key, &there, &metadata).await?;
+                Stored::AlreadyThere
+            }
+        };
+        // Also of what was there before: an attempt that was refused here is tried again.
+        compare::edges_with_tails(archive, name, &others).await?;
+        Ok(stored)
+    }
+}
+
+async fn give_up(name: SegmentName, pending: Pending) {
+    if let Err(error) = pending.abort().await {
+        tracing::warn!(segment = %name, %error, "an upload that was given up could not be removed");
+    }
+}
+
+/// Compares what lies under the name with what was to be stored. Another process, or an attempt that failed, made the
+/// name: nobody knows whether the disk has it.
+async fn confirm_same(archive: &WalArchive, key: &Key, there: &WalMetadata, wanted: &WalMetadata) -> Result<()> {
+    if there.hash == wanted.hash {
+        archive.deployment().store().confirm(std::slice::from_ref(key)).await
+    } else {
+        Err(split_brain(format!(
+            "segment {} is in the archive with other bytes",
+            key.base_name()
+        )))
     }
 }
 
@@ -127,14 +171,7 @@ impl WalArchive {
 
     /// Begins a segment. Tails of `streamer` are known to be of the same stream and are not read for comparison.
     pub fn segment_builder(&self, name: SegmentName, streamer: Option<WriterId>) -> Result<SegmentBuilder> {
-        let place = self.place_of(name)?;
-        Ok(SegmentBuilder {
-            writer: ObjectWriter::new(self, self.segment_key(name), WalKind::Segment, place)?,
-            archive: self.clone(),
-            name,
-            end: place.start.add(place.length),
-            streamer,
-        })
+        SegmentBuilder::begin(self, name, WalKind::Segment, self.segment_key(name), streamer)
     }
 
     /// Stores a segment whose bytes are all at hand.
@@ -151,11 +188,14 @@ impl WalArchive {
 
     /// What a finished segment says about itself: a head and one small range read. `None` when it is not there.
     pub async fn segment_metadata(&self, name: SegmentName) -> Result<Option<WalMetadata>> {
-        let key = self.segment_key(name);
-        let Some(meta) = self.deployment().store().head(&key).await? else {
+        self.metadata_at(&self.segment_key(name), WalKind::Segment, name).await
+    }
+
+    async fn metadata_at(&self, key: &Key, kind: WalKind, name: SegmentName) -> Result<Option<WalMetadata>> {
+        let Some(meta) = self.deployment().store().head(key).await? else {
             return Ok(None);
         };
-        let trailer = read_trailer(self, &key, meta.size, WalKind::Segment, self.place_of(name)?).await?;
+        let trailer = read_trailer(self, key, meta.size, kind, self.place_of(name)?).await?;
         Ok(Some(trailer.metadata))
     }
 
@@ -190,7 +230,7 @@ impl WalArchive {
     }
 
     /// The segment that a key names; one that is not ours is passed over, loudly.
-    fn segment_of(&self, key: &Key, timeline: Timeline) -> Option<SegmentName> {
+    pub(super) fn segment_of(&self, key: &Key, timeline: Timeline) -> Option<SegmentName> {
         let name = key.base_name().parse::<SegmentName>().ok();
         let ours = name.filter(|name| {
             name.timeline == timeline && name.start(self.segment_size()).is_some() && self.segment_key(*name) == *key
@@ -206,11 +246,25 @@ impl WalArchive {
     pub async fn newest_segment(&self, timeline: Timeline, before: Lsn) -> Result<Option<Lsn>> {
         let folder = layout::segments_folder(self.deployment().name(), self.lineage(), timeline);
         let store = self.deployment().store();
-        let logs = folders(store, &folder).await?;
         let newest_log = (before.0 >> 32) as u32;
+        let within = |log: &str| Objects::under(store, format!("{folder}{log}/")).all();
+        // Mostly it is near the position: that folder is looked into while the folders are listed. Of one that was made
+        // meanwhile nothing is missed, since it is looked into again.
+        let near = (before != Lsn(u64::MAX)).then(|| format!("{newest_log:08X}"));
+        let guess = async {
+            match &near {
+                Some(log) => within(log).await.map(Some),
+                None => Ok(None),
+            }
+        };
+        let (logs, mut guessed) = tokio::try_join!(folders(store, &folder), guess)?;
         let reachable = |log: &&String| u32::from_str_radix(log, 16).is_ok_and(|number| number <= newest_log);
         for log in logs.iter().rev().filter(reachable) {
-            let objects = Objects::under(store, format!("{folder}{log}/")).all().await?;
+            let known = guessed.take_if(|found| near.as_ref() == Some(log) && !found.is_empty());
+            let objects = match known {
+                Some(objects) => objects,
+                None => within(log).await?,
+            };
             let starts = objects
                 .iter()
                 .rev()
@@ -225,11 +279,11 @@ impl WalArchive {
     /// The timelines that have finished segments or tails.
     pub async fn timelines(&self) -> Result<Vec<Timeline>> {
         let root = layout::lineage_folder(self.deployment().name(), self.lineage());
-        let mut found = std::collections::BTreeSet::new();
-        for part in ["segments/", "tails/"] {
-            let names = folders(self.deployment().store(), &format!("{root}{part}")).await?;
-            found.extend(names.iter().filter_map(|name| Timeline::from_hex(name)));
-        }
+        let store = self.deployment().store();
+        let (segments, tails) = (format!("{root}segments/"), format!("{root}tails/"));
+        let (segments, tails) = tokio::try_join!(folders(store, &segments), folders(store, &tails))?;
+        let names = segments.iter().chain(&tails);
+        let found: BTreeSet<Timeline> = names.filter_map(|name| Timeline::from_hex(name)).collect();
         Ok(found.into_iter().collect())
     }
 }

@@ -1,37 +1,70 @@
 //! Writes the tails of one segment.
 //!
-//! A streamer writes its tails one behind the other. A segment that fills slowly would gather thousands, so above
-//! [`MOST`] the last ones are written together into one cumulative tail that replaces them, together with every earlier
-//! one that is not more than twice as long: so any number of tails stays below `MOST` plus a few, and each byte is
-//! rewritten a logarithmic number of times. Neither this nor removing what was replaced is ever part of an
-//! acknowledgement; the comparison with what others stored is.
+//! A streamer writes its tails one behind the other; a segment that fills slowly would gather thousands, so many become
+//! one beside this (`tail_merge`). Neither that nor removing what was replaced is ever part of an acknowledgement; the
+//! comparison with what others stored is.
+//!
+//! Where somebody waits for every few bytes, and the store can do so, they go into a journal instead, which grows
+//! ([`TailWriter::append_parts`]). It is not read again for the comparison: its bytes are at hand.
 
 use hardstorage_report::{Error, Lsn, Result, SegmentName, code};
 use hardstorage_storage::{Created, Key};
 
 use super::facts::RecordFacts;
 use super::format::WalKind;
+use super::journal_scan::JournalScan;
+use super::journal_writer::{Batch, JournalWriter};
 use super::object_reader::WalObject;
-use super::object_stream::{WalCursor, WalStream};
+use super::object_stream::WalCursor;
 use super::object_writer::ObjectWriter;
 use super::tails::TailSpan;
 use super::{Place, WalArchive, compare, split_brain};
 use crate::WriterId;
 
-/// How many tails of one segment a streamer leaves beside each other.
-const MOST: usize = 64;
+/// One streamer's tails of one segment.
+#[derive(Debug, Clone)]
+pub(super) struct TailPlace {
+    pub(super) archive: WalArchive,
+    pub(super) segment: SegmentName,
+    pub(super) streamer: WriterId,
+}
 
 /// Writes the tails of one segment for one streamer.
 #[derive(Debug)]
 pub struct TailWriter {
-    archive: WalArchive,
-    segment: SegmentName,
-    streamer: WriterId,
+    pub(super) at: TailPlace,
     /// The tails that are not replaced, in order, without gap.
-    live: Vec<TailSpan>,
-    replaced: Vec<Key>,
+    pub(super) live: Vec<TailSpan>,
+    pub(super) replaced: Vec<Key>,
     /// How far others had come when the last comparison was made; `None` before the first.
-    others_end: Option<Lsn>,
+    pub(super) others_end: Option<Lsn>,
+    journal: Journal,
+    /// What others stored, as far as it was opened for a comparison.
+    seen: Vec<Seen>,
+}
+
+#[derive(Debug)]
+enum Journal {
+    /// Not asked for yet.
+    Unknown,
+    /// The store has nothing that grows.
+    Unable,
+    Open(Box<JournalWriter>),
+}
+
+/// An object of another streamer, or the finished segment.
+#[derive(Debug)]
+struct Seen {
+    key: Key,
+    cursor: WalCursor,
+    /// Of a journal, which may hold more by now.
+    scan: Option<Box<JournalScan>>,
+}
+
+impl Seen {
+    fn end(&self) -> Lsn {
+        self.cursor.object.metadata.end()
+    }
 }
 
 impl TailWriter {
@@ -48,8 +81,29 @@ impl TailWriter {
 
     /// The same for bytes that lie in several pieces.
     pub async fn put_parts<B: AsRef<[u8]>>(&mut self, from: Lsn, parts: &[B], facts: RecordFacts) -> Result<Lsn> {
-        let start = self.archive.start_of(self.segment)?;
-        let end = start.add(self.archive.segment_size().bytes());
+        let to = self.next(from, parts)?;
+        let span = TailSpan {
+            from,
+            to,
+            streamer: self.at.streamer,
+            journal: false,
+        };
+        let mut writer = self.at.object(span)?;
+        for part in parts {
+            writer.append(part.as_ref()).await?;
+        }
+        self.at.commit(span, writer, facts).await?;
+        self.live.push(span);
+        if self.others_end.is_none_or(|end| from < end) {
+            self.others_end = Some(self.at.compare_with_others(&[span]).await?);
+        }
+        Ok(to)
+    }
+
+    /// Where these bytes end, if they are the next ones.
+    fn next<B: AsRef<[u8]>>(&self, from: Lsn, parts: &[B]) -> Result<Lsn> {
+        let start = self.at.archive.start_of(self.at.segment)?;
+        let end = start.add(self.at.archive.segment_size().bytes());
         let length: usize = parts.iter().map(|part| part.as_ref().len()).sum();
         let to = from.add(length as u64);
         let follows = self.durable().is_none_or(|durable| durable == from);
@@ -58,42 +112,143 @@ impl TailWriter {
                 code::engine::NOT_CONTIGUOUS,
                 format!(
                     "the tails of segment {} go on at {}, and {length} bytes came for {from}",
-                    self.segment,
+                    self.at.segment,
                     self.durable().unwrap_or(start),
                 ),
             ));
         }
-        let span = TailSpan {
-            from,
-            to,
-            streamer: self.streamer,
-        };
-        let mut writer = self.object(span)?;
-        for part in parts {
-            writer.append(part.as_ref()).await?;
+        Ok(to)
+    }
+
+    /// Whether a journal is open that goes on where all that is durable ends.
+    pub fn has_journal(&self) -> bool {
+        matches!(&self.journal, Journal::Open(journal) if Some(journal.end()) == self.durable())
+    }
+
+    /// [`TailWriter::put_parts`] with a journal, where the store can let one grow; else with a tail.
+    pub async fn append_parts<B: AsRef<[u8]> + Sync>(
+        &mut self,
+        from: Lsn,
+        parts: &[B],
+        facts: RecordFacts,
+    ) -> Result<Lsn> {
+        if matches!(self.journal, Journal::Unable) {
+            return self.put_parts(from, parts, facts).await;
         }
-        self.commit(span, writer, facts).await?;
-        self.live.push(span);
+        let to = self.next(from, parts)?;
+        let goes_on = self.has_journal();
+        let batch = Batch { parts, facts: &facts };
+        match &mut self.journal {
+            Journal::Open(journal) if goes_on => {
+                journal.append(batch).await?;
+                if let Some(span) = self.live.last_mut() {
+                    span.to = to;
+                }
+            }
+            journal => {
+                let span = TailSpan {
+                    from,
+                    to,
+                    streamer: self.at.streamer,
+                    journal: true,
+                };
+                let begun = JournalWriter::begin(&self.at.archive, self.at.key(span), self.at.place(span), batch);
+                let Some(begun) = begun.await? else {
+                    *journal = Journal::Unable;
+                    return self.put_parts(from, parts, facts).await;
+                };
+                debug_assert_eq!((begun.from(), begun.end()), (from, to));
+                *journal = Journal::Open(Box::new(begun));
+                self.live.push(span);
+            }
+        }
         if self.others_end.is_none_or(|end| from < end) {
-            self.others_end = Some(self.compare_with_others(&[span]).await?);
+            self.others_end = Some(self.compare_parts_with_others(from, to, parts).await?);
         }
         Ok(to)
     }
 
-    fn key(&self, span: TailSpan) -> Key {
+    /// Compares bytes that are at hand with what others hold of the same stretch. How far those reach.
+    async fn compare_parts_with_others<B: AsRef<[u8]>>(&mut self, from: Lsn, to: Lsn, parts: &[B]) -> Result<Lsn> {
+        let (archive, segment) = (self.at.archive.clone(), self.at.segment);
+        let store = archive.deployment().store();
+        let mut reached = archive.start_of(segment)?;
+        let mut before = std::mem::take(&mut self.seen);
+        for object in archive.tail_objects(segment).await? {
+            if object.name.streamer == self.at.streamer {
+                continue;
+            }
+            let known = before.iter().position(|seen| seen.key == object.key);
+            if let Some(mut seen) = known.map(|at| before.swap_remove(at)) {
+                if let Some(scan) = seen.scan.as_mut().filter(|_| seen.cursor.object.metadata.end() < to) {
+                    scan.go_on(store, &object.key, object.size).await?;
+                    scan.sound(&object.key)?;
+                    seen.cursor.lengthen(scan);
+                }
+                reached = reached.max(seen.end());
+                self.seen.push(seen);
+                continue;
+            }
+            let key = object.key.clone();
+            let Some(tail) = object.look(&archive).await? else {
+                continue;
+            };
+            reached = reached.max(tail.span.to);
+            // What lies before these bytes was compared with those before, or is nothing of ours.
+            let ended = tail.span.to <= from && !tail.span.journal;
+            if !ended && let Some(object) = tail.open(&archive).await? {
+                self.seen.push(Seen {
+                    key,
+                    cursor: WalCursor::new(object),
+                    scan: tail.journal,
+                });
+            }
+        }
+        if archive.has_segment(segment).await? {
+            let key = archive.segment_key(segment);
+            reached = archive.start_of(segment)?.add(archive.segment_size().bytes());
+            let known = before.iter().position(|seen| seen.key == key);
+            if let Some(seen) = known.map(|at| before.swap_remove(at)) {
+                self.seen.push(seen);
+            } else if let Some(object) = archive.open_segment(segment).await? {
+                self.seen.push(Seen {
+                    key,
+                    cursor: WalCursor::new(object),
+                    scan: None,
+                });
+            }
+        }
+        for seen in &mut self.seen {
+            let mut at = from;
+            for part in parts {
+                let bytes = part.as_ref();
+                compare::bytes_with(segment, at, bytes, &mut seen.cursor).await?;
+                at = at.add(bytes.len() as u64);
+            }
+        }
+        self.seen.retain(|seen| seen.scan.is_some() || to < seen.end());
+        Ok(reached)
+    }
+}
+
+impl TailPlace {
+    pub(super) fn key(&self, span: TailSpan) -> Key {
         self.archive.tail_key(self.segment, span)
     }
 
-    fn object(&self, span: TailSpan) -> Result<ObjectWriter> {
-        let place = Place {
+    fn place(&self, span: TailSpan) -> Place {
+        Place {
             timeline: self.segment.timeline,
             start: span.from,
             length: span.length(),
-        };
-        ObjectWriter::new(&self.archive, self.key(span), WalKind::Tail, place)
+        }
     }
 
-    async fn commit(&self, span: TailSpan, writer: ObjectWriter, facts: RecordFacts) -> Result<()> {
+    pub(super) fn object(&self, span: TailSpan) -> Result<ObjectWriter> {
+        ObjectWriter::new(&self.archive, self.key(span), WalKind::Tail, self.place(span))
+    }
+
+    pub(super) async fn commit(&self, span: TailSpan, writer: ObjectWriter, facts: RecordFacts) -> Result<()> {
         let pending = writer.finish(&self.archive, facts).await?;
         let hash = pending.metadata().hash;
         match pending.commit().await? {
@@ -113,7 +268,7 @@ impl TailWriter {
     }
 
     /// One of our tails; `None` when it is gone.
-    async fn own(&self, span: TailSpan) -> Result<Option<WalObject>> {
+    pub(super) async fn own(&self, span: TailSpan) -> Result<Option<WalObject>> {
         match self.archive.tail(self.segment, span).await {
             Ok(tail) => tail.open(&self.archive).await,
             Err(error) if error.is(code::storage::OBJECT) => Ok(None),
@@ -123,7 +278,7 @@ impl TailWriter {
 
     /// A tail of ours is gone: whoever finished the segment removes all of its tails, after it has compared each of them
     /// with it. So the segment must be there, and what this writer says is durable then lies in it.
-    async fn replaced_by_the_segment(&self, span: TailSpan) -> Result<()> {
+    pub(super) async fn replaced_by_the_segment(&self, span: TailSpan) -> Result<()> {
         if !self.archive.has_segment(self.segment).await? {
             let message = format!("tail {} is gone", self.key(span));
             return Err(Error::new(code::storage::OBJECT, message));
@@ -134,7 +289,7 @@ impl TailWriter {
 
     /// Compares own tails with those of other streamers and with the finished segment, if it is there. How far those
     /// reach.
-    async fn compare_with_others(&self, spans: &[TailSpan]) -> Result<Lsn> {
+    pub(super) async fn compare_with_others(&self, spans: &[TailSpan]) -> Result<Lsn> {
         let others = self.archive.tails_of_others(self.segment, Some(self.streamer)).await?;
         let finished = self.archive.has_segment(self.segment).await?;
         let start = self.archive.start_of(self.segment)?;
@@ -162,61 +317,6 @@ impl TailWriter {
         }
         Ok(reached)
     }
-
-    /// Writes the last tails together when there are too many; true when it did. To be called after an
-    /// acknowledgement, not before one. Compares with other streamers again.
-    pub async fn consolidate(&mut self) -> Result<bool> {
-        if self.live.len() <= MOST {
-            return Ok(false);
-        }
-        let mut first = self.live.len() - MOST;
-        let mut length: u64 = self.live.iter().skip(first).map(|span| span.length()).sum();
-        while let Some(before) = first.checked_sub(1).and_then(|at| self.live.get(at)) {
-            if before.length() > 2 * length {
-                break;
-            }
-            length += before.length();
-            first -= 1;
-        }
-        let (Some(begin), Some(end)) = (self.live.get(first).copied(), self.live.last().copied()) else {
-            return Ok(false);
-        };
-        let span = TailSpan { to: end.to, ..begin };
-        let mut writer = self.object(span)?;
-        let mut facts = RecordFacts::default();
-        for part in self.live.iter().skip(first) {
-            let Some(object) = self.own(*part).await? else {
-                self.replaced_by_the_segment(*part).await?;
-                return Ok(false);
-            };
-            let mut said = object.metadata.facts.clone();
-            said.restore_points.clone_from(&object.directory.restore_points);
-            facts.join(&said);
-            let mut stream = WalStream::new(object);
-            while let Some(bytes) = stream.next().await? {
-                writer.append(&bytes).await?;
-            }
-        }
-        self.commit(span, writer, facts).await?;
-        let replaced: Vec<Key> = self
-            .live
-            .drain(first..)
-            .map(|part| self.archive.tail_key(self.segment, part))
-            .collect();
-        self.replaced.extend(replaced);
-        self.live.push(span);
-        self.others_end = Some(self.compare_with_others(&self.live).await?);
-        Ok(true)
-    }
-
-    /// Removes the tails that a cumulative one has replaced. Best effort; what fails is tried again by the next call.
-    pub async fn drop_replaced(&mut self) -> Result<()> {
-        while let Some(key) = self.replaced.last() {
-            self.archive.deployment().store().delete(key).await?;
-            self.replaced.pop();
-        }
-        Ok(())
-    }
 }
 
 impl WalArchive {
@@ -224,12 +324,16 @@ impl WalArchive {
     pub fn tail_writer(&self, segment: SegmentName, streamer: WriterId) -> Result<TailWriter> {
         self.start_of(segment)?;
         Ok(TailWriter {
-            archive: self.clone(),
-            segment,
-            streamer,
+            at: TailPlace {
+                archive: self.clone(),
+                segment,
+                streamer,
+            },
             live: Vec::new(),
             replaced: Vec::new(),
             others_end: None,
+            journal: Journal::Unknown,
+            seen: Vec::new(),
         })
     }
 }
@@ -268,16 +372,16 @@ mod tests {
             .unwrap();
         let spans = ours.live.clone();
 
-        let key = ours.key(spans[0]);
+        let key = ours.at.key(spans[0]);
         deployment.store().delete(&key).await.unwrap();
-        let lost = ours.compare_with_others(&spans).await.unwrap_err();
+        let lost = ours.at.compare_with_others(&spans).await.unwrap_err();
         assert!(lost.is(code::storage::OBJECT), "{lost}");
 
         archive
             .put_segment(segment, &raw, RecordFacts::default())
             .await
             .unwrap();
-        let reached = ours.compare_with_others(&spans).await.unwrap();
+        let reached = ours.at.compare_with_others(&spans).await.unwrap();
         assert_eq!(reached, Lsn(MIB as u64));
     }
 }

@@ -73,7 +73,7 @@ pub(super) fn check_place(
         ))
     };
     if header.kind != kind {
-        return wrong("a segment where a tail should be, or the other way round");
+        return wrong("a segment, a tail or a partial segment where one of the others should be");
     }
     if metadata.lineage != archive.lineage() {
         return wrong(&format!("its WAL belongs to {}", metadata.lineage));

@@ -6,15 +6,20 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use hardstorage_report::{Error, Result, code};
 
 use super::ancestor_section::AncestorSection;
 use super::sparse::{missing_packs, sparse_packs};
 use crate::layer::{LayerMap, PageMap, PagePlace, decode_column};
 use crate::pack::{FramePos, fetch_frames, fetch_root};
+use crate::reader::is_whole;
+use crate::session::ProgressRecord;
 use crate::table::{Entry, EntryKey, EntryKind, FileEntry, LayerRefs, PackList, PackRecord, TableIndex, Value};
-use crate::{Deployment, FrameAt, PackId, PackKind, Root};
+use crate::{Deployment, FrameAt, PackId, PackKind, Root, WriterId};
 
+/// Packs whose ends are looked at at the same time.
+const CHECKS: usize = 16;
 /// Decoded frames of the file table that are kept.
 const TABLE_FRAMES: usize = 32;
 
@@ -68,7 +73,7 @@ impl AncestorPacks {
 }
 
 /// Whether an error says that the ancestor is damaged, as opposed to a store that fails.
-fn is_damage(error: &Error) -> bool {
+pub(crate) fn is_damage(error: &Error) -> bool {
     error.is(code::repository::OBJECT_CORRUPT)
         || error.is(code::repository::PACK_MISSING)
         || error.is(code::storage::OBJECT)
@@ -83,9 +88,13 @@ impl AncestorReader {
         pack_list: &Root,
         damaged: HashSet<(PackId, u32)>,
     ) -> Result<AncestorReader> {
-        let list = PackList::decode(&fetch_root(deployment, pack_list, "pack list").await?)?;
-        let index = TableIndex::decode(&fetch_root(deployment, file_table, "file table").await?)?;
-        let missing = missing_packs(deployment, &list).await?;
+        let packs = async {
+            let list = PackList::decode(&fetch_root(deployment, pack_list, "pack list").await?)?;
+            let missing = missing_packs(deployment, &list).await?;
+            Ok::<_, Error>((list, missing))
+        };
+        let index = async { TableIndex::decode(&fetch_root(deployment, file_table, "file table").await?) };
+        let ((list, missing), index) = tokio::try_join!(packs, index)?;
         let (sparse, budget) = sparse_packs(&list);
         Ok(AncestorReader {
             deployment: deployment.clone(),
@@ -97,6 +106,43 @@ impl AncestorReader {
             budget,
             version_directory: None,
         })
+    }
+
+    /// Opens what a dead writer has left, which is adopted with everything of these writers. Pages are taken over from
+    /// their packs, when those are whole, and from packs that `pinned` lists: what else the dead one had relied on may have
+    /// been collected since. Nothing when it cannot be read because it is damaged.
+    pub async fn open_progress(
+        deployment: &Deployment,
+        progress: &ProgressRecord,
+        adopted: &[WriterId],
+        pinned: Option<&AncestorReader>,
+        damaged: HashSet<(PackId, u32)>,
+    ) -> Result<Option<AncestorReader>> {
+        let (table, list) = (&progress.file_table, &progress.pack_list);
+        let Some(mut reader) = AncestorReader::open_unless_damaged(deployment, table, list, damaged).await? else {
+            return Ok(None);
+        };
+        // What is in use of a pack is not known before the backup is whole.
+        (reader.sparse, reader.budget) = (HashSet::new(), 0);
+        let list = reader.packs.list.clone();
+        let mut missing = reader.packs.missing.clone();
+        let checks = list
+            .packs
+            .iter()
+            .filter(|pack| !missing.contains(&pack.id))
+            .map(|pack| async {
+                let is_adopted = adopted.contains(&pack.id.writer);
+                let sound = if is_adopted && !pack.holds_the_list() {
+                    is_whole(deployment, pack).await?
+                } else {
+                    is_adopted || pinned.is_some_and(|pinned| pinned.packs.record(&pack.id).is_some())
+                };
+                Ok((pack.id, sound))
+            });
+        let checked: Vec<(PackId, bool)> = stream::iter(checks).buffer_unordered(CHECKS).try_collect().await?;
+        missing.extend(checked.into_iter().filter(|(_, sound)| !sound).map(|(pack, _)| pack));
+        reader.packs = Arc::new(AncestorPacks::new(list, missing));
+        Ok(Some(reader))
     }
 
     /// The same, or nothing when its file table or pack list cannot be read because it is damaged: then all is stored
@@ -115,6 +161,13 @@ impl AncestorReader {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Pages in these frames (pack and number) are not taken over either.
+    #[must_use]
+    pub fn leaving_out(mut self, damaged: HashSet<(PackId, u32)>) -> AncestorReader {
+        self.damaged.extend(damaged);
+        self
     }
 
     /// The name that the ancestor's tablespaces have for their version directory (`PG_17_202406281`), when the server

@@ -24,7 +24,8 @@ struct OpenFile {
     planned: u64,
     /// Bytes of the last piece that are still to come.
     piece_left: usize,
-    ancestor: Option<FileEntry>,
+    /// The earlier backup that has it, and its entry there.
+    ancestor: Option<(usize, FileEntry)>,
     section: Option<Arc<AncestorSection>>,
 }
 
@@ -32,7 +33,8 @@ struct OpenFile {
 #[derive(Debug)]
 pub struct BackupWriter {
     block_size: u32,
-    ancestor: Option<AncestorReader>,
+    /// What is compared with, in this order.
+    earlier: Vec<AncestorReader>,
     deployment: Deployment,
     crew: Crew,
     batch: Box<Batch>,
@@ -58,7 +60,7 @@ impl BackupWriter {
         let batch = crew.next_batch().await?;
         Ok(BackupWriter {
             block_size,
-            ancestor: options.ancestor,
+            earlier: options.adopted.into_iter().chain(options.ancestor).collect(),
             deployment: deployment.clone(),
             crew,
             batch,
@@ -76,13 +78,14 @@ impl BackupWriter {
     pub async fn start_file(&mut self, meta: FileMeta) -> Result<()> {
         self.check_between_files(&meta.key)?;
         check_name(&meta.key)?;
-        let ancestor = match &mut self.ancestor {
-            Some(ancestor) if meta.size > 0 => {
-                let found = ancestor.file(&meta.key, self.block_size);
-                self.crew.unless_cancelled(found).await?
+        let mut ancestor = None;
+        for (number, earlier) in self.earlier.iter_mut().enumerate().filter(|_| meta.size > 0) {
+            let found = earlier.file(&meta.key, self.block_size);
+            if let Some(found) = self.crew.unless_cancelled(found).await? {
+                ancestor = Some((number, found));
+                break;
             }
-            _ => None,
-        };
+        }
         let order = self.next_order();
         self.item(Item::Start(Box::new(FileHead {
             key: meta.key.clone(),
@@ -207,12 +210,14 @@ impl BackupWriter {
         }
         let (number, in_section) = (file.planned / SECTION_LEN, file.planned % SECTION_LEN);
         if in_section == 0 {
-            file.section = match (&file.ancestor, &mut self.ancestor) {
-                (Some(entry), Some(ancestor)) => {
-                    let found = ancestor.section(entry, number as usize);
+            let found = file.ancestor.as_ref();
+            let earlier = found.and_then(|(earlier, entry)| Some((self.earlier.get_mut(*earlier)?, entry)));
+            file.section = match earlier {
+                Some((earlier, entry)) => {
+                    let found = earlier.section(entry, number as usize);
                     self.crew.unless_cancelled(found).await?
                 }
-                _ => None,
+                None => None,
             };
         }
         let wanted = (SECTION_LEN - in_section).min(file.size - file.planned);

@@ -115,6 +115,8 @@ pub(super) struct Gathered {
     pub(super) raw: Vec<u8>,
     pub(super) packed: Vec<u8>,
     pub(super) pages: u32,
+    /// So little was gathered so far that a higher level costs nothing.
+    pub(super) few: bool,
     pub(super) payload: Option<Payload>,
 }
 

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::batch::{Batch, FreeBatches};
+use super::checkpoint::Checkpoints;
 use super::chunks::Chunks;
 use super::entries::Entries;
 use super::options::{Finished, WriterOptions};
@@ -39,10 +40,11 @@ impl Crew {
     pub(super) fn start(deployment: &Deployment, options: &WriterOptions) -> Result<Crew> {
         let config = deployment.config().clone();
         let capacity = config.frame_size.max(options.block_size) as usize;
-        // Without an ancestor few batches keep little, and those are like any other bytes of a full.
-        let (gathered_len, gathered_level) = match &options.ancestor {
-            Some(_) => (config.changed_frame_size as usize, config.changed_level),
-            None => (capacity, config.level),
+        // Without an ancestor few batches keep little, and those are like any other bytes of a full. With one, only what is
+        // new as a whole is worth a frame of its own: pages of several batches shrink better together.
+        let (gathered_len, gathered_level, enough) = match &options.ancestor {
+            Some(_) => (config.changed_frame_size as usize, config.changed_level, capacity),
+            None => (capacity, config.level, capacity / 2),
         };
         let batches = (options.memory / (2 * capacity)).max(2 * options.jobs.max(1) + 2);
         let (jobs, free) = (Arc::new(Jobs::default()), Arc::new(FreeBatches::new(batches)));
@@ -70,16 +72,17 @@ impl Crew {
             key: deployment.key().clone(),
             config,
             block_size: options.block_size,
-            enough: capacity / 2,
+            enough,
             gathered_level,
         };
-        let old = options.ancestor.as_ref().map(|ancestor| Arc::clone(ancestor.packs()));
+        let old = options.earlier().map(|earlier| Arc::clone(earlier.packs())).collect();
+        let checkpoints = Checkpoints::new(&harbour);
         let entries = Entries::new(Tables::new(&harbour, old), options.block_size);
         let packer = Packer::new(
             told,
             Arc::clone(&jobs),
             Arc::clone(&free),
-            PackStream::new(harbour, PackKind::Data),
+            (PackStream::new(harbour, PackKind::Data), checkpoints),
             entries,
             options.block_size,
             gathered_len.max(capacity),

@@ -14,6 +14,7 @@ mod ancestor;
 mod ancestor_section;
 mod backup;
 mod batch;
+mod checkpoint;
 mod chunks;
 mod crew;
 mod entries;
@@ -29,6 +30,7 @@ mod tests;
 mod workers;
 
 pub use ancestor::AncestorReader;
+pub(crate) use ancestor::is_damage;
 pub use backup::BackupWriter;
 pub use options::{FileMeta, Finished, WriterOptions};
 pub use page_count::PageCount;

@@ -15,6 +15,8 @@ pub struct WriterOptions {
     pub block_size: u32,
     /// The backup to compare with.
     pub ancestor: Option<AncestorReader>,
+    /// What dead writers have left of theirs, to be compared with first.
+    pub adopted: Vec<AncestorReader>,
     /// Worker threads.
     pub jobs: usize,
     /// Bytes for buffers. What else the writer holds does not depend on it: tens of megabytes.
@@ -24,12 +26,18 @@ pub struct WriterOptions {
 }
 
 impl WriterOptions {
+    /// Everything to compare with, in the order in which it is asked for a file.
+    pub(super) fn earlier(&self) -> impl Iterator<Item = &AncestorReader> {
+        self.adopted.iter().chain(&self.ancestor)
+    }
+
     /// Two workers, 16 MiB of buffers, no ancestor.
     pub fn new(writer: WriterId, block_size: u32) -> WriterOptions {
         WriterOptions {
             writer,
             block_size,
             ancestor: None,
+            adopted: Vec::new(),
             jobs: 2,
             memory: 16 << 20,
             cancel: CancellationToken::new(),
@@ -61,4 +69,6 @@ pub struct Finished {
     pub totals: Totals,
     /// The pack list itself.
     pub packs: Vec<PackRecord>,
+    /// The length of the pack that holds the pack list, which its record there cannot tell.
+    pub list_length: u64,
 }

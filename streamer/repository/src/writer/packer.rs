@@ -12,6 +12,7 @@ use hardstorage_codec::BlockCrc;
 use hardstorage_report::{Error, Result, code};
 
 use super::batch::{Batch, Fate, FileHead, FreeBatches, Gathered, Item, Page, Payload, Piece};
+use super::checkpoint::Checkpoints;
 use super::crew::interrupted;
 use super::entries::{Entries, INLINE_LEN};
 use super::options::Finished;
@@ -24,6 +25,10 @@ use crate::layer::SECTION_LEN;
 
 /// What sections that wait for a gathered frame may hold before that frame is closed early.
 const WAITING_WEIGHT: usize = 8 << 20;
+
+/// Changed pages are few when there is one among so many. At the higher level a page takes five times as long, so all pages
+/// together then cost a tenth more at most.
+const FEW: u64 = 64;
 
 /// A frame whose payload is ready, waiting for its turn.
 enum Ready {
@@ -48,6 +53,7 @@ pub(super) struct Packer {
     jobs: Arc<Jobs>,
     free: Arc<FreeBatches>,
     data: PackStream,
+    checkpoints: Checkpoints,
     entries: Entries,
     block_size: u32,
     block_crc: BlockCrc,
@@ -78,7 +84,7 @@ impl Packer {
         told: Receiver<Told>,
         jobs: Arc<Jobs>,
         free: Arc<FreeBatches>,
-        data: PackStream,
+        (data, checkpoints): (PackStream, Checkpoints),
         entries: Entries,
         block_size: u32,
         gathered_len: usize,
@@ -88,6 +94,7 @@ impl Packer {
             jobs,
             free,
             data,
+            checkpoints,
             entries,
             block_size,
             block_crc: BlockCrc::new(u64::from(block_size)),
@@ -285,6 +292,14 @@ impl Packer {
         if let Some(mut gathered) = self.gathering.take() {
             gathered.turn = self.next_turn;
             self.next_turn += 1;
+            // By counts of the stream, not by how fast it goes: the same stream makes the same packs.
+            let Totals {
+                new_pages,
+                reused_pages,
+                zero_pages,
+                ..
+            } = self.totals;
+            gathered.few = new_pages * FEW <= new_pages + reused_pages + zero_pages;
             self.jobs.push(Job::Compress(gathered));
         }
     }
@@ -312,6 +327,9 @@ impl Packer {
         let payload = payload.ok_or_else(disorder)?;
         let placed = self.data.put(payload, packed, u64::from(pages))?;
         self.entries.placed(key, placed);
+        if self.data.is_between_packs() {
+            self.checkpoints.pack_filled(&self.data, &mut self.entries.tables)?;
+        }
         Ok(())
     }
 
@@ -319,11 +337,13 @@ impl Packer {
         if self.file.is_some() || !self.entries.is_done() {
             return Err(disorder());
         }
-        let written = self.data.settle()?;
+        let written = self.data.end()?;
         self.totals.new_packs = written.len() as u64;
         let mut tables = self.entries.tables;
         tables.packs.written(written);
         let (roots, meta) = tables.finish(self.changed_pages)?;
+        self.data.settle()?;
+        self.checkpoints.end()?;
         self.totals.stored_bytes = self.data.stored() + meta.stored;
         self.totals.new_packs += meta.packs;
         self.totals.needed_packs = roots.packs.len() as u64;
@@ -332,6 +352,7 @@ impl Packer {
             pack_list: roots.pack_list,
             totals: self.totals,
             packs: roots.packs,
+            list_length: roots.list_length,
         })
     }
 }

@@ -168,7 +168,7 @@ impl Section {
                 !self.inline
                     && section.in_frames
                     && section.layers.len() < MAX_LAYERS
-                    && (section.delta_pages + u64::from(changed)) * 4 <= u64::from(pages)
+                    && (section.delta_pages + u64::from(changed)) * 2 <= u64::from(pages)
             });
             Some(self.draft(!delta))
         };

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use hardstorage_codec::{PlainHash, plain_hash};
@@ -41,6 +42,27 @@ enum Cargo {
     End,
 }
 
+/// What became of an upload, for those who only wait for it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Arrival {
+    ended: CancellationToken,
+    stored: Arc<AtomicBool>,
+}
+
+impl Arrival {
+    /// Waits for the end of the upload, whatever that is; whether the store has the pack.
+    pub(super) async fn came(&self) -> bool {
+        self.ended.cancelled().await;
+        self.stored.load(Ordering::Acquire)
+    }
+}
+
+/// A pack whose last bytes are on their way.
+struct Finishing {
+    task: JoinHandle<Result<()>>,
+    arrival: Arrival,
+}
+
 struct OpenPack {
     cipher: PackCipher,
     length: u64,
@@ -51,6 +73,7 @@ struct OpenPack {
     chunk: Vec<u8>,
     upload: mpsc::Sender<Cargo>,
     task: JoinHandle<Result<()>>,
+    arrival: Arrival,
 }
 
 /// Packs of one kind.
@@ -60,7 +83,7 @@ pub(super) struct PackStream {
     next_sequence: u32,
     pack_size: u64,
     open: Option<OpenPack>,
-    finishing: VecDeque<JoinHandle<Result<()>>>,
+    finishing: VecDeque<Finishing>,
     finished: Vec<PackRecord>,
     stored: u64,
 }
@@ -89,6 +112,30 @@ impl PackStream {
             finished: Vec::new(),
             stored: 0,
         }
+    }
+
+    /// Packs of metadata with these numbers, each as long as it takes.
+    pub(super) fn beginning_at(harbour: Harbour, sequence: u32) -> PackStream {
+        PackStream {
+            next_sequence: sequence,
+            pack_size: u64::MAX,
+            ..PackStream::new(harbour, PackKind::Meta)
+        }
+    }
+
+    /// Whether no pack is begun.
+    pub(super) fn is_between_packs(&self) -> bool {
+        self.open.is_none()
+    }
+
+    /// The packs that were ended since they were last taken.
+    pub(super) fn finished(&self) -> &[PackRecord] {
+        &self.finished
+    }
+
+    /// What to wait for until the store has every pack that was ended.
+    pub(super) fn on_their_way(&self) -> Vec<Arrival> {
+        self.finishing.iter().map(|pack| pack.arrival.clone()).collect()
     }
 
     /// The pack that the next frame goes into, when none is open.
@@ -163,7 +210,15 @@ impl PackStream {
         let key = layout::pack(deployment.name(), &id.writer, id.sequence);
         let (upload, cargo) = mpsc::channel(WAITING_CHUNKS);
         let (store, cancel) = (Arc::clone(deployment.store()), self.harbour.cancel.clone());
-        let task = self.harbour.runtime.spawn(carry(store, key, cargo, cancel));
+        let arrival = Arrival::default();
+        let told = arrival.clone();
+        let task = self.harbour.runtime.spawn(async move {
+            // Also when the upload fails or is dropped: nobody waits for ever.
+            let _ended = told.ended.drop_guard();
+            carry(store, key, cargo, cancel).await?;
+            told.stored.store(true, Ordering::Release);
+            Ok(())
+        });
         let mut chunk = self.harbour.chunks.take();
         chunk.extend_from_slice(&header);
         Ok(OpenPack {
@@ -176,6 +231,7 @@ impl PackStream {
             chunk,
             upload,
             task,
+            arrival,
         })
     }
 
@@ -234,25 +290,34 @@ impl PackStream {
             lock_until: 0,
         });
         self.stored += length;
-        self.finishing.push_back(pack.task);
+        self.finishing.push_back(Finishing {
+            task: pack.task,
+            arrival: pack.arrival,
+        });
         Ok(())
     }
 
     fn wait_for_one(&mut self) -> Result<()> {
         match self.finishing.pop_front() {
-            Some(mut task) => self.harbour.wait(&mut task),
+            Some(mut pack) => self.harbour.wait(&mut pack.task),
             None => Ok(()),
         }
     }
 
-    /// Ends the current pack, waits until the store has all packs, and takes the records of those finished since the
-    /// last time.
-    pub(super) fn settle(&mut self) -> Result<Vec<PackRecord>> {
+    /// Ends the current pack, and takes the records of those finished since the last time. They say what the store will
+    /// have once [`PackStream::settle`] has returned.
+    pub(super) fn end(&mut self) -> Result<Vec<PackRecord>> {
+        self.close()?;
+        Ok(std::mem::take(&mut self.finished))
+    }
+
+    /// Ends the current pack, and waits until the store has all packs.
+    pub(super) fn settle(&mut self) -> Result<()> {
         self.close()?;
         while !self.finishing.is_empty() {
             self.wait_for_one()?;
         }
-        Ok(std::mem::take(&mut self.finished))
+        Ok(())
     }
 }
 

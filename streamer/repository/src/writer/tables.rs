@@ -11,7 +11,7 @@ use hardstorage_report::Result;
 
 use super::ancestor::AncestorPacks;
 use super::batch::Payload;
-use super::stream::{Harbour, PackStream};
+use super::stream::{Arrival, Harbour, PackStream};
 use crate::pack::{Codec, FramePos};
 use crate::table::{
     Entry, EntryKey, LayerRefs, PackList, PackRecord, PackUse, TableFrame, TableIndex, TableRun, Value,
@@ -47,6 +47,24 @@ impl MetaStream {
         }
     }
 
+    /// With packs of these numbers.
+    pub(super) fn beginning_at(harbour: &Harbour, sequence: u32) -> MetaStream {
+        MetaStream {
+            stream: PackStream::beginning_at(harbour.clone(), sequence),
+            ..MetaStream::new(harbour)
+        }
+    }
+
+    /// What to wait for until the store has every pack that was ended.
+    pub(super) fn on_their_way(&self) -> Vec<Arrival> {
+        self.stream.on_their_way()
+    }
+
+    /// Waits until the store has them.
+    pub(super) fn settle(&mut self) -> Result<()> {
+        self.stream.settle()
+    }
+
     fn put(&mut self, raw: &[u8]) -> Result<(PackId, FramePos)> {
         self.packed.clear();
         let codec = if self.compressor.compress(raw, &mut self.packed) {
@@ -78,15 +96,15 @@ impl MetaStream {
 }
 
 /// The new pack list as it grows. Packs are numbered as entries first refer to them.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub(super) struct Packs {
-    old: Option<Arc<AncestorPacks>>,
+    old: Vec<Arc<AncestorPacks>>,
     numbers: HashMap<PackId, u32>,
     records: Vec<PackRecord>,
 }
 
 impl Packs {
-    pub(super) fn new(old: Option<Arc<AncestorPacks>>) -> Packs {
+    pub(super) fn new(old: Vec<Arc<AncestorPacks>>) -> Packs {
         Packs {
             old,
             ..Packs::default()
@@ -98,7 +116,7 @@ impl Packs {
         let next = self.records.len() as u32;
         let number = *self.numbers.entry(id).or_insert(next);
         if number == next {
-            let old = self.old.as_ref().and_then(|old| old.record(&id));
+            let old = self.old.iter().find_map(|old| old.record(&id));
             self.records.push(PackRecord {
                 live: 0,
                 lock_until: 0,
@@ -153,6 +171,8 @@ pub(super) struct Roots {
     pub(super) file_table: Root,
     pub(super) pack_list: Root,
     pub(super) packs: Vec<PackRecord>,
+    /// The length of the pack that holds the pack list, which its record there cannot tell.
+    pub(super) list_length: u64,
 }
 
 /// Sums over the packs of metadata.
@@ -163,7 +183,7 @@ pub(super) struct MetaSums {
 }
 
 impl Tables {
-    pub(super) fn new(harbour: &Harbour, old: Option<Arc<AncestorPacks>>) -> Tables {
+    pub(super) fn new(harbour: &Harbour, old: Vec<Arc<AncestorPacks>>) -> Tables {
         Tables {
             meta: MetaStream::new(harbour),
             packs: Packs::new(old),
@@ -241,39 +261,37 @@ impl Tables {
     }
 
     fn end_run(&mut self) -> Result<()> {
-        let mut entries = std::mem::take(&mut self.run);
+        let entries = std::mem::take(&mut self.run);
         self.run_len = 0;
-        entries.sort();
-        let mut run = TableRun {
-            entries: entries.len() as u64,
-            frames: Vec::new(),
-        };
-        let mut raw: Vec<u8> = Vec::with_capacity(TABLE_FRAME_LEN);
-        let mut first = None;
-        for (key, bytes) in entries {
-            if !raw.is_empty() && raw.len() + bytes.len() > TABLE_FRAME_LEN {
-                self.table_frame(&mut run, first.take(), &mut raw)?;
-            }
-            raw.extend_from_slice(&bytes);
-            first.get_or_insert(key);
-        }
-        self.table_frame(&mut run, first, &mut raw)?;
+        let run = write_run(entries, &mut self.meta, &mut self.packs)?;
         if !run.frames.is_empty() {
             self.index.runs.push(run);
         }
         Ok(())
     }
 
-    fn table_frame(&mut self, run: &mut TableRun, first: Option<EntryKey>, raw: &mut Vec<u8>) -> Result<()> {
-        if let Some(first) = first {
-            let (pack, at) = self.meta.put(raw)?;
-            raw.clear();
-            let number = self.packs.number(pack, PackKind::Meta);
-            self.packs.use_more(number, 1);
-            let at = FramePos { pack: number, ..at };
-            run.frames.push(TableFrame { at, first });
+    /// Writes a file table of what there is so far, and a list of its packs, both into one pack of `own`; gives their roots.
+    /// `data` are the data packs that were ended. The table itself goes on as if nothing had happened.
+    pub(super) fn checkpoint(&mut self, own: &mut MetaStream, data: &[PackRecord]) -> Result<Option<(Root, Root)>> {
+        if self.index.entries == 0 {
+            return Ok(None);
         }
-        Ok(())
+        // The maps of files lie in it.
+        self.meta.stream.close()?;
+        let mut packs = self.packs.clone();
+        packs.written(data.to_vec());
+        packs.written(self.meta.stream.finished().to_vec());
+        packs.number(own.stream.next_id(), PackKind::Meta);
+        let mut index = self.index.clone();
+        index.runs.push(write_run(self.run.clone(), own, &mut packs)?);
+        let file_table = own.put_root(&index.encode(), &self.root_hash)?;
+        let list = PackList {
+            changed_pages: 0,
+            packs: packs.records,
+        };
+        let pack_list = own.put_root(&list.encode(), &self.root_hash)?;
+        own.stream.close()?;
+        Ok(Some((file_table, pack_list)))
     }
 
     fn root(&mut self, value: &[u8]) -> Result<Root> {
@@ -285,12 +303,14 @@ impl Tables {
         Ok(root)
     }
 
-    /// Writes the rest. The pack list goes into a pack of its own, which it names without knowing its length.
+    /// Writes the rest, and waits until the store has all of it. The pack list goes into a pack of its own, which it names
+    /// without knowing its length.
     pub(super) fn finish(mut self, changed_pages: u64) -> Result<(Roots, MetaSums)> {
         self.end_run()?;
         let index = self.index.encode();
         let file_table = self.root(&index)?;
-        let written = self.meta.stream.settle()?;
+        // What is on its way is not waited for before the list of it is written: a far store gets both at once.
+        let written = self.meta.stream.end()?;
         let mut packs = written.len() as u64;
         self.packs.written(written);
 
@@ -302,13 +322,54 @@ impl Tables {
         };
         self.meta.stream.never_full();
         let pack_list = self.meta.put_root(&list.encode(), &self.root_hash)?;
-        packs += self.meta.stream.settle()?.len() as u64;
+        let last = self.meta.stream.end()?;
+        packs += last.len() as u64;
+        self.meta.stream.settle()?;
         let roots = Roots {
             file_table,
             pack_list,
             packs: list.packs,
+            list_length: last.iter().map(|pack| pack.length).sum(),
         };
         let stored = self.meta.stream.stored();
         Ok((roots, MetaSums { stored, packs }))
     }
+}
+
+/// Sorts entries and writes them.
+fn write_run(mut entries: Vec<(EntryKey, Vec<u8>)>, meta: &mut MetaStream, packs: &mut Packs) -> Result<TableRun> {
+    entries.sort();
+    let mut run = TableRun {
+        entries: entries.len() as u64,
+        frames: Vec::new(),
+    };
+    let mut raw: Vec<u8> = Vec::with_capacity(TABLE_FRAME_LEN);
+    let mut first = None;
+    for (key, bytes) in entries {
+        if !raw.is_empty() && raw.len() + bytes.len() > TABLE_FRAME_LEN {
+            table_frame(&mut run, first.take(), &mut raw, meta, packs)?;
+        }
+        raw.extend_from_slice(&bytes);
+        first.get_or_insert(key);
+    }
+    table_frame(&mut run, first, &mut raw, meta, packs)?;
+    Ok(run)
+}
+
+fn table_frame(
+    run: &mut TableRun,
+    first: Option<EntryKey>,
+    raw: &mut Vec<u8>,
+    meta: &mut MetaStream,
+    packs: &mut Packs,
+) -> Result<()> {
+    if let Some(first) = first {
+        let (pack, at) = meta.put(raw)?;
+        raw.clear();
+        let number = packs.number(pack, PackKind::Meta);
+        packs.use_more(number, 1);
+        let at = FramePos { pack: number, ..at };
+        run.frames.push(TableFrame { at, first });
+    }
+    Ok(())
 }

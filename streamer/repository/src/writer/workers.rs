@@ -99,7 +99,7 @@ pub(super) struct Shop {
     pub(super) block_size: u32,
     /// Bytes that make a batch worth a frame of its own.
     pub(super) enough: usize,
-    /// Zstandard level of gathered frames.
+    /// Zstandard level of gathered frames while what is gathered is little.
     pub(super) gathered_level: i32,
 }
 
@@ -139,8 +139,9 @@ fn run(shop: &Shop, jobs: &Jobs, packer: Sender<Told>) {
                 Told::Examined(batch)
             }
             Job::Compress(mut gathered) => {
-                let Gathered { raw, packed, .. } = &mut *gathered;
-                gathered.payload = Some(worker.compress(raw, packed, true));
+                let Gathered { raw, packed, few, .. } = &mut *gathered;
+                let kind = if *few { FrameKind::Few } else { FrameKind::Gathered };
+                gathered.payload = Some(worker.compress(raw, packed, kind));
                 Told::Compressed(gathered)
             }
         };
@@ -148,6 +149,17 @@ fn run(shop: &Shop, jobs: &Jobs, packer: Sender<Told>) {
             return;
         }
     }
+}
+
+/// What a frame was made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FrameKind {
+    /// All of a batch.
+    Batch,
+    /// Changed pages of several batches.
+    Gathered,
+    /// The same, and there were few so far.
+    Few,
 }
 
 pub(super) struct Worker {
@@ -201,7 +213,7 @@ impl Worker {
         batch.raw.truncate(kept);
         if kept >= self.enough {
             let Batch { raw, packed, .. } = batch;
-            batch.payload = Some(self.compress(raw, packed, false));
+            batch.payload = Some(self.compress(raw, packed, FrameKind::Batch));
         }
     }
 
@@ -232,16 +244,17 @@ impl Worker {
     }
 
     /// Leaves the payload in `packed`: compressed, or the raw bytes themselves when they do not shrink.
-    pub(super) fn compress(&mut self, raw: &mut Vec<u8>, packed: &mut Vec<u8>, gathered: bool) -> Payload {
+    pub(super) fn compress(&mut self, raw: &mut Vec<u8>, packed: &mut Vec<u8>, kind: FrameKind) -> Payload {
         let raw_len = raw.len() as u32;
         packed.clear();
         // Room for the tag too, so that sealing in place does not move the bytes.
         packed.reserve(raw.len() + 64);
-        let compressor = match &mut self.gathered {
-            Some(own) if gathered => own,
-            _ => &mut self.compressor,
+        let shrunk = match (kind, &mut self.gathered) {
+            (FrameKind::Few, Some(own)) => own.compress(raw, packed),
+            (FrameKind::Batch, _) => self.compressor.compress(raw, packed),
+            (FrameKind::Few | FrameKind::Gathered, _) => self.compressor.compress_after_trial(raw, packed),
         };
-        let codec = if compressor.compress(raw, packed) {
+        let codec = if shrunk {
             Codec::Zstd
         } else {
             std::mem::swap(raw, packed);

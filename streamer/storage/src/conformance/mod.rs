@@ -3,6 +3,7 @@
 //! The format stands on these properties, so the suite is part of the crate and not of its tests: whoever adds a backend,
 //! or wonders about a server, runs the same checks. Each works in a folder of its own and removes it.
 
+mod growing;
 mod objects;
 mod order;
 mod race;
@@ -80,6 +81,8 @@ async fn checks(room: &Room, skip: &[&str]) -> Result<(), Violation> {
         uploads::parts_of_any_size,
         uploads::abandoned_are_invisible,
         uploads::never_replace,
+        growing::grows,
+        growing::grows_alone,
         order::bytewise,
         order::levels,
         order::from_any_place,

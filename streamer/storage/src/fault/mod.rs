@@ -18,7 +18,9 @@ use script::{Running, Script, begin, lock};
 
 pub use script::{Call, Fault, Gate};
 
-use crate::{Caps, Created, DynStore, Key, ListRequest, Listing, ObjectMeta, Store, Upload};
+use crate::{
+    Caps, Created, DynStore, Growing, Key, ListRequest, Listing, ObjectMeta, Store, SweepRequest, Swept, Upload,
+};
 
 /// A store with a script of faults.
 pub struct FaultStore {
@@ -129,6 +131,19 @@ impl Store for FaultStore {
         }))
     }
 
+    async fn grow_new(&self, key: &Key, first: Bytes) -> Result<Option<Box<dyn Growing>>> {
+        let running = self.begin(Call::GrowNew, key).await?;
+        let result = self.inner.grow_new(key, first).await;
+        let Some(inner) = running.after(result).await? else {
+            return Ok(None);
+        };
+        Ok(Some(Box::new(FaultGrowing {
+            inner,
+            key: key.clone(),
+            script: self.script.clone(),
+        })))
+    }
+
     async fn get(&self, key: &Key) -> Result<Option<Bytes>> {
         let running = self.begin(Call::Get, key).await?;
         let result = self.inner.get(key).await;
@@ -177,6 +192,13 @@ impl Store for FaultStore {
         running.after(result).await
     }
 
+    async fn sweep(&self, request: &SweepRequest) -> Result<Swept> {
+        let mut running = begin(&self.script, Call::Sweep, "")?;
+        running.before().await?;
+        let result = self.inner.sweep(request).await;
+        running.after(result).await
+    }
+
     async fn clock(&self) -> Result<Timestamp> {
         let mut running = begin(&self.script, Call::Clock, "")?;
         running.before().await?;
@@ -219,6 +241,28 @@ impl Upload for FaultUpload {
         let mut running = begin(&self.script, Call::UploadAbort, self.key.as_str())?;
         running.before().await?;
         let result = self.inner.abort().await;
+        running.after(result).await
+    }
+}
+
+struct FaultGrowing {
+    inner: Box<dyn Growing>,
+    key: Key,
+    script: Arc<Mutex<Script>>,
+}
+
+impl std::fmt::Debug for FaultGrowing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "FaultGrowing({:?})", self.inner)
+    }
+}
+
+#[async_trait]
+impl Growing for FaultGrowing {
+    async fn append(&mut self, bytes: Bytes) -> Result<()> {
+        let mut running = begin(&self.script, Call::Append, self.key.as_str())?;
+        running.before().await?;
+        let result = self.inner.append(bytes).await;
         running.after(result).await
     }
 }

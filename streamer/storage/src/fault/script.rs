@@ -17,6 +17,8 @@ pub enum Call {
     UploadWrite,
     UploadFinish,
     UploadAbort,
+    GrowNew,
+    Append,
     Get,
     GetRange,
     Head,
@@ -24,6 +26,7 @@ pub enum Call {
     Delete,
     Sync,
     Confirm,
+    Sweep,
     Clock,
 }
 

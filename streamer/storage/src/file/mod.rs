@@ -5,12 +5,18 @@
 //! - Temporary names start with a dot. Keys cannot, so no listing and no reader ever meets one.
 //! - The root is held open, and every name is relative to it (see [`root`]).
 //! - Content is durable when `put_new` returns; names after [`Store::sync`] (see [`durability`]).
-//! - No file IO on the runtime's threads: every call is one closure on the blocking pool.
+//! - What changes the disk or syncs it goes through [`disk`] alone.
+//! - No file IO on the runtime's threads: every call is one closure on the blocking pool. The one exception is told of in
+//!   [`growing`].
 
+mod disk;
 mod durability;
 mod failure;
+mod growing;
 mod root;
+mod settled;
 mod staged;
+mod sweep;
 mod upload;
 mod walk;
 
@@ -24,11 +30,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use hardstorage_report::{Error, Result, code};
 use jiff::Timestamp;
-use rustix::fs::{AtFlags, Stat};
+use rustix::fs::Stat;
 use rustix::io::Errno;
 
-use crate::{Caps, Created, Key, ListRequest, Listing, Location, ObjectMeta, Store, Upload};
+use crate::{
+    Caps, Created, Growing, Key, ListRequest, Listing, Location, ObjectMeta, Store, SweepRequest, Swept, Upload,
+};
 use failure::{Doing, failed, failed_io};
+use growing::FileGrowing;
 use root::Root;
 use staged::Staged;
 use upload::FileUpload;
@@ -85,18 +94,32 @@ impl FileStore {
 impl Store for FileStore {
     async fn put_new(&self, key: &Key, body: Bytes) -> Result<Created> {
         let key = key.clone();
+        self.run(move |root| put(root, &key, body)).await
+    }
+
+    /// One way to the blocking pool and back: on a fast disk two would take as long as the disk.
+    async fn put_durable(&self, key: &Key, body: Bytes) -> Result<Created> {
+        let key = key.clone();
         self.run(move |root| {
-            let Some(mut staged) = Staged::create(root, &key)? else {
-                return Ok(Created::Exists);
-            };
-            staged.write(&mut [body])?;
-            staged.publish()
+            let created = put(root, &key, body)?;
+            root.durability.barrier(root)?;
+            root.check()?;
+            Ok(created)
         })
         .await
     }
 
     async fn upload_new(&self, key: &Key) -> Result<Box<dyn Upload>> {
         Ok(Box::new(FileUpload::new(self.root.clone(), key.clone())))
+    }
+
+    async fn grow_new(&self, key: &Key, first: Bytes) -> Result<Option<Box<dyn Growing>>> {
+        let key = key.clone();
+        self.run(move |root| {
+            let growing: Box<dyn Growing> = Box::new(FileGrowing::create(root, &key, first)?);
+            Ok(Some(growing))
+        })
+        .await
     }
 
     async fn get(&self, key: &Key) -> Result<Option<Bytes>> {
@@ -161,7 +184,7 @@ impl Store for FileStore {
     async fn delete(&self, key: &Key) -> Result<bool> {
         let key = key.clone();
         self.run(move |root| {
-            match rustix::fs::unlinkat(root.at(), key.as_str(), AtFlags::empty()) {
+            match disk::remove(root.at(), key.as_str()) {
                 Ok(()) => {}
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::ISDIR) => {
                     root.check()?;
@@ -174,7 +197,7 @@ impl Store for FileStore {
             // the directory is in use or may stay.
             let mut name = key.as_str();
             while let Some((folder, _)) = name.rsplit_once('/') {
-                if rustix::fs::unlinkat(root.at(), folder, AtFlags::REMOVEDIR).is_err() {
+                if disk::remove_folder(root.at(), folder).is_err() {
                     break;
                 }
                 name = folder;
@@ -202,21 +225,13 @@ impl Store for FileStore {
         .await
     }
 
-    /// The file system's own time, from a fresh file: on a network mount it is the server's.
+    async fn sweep(&self, request: &SweepRequest) -> Result<Swept> {
+        let request = request.clone();
+        self.run(move |root| sweep::sweep(root, &request)).await
+    }
+
     async fn clock(&self) -> Result<Timestamp> {
-        self.run(|root| {
-            let doing = Doing::root("ask for the time of", &root.path);
-            root.check()?;
-            let name = staged::temporary_name("");
-            let file = staged::create_exclusive(root, &name).map_err(|errno| failed(errno, &doing))?;
-            let stat = rustix::fs::fstat(&file);
-            let removed = rustix::fs::unlinkat(root.at(), &name, AtFlags::empty());
-            let stat = stat.map_err(|errno| failed(errno, &doing))?;
-            removed.map_err(|errno| failed(errno, &doing))?;
-            root.check()?;
-            modified(&stat).ok_or_else(|| Error::new(code::storage::IO, format!("{doing}: it is out of range")))
-        })
-        .await
+        self.run(|root| now(root)).await
     }
 
     fn caps(&self) -> Caps {
@@ -230,6 +245,28 @@ impl Store for FileStore {
     fn url(&self) -> String {
         Location::File(self.root.path.clone()).to_string()
     }
+}
+
+/// The file system's own time, from a fresh file: on a network mount it is the server's.
+fn now(root: &Root) -> Result<Timestamp> {
+    let doing = Doing::root("ask for the time of", &root.path);
+    root.check()?;
+    let name = staged::temporary_name("");
+    let file = disk::create(root.at(), &name).map_err(|errno| failed(errno, &doing))?;
+    let stat = rustix::fs::fstat(&file);
+    let removed = disk::remove(root.at(), &name);
+    let stat = stat.map_err(|errno| failed(errno, &doing))?;
+    removed.map_err(|errno| failed(errno, &doing))?;
+    root.check()?;
+    modified(&stat).ok_or_else(|| Error::new(code::storage::IO, format!("{doing}: it is out of range")))
+}
+
+fn put(root: &Arc<Root>, key: &Key, body: Bytes) -> Result<Created> {
+    let Some(mut staged) = Staged::create(root, key)? else {
+        return Ok(Created::Exists);
+    };
+    staged.write(&mut [body])?;
+    staged.publish()
 }
 
 fn short(key: &Key, expected: u64, got: u64) -> Error {

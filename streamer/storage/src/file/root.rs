@@ -11,16 +11,16 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use hardstorage_report::{Error, Result, code};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::durability::{Durability, sync_file};
+use super::disk;
+use super::durability::Durability;
 use super::failure::{Doing, failed};
-use crate::Key;
+use crate::{Key, trial};
 
 /// What the closures on the blocking pool share.
 #[derive(Debug)]
@@ -40,6 +40,7 @@ impl Root {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = rustix::fs::open(&path, flags, Mode::empty())
             .map_err(|errno| failed(errno, &Doing::root("open", &path)))?;
+        trial::opened(directory.as_fd());
         Ok(Root {
             path,
             durability: Durability::default(),
@@ -133,18 +134,16 @@ fn make(path: &Path) -> Result<()> {
     for directory in missing.iter().rev() {
         // Only the root is ours alone: a private parent would lock others out of their own directories.
         let mode = if *directory == path { 0o700 } else { 0o755 };
-        match std::fs::DirBuilder::new().mode(mode).create(directory) {
-            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-                let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
-                return Err(failed(errno, &Doing::root("create", directory)));
-            }
-            _ => {}
+        match disk::make_folder(CWD, directory, mode) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(failed(errno, &Doing::root("create", directory))),
         }
     }
     // Those that were there too: an attempt before this one may have made them and been cut off.
     for parent in path.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty()) {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let synced = rustix::fs::openat(CWD, parent, flags, Mode::empty()).and_then(|parent| sync_file(parent.as_fd()));
+        let synced =
+            rustix::fs::openat(CWD, parent, flags, Mode::empty()).and_then(|parent| disk::sync(parent.as_fd()));
         let made_in = missing.iter().any(|made| made.parent() == Some(parent));
         match synced {
             Ok(()) => {}

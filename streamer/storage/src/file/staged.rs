@@ -5,20 +5,22 @@
 //! file: the caller writes a new one.
 
 use std::fs::File;
-use std::io::{IoSlice, Write};
+use std::io::IoSlice;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 use hardstorage_report::{Error, Result, Retry, code};
-use rustix::fs::{Advice, AtFlags, FileType, Mode, OFlags, RenameFlags, Stat};
+use rustix::fs::{Advice, AtFlags, FileType, Stat};
 use rustix::io::Errno;
 
-use super::Root;
 use super::failure::{Doing, failed, failed_io};
+use super::{Root, disk};
 use crate::{Created, Key};
 
 /// Bytes after which write-back is started, so that the final sync finds little left to do.
 const WRITEBACK: u64 = 8 << 20;
+/// How temporary names begin.
+const TEMPORARY: &str = ".tmp-";
 /// How often to remake a folder that another process removes as empty at the same moment.
 const FOLDER_TRIES: u32 = 100;
 
@@ -40,12 +42,15 @@ fn folder_of(key: &Key) -> &str {
 /// A name in this folder of the root (the empty one: in the root itself) that no key can have.
 pub(super) fn temporary_name(folder: &str) -> String {
     let slash = if folder.is_empty() { "" } else { "/" };
-    format!("{folder}{slash}.tmp-{:032x}", rand::random::<u128>())
+    format!("{folder}{slash}{TEMPORARY}{:032x}", rand::random::<u128>())
 }
 
-pub(super) fn create_exclusive(root: &Root, name: &str) -> Result<File, Errno> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-    rustix::fs::openat(root.at(), name, flags, Mode::from_raw_mode(0o600)).map(File::from)
+/// Whether a name within its folder is one of those.
+pub(super) fn is_temporary(name: &str) -> bool {
+    let random = name.strip_prefix(TEMPORARY);
+    random.is_some_and(|random| {
+        random.len() == 32 && random.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    })
 }
 
 /// Makes the folders of a key below the root, and never the root.
@@ -55,7 +60,7 @@ fn make_folders(root: &Root, key: &Key) -> Result<()> {
         .match_indices('/')
         .filter_map(|(end, _)| key.as_str().get(..end));
     for folder in folders {
-        match rustix::fs::mkdirat(root.at(), folder, Mode::from_raw_mode(0o700)) {
+        match disk::make_folder(root.at(), folder, 0o700) {
             Ok(()) | Err(Errno::EXIST) => {}
             // The one above was removed as empty just now, or the root is gone.
             Err(Errno::NOENT) => root.check()?,
@@ -82,7 +87,7 @@ impl Staged {
         }
         for _ in 0..FOLDER_TRIES {
             let temporary = temporary_name(folder_of(key));
-            match create_exclusive(root, &temporary) {
+            match disk::create(root.at(), &temporary) {
                 Ok(file) => {
                     return Ok(Some(Staged {
                         root: root.clone(),
@@ -108,12 +113,19 @@ impl Staged {
         .retry(Retry::Later))
     }
 
+    /// The file itself, for whoever goes on to write behind what is published.
+    pub(super) fn another_handle(&self) -> Result<File> {
+        self.file
+            .try_clone()
+            .map_err(|error| failed_io(&error, &Doing::object("write", &self.key)))
+    }
+
     /// Appends the parts and empties them.
     pub(super) fn write(&mut self, parts: &mut [Bytes]) -> Result<()> {
         let mut first = 0;
         while let Some(rest) = parts.get_mut(first..).filter(|rest| !rest.is_empty()) {
             let slices: Vec<IoSlice<'_>> = rest.iter().take(1000).map(|part| IoSlice::new(part)).collect();
-            let mut written = match self.file.write_vectored(&slices) {
+            let mut written = match disk::write(&self.file, self.length, &slices) {
                 Ok(0) if rest.iter().any(|part| !part.is_empty()) => {
                     let message = format!("write {}: the file takes no bytes", self.key);
                     return Err(Error::new(code::storage::IO, message));
@@ -151,7 +163,7 @@ impl Staged {
     /// Syncs the bytes and gives them their name, unless it is taken.
     pub(super) fn publish(mut self) -> Result<Created> {
         let doing = Doing::object("write", &self.key);
-        rustix::fs::fdatasync(&self.file).map_err(|errno| failed(errno, &doing))?;
+        disk::sync_bytes(&self.file).map_err(|errno| failed(errno, &doing))?;
         let stat = rustix::fs::fstat(&self.file).map_err(|errno| failed(errno, &doing))?;
         if stat.st_size as u64 != self.length {
             let message = format!("{doing}: {} bytes written, {} in the file", self.length, stat.st_size);
@@ -167,7 +179,7 @@ impl Staged {
 
     fn name(&mut self, ours: &Stat, doing: &Doing) -> Result<Created> {
         let (at, key) = (self.root.at(), self.key.as_str());
-        match rustix::fs::linkat(at, &self.temporary, at, key, AtFlags::empty()) {
+        match disk::link(at, &self.temporary, key) {
             Ok(()) => Ok(Created::Created),
             Err(Errno::EXIST) => {
                 let there = rustix::fs::statat(at, key, AtFlags::SYMLINK_NOFOLLOW);
@@ -183,6 +195,7 @@ impl Staged {
                 Ok(if same { Created::Created } else { Created::Exists })
             }
             Err(Errno::PERM | Errno::NOTSUP | Errno::MLINK | Errno::NOSYS | Errno::INVAL) => self.rename(doing),
+            Err(Errno::NOENT) => Err(swept(doing)),
             Err(errno) => Err(failed(errno, doing)),
         }
     }
@@ -190,7 +203,7 @@ impl Staged {
     /// For file systems without hard links.
     fn rename(&mut self, doing: &Doing) -> Result<Created> {
         let (at, key) = (self.root.at(), self.key.as_str());
-        match rustix::fs::renameat_with(at, &self.temporary, at, key, RenameFlags::NOREPLACE) {
+        match disk::rename_new(at, &self.temporary, key) {
             Ok(()) => {
                 self.named = true;
                 Ok(Created::Created)
@@ -201,16 +214,23 @@ impl Staged {
                 format!("{doing}: this file system has neither hard links nor a rename that never replaces"),
             )
             .hint("use a file system with hard links for the repository")),
+            Err(Errno::NOENT) => Err(swept(doing)),
             Err(errno) => Err(failed(errno, doing)),
         }
     }
 }
 
+/// This writer paused for so long that it was taken for dead. Who still has the bytes may write them anew.
+fn swept(doing: &Doing) -> Error {
+    let message = format!("{doing}: its temporary file was removed before it got its name");
+    Error::new(code::storage::IO, message).retry(Retry::Now)
+}
+
 impl Drop for Staged {
     fn drop(&mut self) {
         if !self.named {
-            // Left behind, it is invisible and harmless; the collector removes old ones.
-            let _ = rustix::fs::unlinkat(self.root.at(), &self.temporary, AtFlags::empty());
+            // Left behind, it is invisible and harmless; a sweep removes it once it is old.
+            let _ = disk::remove(self.root.at(), &self.temporary);
         }
     }
 }

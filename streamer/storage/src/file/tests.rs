@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::durability::{Durability, sync_file};
+use super::durability::Durability;
 use super::*;
 use crate::{DynStore, RetryPolicy, Retrying, Throttle};
 
@@ -19,7 +19,7 @@ fn failing(path: &std::path::Path, number: u64) -> (DynStore, Arc<AtomicU64>) {
         if counted.fetch_add(1, Ordering::Relaxed) + 1 == number {
             Err(Errno::IO)
         } else {
-            sync_file(file)
+            disk::sync(file)
         }
     });
     let store = FileStore {
@@ -100,4 +100,8 @@ async fn a_name_that_was_taken_is_synced_too() {
     assert_eq!(store.put_new(&key("x/1"), Bytes::new()).await.unwrap(), Created::Exists);
     store.sync().await.unwrap();
     assert_eq!(count.load(Ordering::Relaxed), 2);
+    let again = store.put_durable(&key("x/1"), Bytes::new()).await.unwrap();
+    assert_eq!((again, count.load(Ordering::Relaxed)), (Created::Exists, 3));
+    let new = store.put_durable(&key("x/2"), Bytes::new()).await.unwrap();
+    assert_eq!((new, count.load(Ordering::Relaxed)), (Created::Created, 4));
 }

@@ -16,7 +16,9 @@ use bytes::Bytes;
 use hardstorage_report::{Error, Result, Retry, code};
 use jiff::Timestamp;
 
-use crate::{Caps, Created, DynStore, Key, ListRequest, Listing, ObjectMeta, Store, Upload};
+use crate::{
+    Caps, Created, DynStore, Growing, Heard, Key, ListRequest, Listing, ObjectMeta, Store, SweepRequest, Swept, Upload,
+};
 
 /// How often and how long to try.
 #[derive(Debug, Clone)]
@@ -134,15 +136,17 @@ impl Retrying {
     pub fn new(inner: DynStore, policy: RetryPolicy) -> Retrying {
         Retrying { inner, policy }
     }
-}
 
-#[async_trait]
-impl Store for Retrying {
-    async fn put_new(&self, key: &Key, body: Bytes) -> Result<Created> {
+    async fn put(&self, key: &Key, body: Bytes, durable: bool) -> Result<Created> {
         let mut tries = self.policy.begin();
         let mut answer_lost = false;
         loop {
-            let error = match self.inner.put_new(key, body.clone()).await {
+            let put = if durable {
+                self.inner.put_durable(key, body.clone())
+            } else {
+                self.inner.put_new(key, body.clone())
+            };
+            let error = match put.await {
                 Ok(Created::Exists) if answer_lost => match self.inner.get(key).await {
                     Ok(Some(there)) if there == body => return Ok(Created::Created),
                     Ok(Some(_)) => return Ok(Created::Exists),
@@ -158,9 +162,26 @@ impl Store for Retrying {
             tries.again(error).await?;
         }
     }
+}
+
+#[async_trait]
+impl Store for Retrying {
+    async fn put_new(&self, key: &Key, body: Bytes) -> Result<Created> {
+        self.put(key, body, false).await
+    }
+
+    async fn put_durable(&self, key: &Key, body: Bytes) -> Result<Created> {
+        self.put(key, body, true).await
+    }
 
     async fn upload_new(&self, key: &Key) -> Result<Box<dyn Upload>> {
         retry!(self.policy, self.inner.upload_new(key))
+    }
+
+    /// Not repeated, nor are its appends: nobody knows what a first try has left under the name or behind the end, and the
+    /// caller can begin another object.
+    async fn grow_new(&self, key: &Key, first: Bytes) -> Result<Option<Box<dyn Growing>>> {
+        self.inner.grow_new(key, first).await
     }
 
     async fn get(&self, key: &Key) -> Result<Option<Bytes>> {
@@ -200,8 +221,17 @@ impl Store for Retrying {
         retry!(self.policy, self.inner.confirm(keys))
     }
 
+    /// What a try that failed had removed already is not counted.
+    async fn sweep(&self, request: &SweepRequest) -> Result<Swept> {
+        retry!(self.policy, self.inner.sweep(request))
+    }
+
     async fn clock(&self) -> Result<Timestamp> {
         retry!(self.policy, self.inner.clock())
+    }
+
+    async fn clock_lately(&self, age: Duration) -> Result<Heard> {
+        retry!(self.policy, self.inner.clock_lately(age))
     }
 
     fn caps(&self) -> Caps {

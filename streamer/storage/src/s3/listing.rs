@@ -1,5 +1,7 @@
 //! Listing a bucket: ListObjectsV2 with a start key, so that a page needs nothing of the one before.
 
+use std::sync::Arc;
+
 use hardstorage_report::{Error, Result, code};
 
 use super::failure::{failed, within};
@@ -8,7 +10,7 @@ use crate::{Key, ListRequest, Listing, ObjectMeta};
 
 const PAGE: i32 = 1000;
 
-pub(super) async fn list(bucket: &Bucket, request: &ListRequest) -> Result<Listing> {
+pub(super) async fn list(bucket: &Arc<Bucket>, request: &ListRequest) -> Result<Listing> {
     request.folder()?;
     let prefix = format!("{}{}", bucket.prefix, request.prefix);
     let doing = format!("list {}", request.prefix);
@@ -29,6 +31,8 @@ pub(super) async fn list(bucket: &Bucket, request: &ListRequest) -> Result<Listi
         .set_delimiter(request.shallow.then(|| "/".to_owned()))
         .set_start_after(after)
         .max_keys(PAGE)
+        .customize()
+        .interceptor(bucket.listener())
         .send();
     let page = match within(0, call).await.map_err(|timeout| timeout.context(&doing))? {
         Ok(page) => page,

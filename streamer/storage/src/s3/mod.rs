@@ -10,11 +10,13 @@ mod credentials;
 mod failure;
 mod listing;
 mod multipart;
+mod sweep;
 mod upload;
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
@@ -26,8 +28,10 @@ use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
 use crate::{
-    Caps, Created, Credentials, Key, ListRequest, Listing, ObjectMeta, RetryPolicy, S3Location, Store, Upload,
+    Caps, Created, Credentials, Heard, Key, ListRequest, Listing, ObjectMeta, RetryPolicy, S3Location, Store,
+    SweepRequest, Swept, Upload,
 };
+use clock::LastTime;
 use failure::{failed, is_conflict, is_missing, is_precondition, within};
 use upload::S3Upload;
 
@@ -55,6 +59,7 @@ struct Bucket {
     spares: Mutex<Vec<BytesMut>>,
     /// Some answer has proved that the bucket exists.
     seen: AtomicBool,
+    time: LastTime,
     url: String,
 }
 
@@ -81,6 +86,7 @@ impl S3Store {
                 parts: Semaphore::new(concurrency.clamp(1, Semaphore::MAX_PERMITS)),
                 spares: Mutex::default(),
                 seen: AtomicBool::new(false),
+                time: LastTime::default(),
                 url: location.to_string(),
             }),
         })
@@ -117,7 +123,7 @@ impl Bucket {
     }
 
     /// One create-only PUT.
-    async fn put_new(&self, key: &Key, body: Bytes) -> Result<Created> {
+    async fn put_new(self: &Arc<Self>, key: &Key, body: Bytes) -> Result<Created> {
         let length = body.len() as u64;
         let request = self
             .client
@@ -127,6 +133,8 @@ impl Bucket {
             .if_none_match("*")
             .set_storage_class(self.storage_class.clone())
             .body(ByteStream::from(body))
+            .customize()
+            .interceptor(self.listener())
             .send();
         let doing = format!("write {key}");
         match within(length, request)
@@ -321,8 +329,19 @@ impl Store for S3Store {
         Ok(())
     }
 
+    async fn sweep(&self, request: &SweepRequest) -> Result<Swept> {
+        sweep::sweep(&self.bucket, request).await
+    }
+
     async fn clock(&self) -> Result<Timestamp> {
-        clock::now(&self.bucket).await
+        clock::now(&self.bucket).await.map(|heard| heard.time)
+    }
+
+    async fn clock_lately(&self, age: Duration) -> Result<Heard> {
+        match self.bucket.time.within(age) {
+            Some(heard) => Ok(heard),
+            None => clock::now(&self.bucket).await,
+        }
     }
 
     fn caps(&self) -> Caps {

@@ -258,8 +258,8 @@ impl S3Upload {
 }
 
 impl Drop for S3Upload {
-    /// Abandoned: the parts are removed in the background. Should the process end first, a lifecycle rule of the bucket
-    /// for incomplete uploads removes them.
+    /// Abandoned: the parts are removed in the background. Should the process end first, a sweep removes them, or a
+    /// lifecycle rule of the bucket for incomplete uploads.
     fn drop(&mut self) {
         if let Some(id) = self.id.take()
             && let Ok(runtime) = tokio::runtime::Handle::try_current()

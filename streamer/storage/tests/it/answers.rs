@@ -1,8 +1,11 @@
 //! What each answer of an S3 server means: which are tried again, which are refusals, and which must not be believed.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use hardstorage_report::{Code, code};
-use hardstorage_storage::{Created, Key, ListRequest};
+use hardstorage_storage::{Created, Heard, Key, ListRequest};
+use tokio::time::Instant;
 
 use crate::scripted::{Answer, Scripted, answer, error, hang_up};
 
@@ -224,6 +227,48 @@ async fn the_time_is_that_of_the_answer() {
             .unwrap_err()
             .is(code::storage::IO)
     );
+}
+
+#[tokio::test]
+async fn a_time_that_was_just_heard_is_not_asked_for() {
+    const LATELY: Duration = Duration::from_mins(1);
+    let date = |answer: Answer, minute: u8| answer.header("Date", &format!("Sun, 22 Nov 2026 08:{minute:02}:30 GMT"));
+    let server = Scripted::start(move |request, _| match request.operation().as_str() {
+        "PUT" => date(answer(200), 16),
+        // What a cache between has kept is no clock.
+        "GET list-type" if request.target.contains("kept") => date(page(&[], false), 1).header("Age", "60"),
+        "GET list-type" => date(page(&["a"], false), 15),
+        _ => date(answer(200), 17),
+    })
+    .await;
+    let store = server.store_once().await;
+    let minute = |heard: Heard| heard.time.strftime("%M").to_string();
+    store.list(&ListRequest::under("kept/")).await.unwrap();
+    let begun = Instant::now();
+    assert_eq!(
+        minute(store.clock_lately(LATELY).await.unwrap()),
+        "17",
+        "nothing was heard"
+    );
+    store.list(&ListRequest::under("")).await.unwrap();
+    let heard = store.clock_lately(LATELY).await.unwrap();
+    assert!(begun <= heard.asked && heard.asked <= Instant::now());
+    assert_eq!(minute(heard), "15");
+    store.put_new(&key(), Bytes::from_static(b"x")).await.unwrap();
+    assert_eq!(minute(store.clock_lately(LATELY).await.unwrap()), "16");
+    assert_eq!(server.count("HEAD"), 1);
+    assert_eq!(
+        minute(store.clock_lately(Duration::ZERO).await.unwrap()),
+        "17",
+        "too long ago"
+    );
+    // What must be exact is asked for, and answers without a time are none.
+    assert_eq!(store.clock().await.unwrap().strftime("%M").to_string(), "17");
+    assert_eq!(server.count("HEAD"), 3);
+    let server = Scripted::start(|_, _| page(&[], false)).await;
+    let silent = server.store_once().await;
+    silent.list(&ListRequest::under("")).await.unwrap();
+    assert!(silent.clock_lately(LATELY).await.unwrap_err().is(code::storage::IO));
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 mod answers;
 mod chain;
 mod directory;
+mod leftovers;
 mod proxy;
 mod root;
 mod scripted;

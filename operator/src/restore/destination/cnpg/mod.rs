@@ -89,13 +89,7 @@ impl<'a> NewCluster<'a> {
             .or_else(|| text(template))
             .or_else(|| text(recorded))
             .map(str::to_owned)
-            .ok_or_else(|| {
-                refusal(
-                    "ImageUnknown",
-                    "it is not known which image of PostgreSQL ran the source".to_owned(),
-                    "set postgresImage to an image of the same major version",
-                )
-            })
+            .ok_or_else(unknown_image)
     }
 
     /// User and group that own the data directory.
@@ -184,6 +178,15 @@ fn recorded_size(storage: &Value) -> Option<&str> {
         .or_else(|| storage.pointer("/pvcTemplate/resources/requests/storage"))
         .and_then(Value::as_str)
         .filter(|size| !size.is_empty())
+}
+
+/// Nobody has said what is to run the data.
+pub fn unknown_image() -> Refusal {
+    refusal(
+        "ImageUnknown",
+        "it is not known which image of PostgreSQL ran the source".to_owned(),
+        "set postgresImage to an image of the same major version",
+    )
 }
 
 fn refusal(reason: &str, message: String, hint: &str) -> Refusal {

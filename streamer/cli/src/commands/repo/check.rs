@@ -3,7 +3,7 @@
 use hardstorage_engine::catalogue::records;
 use hardstorage_engine::verify::{VerifyPlan, run_verify};
 use hardstorage_report::{BackupId, DeploymentName, Result, code};
-use hardstorage_repository::Mode;
+use hardstorage_repository::{AuditLog, Mode};
 use serde::Serialize;
 
 use crate::app::App;
@@ -15,7 +15,9 @@ use crate::printer::Report;
 #[derive(Debug, Serialize)]
 struct Problem {
     deployment: DeploymentName,
-    backup_id: BackupId,
+    /// Absent when it is about the audit chain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backup_id: Option<BackupId>,
     code: String,
     message: String,
 }
@@ -55,10 +57,11 @@ impl Report for CheckResult {
             self.backups
         );
         for problem in &self.problems {
-            out.push_str(&format!(
-                "✗ {} {}: {}\n",
-                problem.code, problem.backup_id, problem.message
-            ));
+            let about = problem
+                .backup_id
+                .as_ref()
+                .map_or_else(|| format!("{}, audit", problem.deployment), BackupId::to_string);
+            out.push_str(&format!("✗ {} {about}: {}\n", problem.code, problem.message));
         }
         out
     }
@@ -87,6 +90,15 @@ pub(super) async fn check(
     };
     for name in names {
         let deployment = repository.deployment(&name).await?;
+        let chain = AuditLog::of(&deployment).verify(&[]).await?;
+        if let Some(error) = chain.failure(&name) {
+            result.problems.push(Problem {
+                deployment: name.clone(),
+                backup_id: None,
+                code: error.code().to_string(),
+                message: error.to_string(),
+            });
+        }
         let backups = records(&deployment).await?;
         for backup in backups.iter().filter(|backup| !backup.deleted) {
             result.backups += 1;
@@ -106,7 +118,7 @@ pub(super) async fn check(
             if let Some(error) = failure {
                 result.problems.push(Problem {
                     deployment: name.clone(),
-                    backup_id: backup.backup_id.clone(),
+                    backup_id: Some(backup.backup_id.clone()),
                     code: error.code().to_string(),
                     message: error.to_string(),
                 });
@@ -138,9 +150,15 @@ mod tests {
         (result.ok, result.read_data) = (false, false);
         result.problems.push(Problem {
             deployment: "db1".parse().unwrap(),
-            backup_id: NEW.parse().unwrap(),
+            backup_id: Some(NEW.parse().unwrap()),
             code: "verify.object_missing".to_owned(),
             message: "pack 00000002 is not there".to_owned(),
+        });
+        result.problems.push(Problem {
+            deployment: "db1".parse().unwrap(),
+            backup_id: None,
+            code: "verify.audit_chain".to_owned(),
+            message: "record 3 is missing".to_owned(),
         });
         assert_eq!(exit(&result), 9);
         insta::assert_snapshot!([well, shown("repo check", &result)].join("\n"));

@@ -1,8 +1,11 @@
-//! `repo init|probe|check|usage|sync`: the repository as a whole, one file for each.
+//! `repo init|probe|check|gc|scrub|heal|usage|sync`: the repository as a whole, one file for each.
 
 mod check;
+mod gc;
+mod heal;
 mod init;
 mod probe;
+mod scrub;
 mod sync;
 mod usage;
 
@@ -37,9 +40,29 @@ pub(crate) async fn run(app: &App, command: RepoCommand) -> u8 {
             run,
         } => {
             let work = |running: Running| async move {
+                let own = deployment.as_ref().and_then(|name| app.deployment(name).repo);
+                let url = url.or_else(|| repo.repo.clone()).or(own);
                 check::check(app, &chosen(app, url, &repo)?, deployment, read_data, running).await
             };
             reported(app, "repo check", &run, work, check::exit).await
+        }
+        RepoCommand::Gc(args) => {
+            let run_args = args.run.clone();
+            let work =
+                |_: Running| async move { gc::gc(app, &chosen(app, args.url.clone(), &args.repo)?, &args).await };
+            reported(app, "repo gc", &run_args, work, gc::exit).await
+        }
+        RepoCommand::Scrub(args) => {
+            let run_args = args.run.clone();
+            let work =
+                |_: Running| async move { scrub::scrub(app, &chosen(app, args.url.clone(), &args.repo)?, &args).await };
+            reported(app, "repo scrub", &run_args, work, scrub::exit).await
+        }
+        RepoCommand::Heal(args) => {
+            let run_args = args.run.clone();
+            let work =
+                |_: Running| async move { heal::heal(app, &chosen(app, args.url.clone(), &args.repo)?, &args).await };
+            reported(app, "repo heal", &run_args, work, heal::exit).await
         }
         RepoCommand::Usage { url, repo } => {
             answer(app, "repo usage", async {

@@ -1,7 +1,10 @@
 //! `repo probe`: what lies at a URL, as far as it can be told without a key.
 
-use hardstorage_report::{Error, ErrorReport, Result, code};
-use hardstorage_repository::{CreateOnly, Probe, Repository, Surroundings, kek_fingerprint};
+use hardstorage_engine::audit;
+use hardstorage_report::{Error, ErrorReport, EventSink, Result, code};
+use hardstorage_repository::{
+    AuditAction, AuditEvent, CreateOnly, Mode, Probe, Repository, Surroundings, kek_fingerprint,
+};
 use serde::Serialize;
 
 use crate::app::App;
@@ -124,10 +127,25 @@ async fn try_writes(app: &App, result: &mut ProbeResult) {
     match tried.await {
         Ok(CreateOnly::Kept) => result.create_only_proven = Some(true),
         Ok(CreateOnly::Broken(what)) => {
+            record_broken(app, &result.url, &what).await;
             result.create_only_proven = Some(false);
             result.write_problem = Some((&Error::new(code::repository::NOT_CREATE_ONLY, what)).into());
         }
         Err(error) => result.write_problem = Some((&error).into()),
+    }
+}
+
+/// A store that was believed and has lost that is worth a record, where the key is at hand.
+async fn record_broken(app: &App, url: &str, what: &str) {
+    let event = AuditEvent::new(AuditAction::CreateOnlyBroken, None).reason(what);
+    let recorded = async { app.repository(url, Mode::Read).await?.audit_everywhere(&event).await };
+    match recorded.await {
+        Ok(failed) => {
+            for (name, error) in failed {
+                app.printer.emit(audit::not_recorded(&error).deployment(&name));
+            }
+        }
+        Err(error) => app.printer.emit(audit::not_recorded(&error)),
     }
 }
 

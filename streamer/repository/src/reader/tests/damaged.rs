@@ -1,6 +1,6 @@
 //! Bytes that are not what they were: every one is noticed, named, and hurts no more files than it must.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hardstorage_codec::{Secret, SigningKey};
@@ -279,6 +279,8 @@ async fn a_bad_frame_names_every_backup_that_needs_it() {
     let catalog = Catalog {
         entries: entries.map(|(id, finished)| entry(&scenario, id, finished)).collect(),
         strange: Vec::new(),
+        gone: BTreeMap::new(),
+        vanished: false,
     };
     let damage = Damage::load(&scenario.deployment).await.unwrap();
     assert_eq!(

@@ -3,5 +3,5 @@
 
 mod damaged;
 mod round_trip;
-mod scenario;
+pub(crate) mod scenario;
 mod store_faults;

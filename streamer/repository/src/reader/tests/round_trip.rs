@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use proptest::prelude::*;
 
 use super::scenario::{Collect, Files, Scenario, key, meta, noise, samples, tiny};
+use crate::PackKind;
 use crate::layer::SECTION_LEN;
 use crate::reader::{ReadOptions, Selection, VerifyDepth};
 use crate::table::EntryKind;
@@ -85,6 +86,38 @@ async fn layers_come_back_from_several_packs() {
         assert_eq!(report.content.files, files.len() as u64);
         assert_eq!(report.packs, finished.packs.len() as u64);
     }
+}
+
+/// A layer may stay in a stack although every page of it was replaced since: its pack is then needed by nobody, and listed
+/// nowhere.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_layer_whose_pages_were_all_replaced_is_no_damage() {
+    let scenario = Scenario::new();
+    let mut files = samples();
+    let first = scenario.back_up(1, &files, None).await;
+    let mut change = |seed: u64| {
+        files.get_mut("base/6/large").unwrap()[3 * 8192..4 * 8192].copy_from_slice(&noise(seed, 8192));
+        files.clone()
+    };
+    let second = scenario.back_up(2, &change(1000), Some(&first)).await;
+    let wanted = change(2000);
+    let third = scenario.back_up(3, &wanted, Some(&second)).await;
+    let replaced = second.packs.iter().find(|pack| {
+        let is_new = !first.packs.iter().any(|old| old.id == pack.id);
+        is_new && pack.kind == PackKind::Data
+    });
+    let replaced = replaced.unwrap().id;
+    assert!(
+        third.packs.iter().all(|pack| pack.id != replaced),
+        "the pack is not needed"
+    );
+    let backup = scenario.open(&third).await;
+    let sink = Arc::new(Collect::default());
+    let report = backup.restore(Arc::clone(&sink), None, &small()).await.unwrap();
+    assert!(report.failure().is_none(), "{report:?}");
+    assert_eq!(sink.whole(), wanted);
+    let report = backup.verify(VerifyDepth::Content, &small()).await.unwrap();
+    assert!(report.content.failure().is_none(), "{report:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

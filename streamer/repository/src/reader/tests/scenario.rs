@@ -12,10 +12,10 @@ use crate::table::EntryKey;
 use crate::writer::{AncestorReader, BackupWriter, FileMeta, Finished, WriterOptions};
 use crate::{DataKey, Deployment, PackId, RepoConfig, Surroundings, WriterId};
 
-pub(super) type Files = BTreeMap<String, Vec<u8>>;
+pub(crate) type Files = BTreeMap<String, Vec<u8>>;
 
 /// Bytes that repeat nowhere and do not compress.
-pub(super) fn noise(seed: u64, length: usize) -> Vec<u8> {
+pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut out = Vec::with_capacity(length + 8);
     while out.len() < length {
@@ -29,7 +29,7 @@ pub(super) fn noise(seed: u64, length: usize) -> Vec<u8> {
 }
 
 /// Files of the lengths at which something changes, compressible ones, sparse ones, and one of several frames.
-pub(super) fn samples() -> Files {
+pub(crate) fn samples() -> Files {
     let mut files = Files::new();
     for length in [0usize, 1, 511, 8191, 8192, 8193, 16384, 40_000] {
         files.insert(format!("base/5/{length}"), noise(length as u64 + 7, length));
@@ -45,23 +45,23 @@ pub(super) fn samples() -> Files {
     files
 }
 
-pub(super) struct Scenario {
-    pub(super) memory: Arc<MemoryStore>,
-    pub(super) deployment: Deployment,
+pub(crate) struct Scenario {
+    pub(crate) memory: Arc<MemoryStore>,
+    pub(crate) deployment: Deployment,
     seed: u8,
 }
 
 impl Scenario {
-    pub(super) fn new() -> Scenario {
+    pub(crate) fn new() -> Scenario {
         Scenario::with_keys(7)
     }
 
-    pub(super) fn with_keys(seed: u8) -> Scenario {
+    pub(crate) fn with_keys(seed: u8) -> Scenario {
         Scenario::make(seed, true)
     }
 
     /// Of a repository without encryption.
-    pub(super) fn unsealed() -> Scenario {
+    pub(crate) fn unsealed() -> Scenario {
         Scenario::make(7, false)
     }
 
@@ -76,11 +76,11 @@ impl Scenario {
     }
 
     /// Another way to the same objects, with the same key.
-    pub(super) fn through(&self, store: DynStore) -> Deployment {
+    pub(crate) fn through(&self, store: DynStore) -> Deployment {
         deployment(store, self.seed, self.deployment.key().seals())
     }
 
-    pub(super) async fn back_up(&self, number: u8, files: &Files, ancestor: Option<&Finished>) -> Finished {
+    pub(crate) async fn back_up(&self, number: u8, files: &Files, ancestor: Option<&Finished>) -> Finished {
         match ancestor {
             Some(before) => self.back_up_without(number, files, before, HashSet::new()).await,
             None => self.write(number, files, None).await,
@@ -88,7 +88,7 @@ impl Scenario {
     }
 
     /// Takes over no page that lies in a damaged frame.
-    pub(super) async fn back_up_without(
+    pub(crate) async fn back_up_without(
         &self,
         number: u8,
         files: &Files,
@@ -100,7 +100,7 @@ impl Scenario {
     }
 
     /// A writer for a backup.
-    pub(super) async fn writer(&self, number: u8, ancestor: Option<AncestorReader>) -> BackupWriter {
+    pub(crate) async fn writer(&self, number: u8, ancestor: Option<AncestorReader>) -> BackupWriter {
         let mut options = WriterOptions::new(WriterId::new([number; 16]), 8192);
         options.memory = 1 << 20;
         options.ancestor = ancestor;
@@ -118,12 +118,12 @@ impl Scenario {
         writer.finish().await.unwrap()
     }
 
-    pub(super) async fn open(&self, backup: &Finished) -> BackupReader {
+    pub(crate) async fn open(&self, backup: &Finished) -> BackupReader {
         open(&self.deployment, backup).await.unwrap()
     }
 }
 
-pub(super) async fn open(deployment: &Deployment, backup: &Finished) -> Result<BackupReader> {
+pub(crate) async fn open(deployment: &Deployment, backup: &Finished) -> Result<BackupReader> {
     BackupReader::open(deployment, &backup.file_table, &backup.pack_list).await
 }
 
@@ -141,7 +141,7 @@ fn deployment(store: DynStore, seed: u8, seals: bool) -> Deployment {
     Deployment::for_tests_with(store, "db1", surroundings, data_key, config)
 }
 
-pub(super) fn meta(name: &str, size: u64) -> FileMeta {
+pub(crate) fn meta(name: &str, size: u64) -> FileMeta {
     FileMeta {
         key: key(name),
         size,
@@ -150,7 +150,7 @@ pub(super) fn meta(name: &str, size: u64) -> FileMeta {
     }
 }
 
-pub(super) fn key(name: &str) -> EntryKey {
+pub(crate) fn key(name: &str) -> EntryKey {
     EntryKey {
         tablespace: 0,
         path: name.as_bytes().to_vec(),
@@ -158,7 +158,7 @@ pub(super) fn key(name: &str) -> EntryKey {
 }
 
 /// Windows so small that every boundary is crossed.
-pub(super) fn tiny() -> ReadOptions {
+pub(crate) fn tiny() -> ReadOptions {
     let limits = |files| WindowLimits {
         wide_files: 1,
         files,
@@ -175,18 +175,18 @@ pub(super) fn tiny() -> ReadOptions {
 
 /// Remembers what it was given, and refuses what no sink should be given.
 #[derive(Debug, Default)]
-pub(super) struct Collect {
-    pub(super) files: Mutex<BTreeMap<String, Collected>>,
+pub(crate) struct Collect {
+    pub(crate) files: Mutex<BTreeMap<String, Collected>>,
     /// The call of this number fails.
-    pub(super) fail_at: Option<usize>,
-    pub(super) calls: std::sync::atomic::AtomicUsize,
+    pub(crate) fail_at: Option<usize>,
+    pub(crate) calls: std::sync::atomic::AtomicUsize,
 }
 
 #[derive(Debug, Clone, Default)]
-pub(super) struct Collected {
-    pub(super) bytes: Vec<u8>,
+pub(crate) struct Collected {
+    pub(crate) bytes: Vec<u8>,
     written: Vec<bool>,
-    pub(super) finished: Option<(u32, u64)>,
+    pub(crate) finished: Option<(u32, u64)>,
 }
 
 impl Collect {
@@ -199,7 +199,7 @@ impl Collect {
     }
 
     /// The files that were finished.
-    pub(super) fn whole(&self) -> Files {
+    pub(crate) fn whole(&self) -> Files {
         let files = self.files.lock().unwrap();
         let whole = files.iter().filter(|(_, file)| file.finished.is_some());
         whole.map(|(name, file)| (name.clone(), file.bytes.clone())).collect()

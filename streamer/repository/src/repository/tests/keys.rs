@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hardstorage_codec::{SigningKey, fingerprint};
 use hardstorage_report::{Error, code};
-use hardstorage_storage::{Call, DynStore, Fault, FaultStore, Key};
+use hardstorage_storage::{Call, DynStore, Fault, FaultStore, Gate, Key};
 use tokio::sync::Barrier;
 
 use super::*;
@@ -32,6 +32,38 @@ async fn of_racing_writers_all_hold_one_data_key() {
         }
         ids.dedup();
         assert_eq!(ids.len(), 1);
+    }
+}
+
+/// Another process makes the deployment, and writes into it, before any one call of ours.
+#[tokio::test]
+async fn a_deployment_that_appears_meanwhile_is_no_orphan() {
+    for number in 1.. {
+        let (_, store) = memory();
+        let other = made(&store).await;
+        let faults = Arc::new(FaultStore::new(store.clone()));
+        let watched: DynStore = faults.clone();
+        let repository = open(&watched, Some(kek(1)), Mode::Write).await.unwrap();
+        let gate = Gate::new();
+        faults.at(faults.calls() + number, Fault::HoldBefore(gate.clone()));
+        let mut ours = tokio::spawn(async move { repository.deployment_or_create(&name()).await });
+        let held = tokio::select! {
+            () = gate.reached() => true,
+            _ = &mut ours => false,
+        };
+        if !held {
+            assert!(number > 3, "it asked less than it does");
+            break;
+        }
+        let theirs = other.deployment_or_create(&name()).await.unwrap();
+        let event = crate::AuditEvent::new(crate::AuditAction::DeploymentCreated, None);
+        crate::AuditLog::of(&theirs).append(&event).await.unwrap();
+        gate.open();
+        let ours = ours
+            .await
+            .unwrap()
+            .unwrap_or_else(|error| panic!("before call {number}: {error}"));
+        assert_eq!(ours.key().id(), theirs.key().id(), "before call {number}");
     }
 }
 
@@ -79,6 +111,15 @@ async fn a_key_that_is_gone_or_foreign_is_never_replaced() {
     ] {
         assert!(result.unwrap_err().is(code::repository::DATA_KEY_MISSING));
     }
+    // Nor where its history is all that is left of a deployment.
+    let lost: DeploymentName = "lost".parse().unwrap();
+    let deployment = repository.deployment_or_create(&lost).await.unwrap();
+    let event = crate::AuditEvent::new(crate::AuditAction::DeploymentCreated, None);
+    crate::AuditLog::of(&deployment).append(&event).await.unwrap();
+    store.delete(&layout::wrapped_key(&lost, 1, 1)).await.unwrap();
+    assert!(repository.deployments().await.unwrap().contains(&lost));
+    let result = repository.deployment_or_create(&lost).await;
+    assert!(result.unwrap_err().is(code::repository::DATA_KEY_MISSING));
     assert!(store.get(&key).await.unwrap().is_none());
     // The key of another deployment, or of another repository under the same KEK, opens nothing.
     let other: DeploymentName = "db2".parse().unwrap();
@@ -131,6 +172,7 @@ async fn a_store_that_fails_is_no_missing_key() {
         repository.deployment_or_create(&name()).await.unwrap();
         faults.calls()
     };
+    let mut told = 0;
     for number in 1..=total {
         let base = faults.calls();
         faults.at(base + number, Fault::FailBefore(down()));
@@ -138,9 +180,14 @@ async fn a_store_that_fails_is_no_missing_key() {
             Ok(repository) => repository.deployment_or_create(&name()).await.map(|_| ()),
             Err(error) => Err(error),
         };
-        assert!(result.unwrap_err().is(code::storage::UNREACHABLE), "call {number}");
+        // What was only read ahead is read again.
+        if let Err(error) = result {
+            assert!(error.is(code::storage::UNREACHABLE), "call {number}: {error}");
+            told += 1;
+        }
         faults.clear();
     }
+    assert!(told >= 3, "{told} of {total}");
     assert_eq!(names(&store).await.len(), 3);
 }
 

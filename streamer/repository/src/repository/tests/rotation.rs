@@ -7,6 +7,7 @@ use hardstorage_report::code;
 use hardstorage_storage::{Call, DynStore, Fault, FaultStore, Gate};
 
 use super::*;
+use crate::AuditLog;
 
 #[tokio::test]
 async fn rotation_hands_everything_to_the_new_key() {
@@ -36,6 +37,18 @@ async fn rotation_hands_everything_to_the_new_key() {
     }
     let again = rotated.rotate_kek(&kek(1), &kek(2)).await.unwrap();
     assert_eq!((again.data_keys, again.signers), (0, 0));
+    // Every chain says so, and is as good under the new KEK.
+    let rotated = rotated.update_config(RepoConfig::default()).await.unwrap();
+    for name in ["db1", "db2"] {
+        let log = AuditLog::of(&rotated.deployment(&name.parse().unwrap()).await.unwrap());
+        assert_eq!(log.verify(&[]).await.unwrap().good, 2);
+        let records = log.last(None).await.unwrap();
+        let actions: Vec<String> = records
+            .into_iter()
+            .map(|listed| listed.record.unwrap().action)
+            .collect();
+        assert_eq!(actions, ["kek.rotated", "policy.changed"]);
+    }
     // A writer that opened before the rotation mints no key under the old KEK.
     let late: DeploymentName = "late".parse().unwrap();
     assert!(

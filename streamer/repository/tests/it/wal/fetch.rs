@@ -3,14 +3,14 @@
 use super::*;
 use hardstorage_report::{Error, code};
 use hardstorage_repository::wal::Fetched;
-use hardstorage_storage::{Call, Fault, Gate};
+use hardstorage_storage::{Call, Fault};
 
 async fn fetched(bench: &Bench, name: &str, follow: Option<u32>) -> hardstorage_report::Result<Option<Vec<u8>>> {
     match bench.archive.fetch(name, follow.map(Timeline)).await? {
         Fetched::Found(file) => {
             let mut out = Vec::new();
             let length = file.length();
-            assert_eq!(file.copy_to(&mut out).await?, length);
+            assert_eq!(file.copy_to(&mut out, |error| panic!("{error}")).await?, length);
             assert_eq!(out.len() as u64, length);
             Ok(Some(out))
         }
@@ -25,7 +25,7 @@ async fn refused(bench: &Bench, name: &str) -> Error {
     fetched(bench, name, None).await.unwrap_err()
 }
 
-async fn tail(bench: &Bench, segment: SegmentName, from: Lsn, length: u64) {
+pub async fn tail(bench: &Bench, segment: SegmentName, from: Lsn, length: u64) {
     let mut tails = bench.archive.tail_writer(segment, writer(9)).unwrap();
     tails
         .put(from, &wal(1, from, length), RecordFacts::default())
@@ -89,7 +89,7 @@ async fn the_last_segment_is_assembled_and_filled_with_zeros() {
         };
         assert!(file.is_assembled());
         let mut out = Vec::new();
-        file.copy_to(&mut out).await.unwrap();
+        file.copy_to(&mut out, |error| panic!("{error}")).await.unwrap();
         let mut expected = wal(1, start, 70_001);
         expected.resize(size.bytes() as usize, 0);
         assert!(out == expected, "{mib} MiB");
@@ -132,53 +132,6 @@ async fn tails_that_begin_late_or_have_a_hole_are_an_error() {
             .await
             .is(code::repository::WAL_GAP)
     );
-}
-
-/// The streamer finishes the segment, and the next one, and removes the tails, while the fetch stands still at any of
-/// its calls: it must find the segment or what the tails held, never "absent", and never fewer bytes than were durable
-/// when it began.
-#[tokio::test]
-async fn a_streamer_that_goes_on_during_the_fetch_is_seen() {
-    let mut assembled = 0;
-    let mut found = 0;
-    for number in 1.. {
-        let bench = bench(1);
-        let size = bench.archive.segment_size();
-        let segment = name(1, 3, size);
-        tail(&bench, segment, Lsn(3 * MIB), 40_000).await;
-        let gate = Gate::new();
-        let calls = bench.faults.calls();
-        bench.faults.at(calls + number, Fault::HoldBefore(gate.clone()));
-        let archive = bench.archive.clone();
-        let fetch = tokio::spawn(async move { archive.fetch(&segment.to_string(), None).await });
-        tokio::select! {
-            () = gate.reached() => {}
-            () = async { while !fetch.is_finished() { tokio::task::yield_now().await; } } => {}
-        }
-        if fetch.is_finished() {
-            assert!(number > 4, "a fetch from tails takes more calls than {number}");
-            break;
-        }
-        bench.faults.clear();
-        bench.store(1, 1, 3).await;
-        bench.store(1, 1, 4).await;
-        bench.archive.drop_tails(segment, Some(writer(9))).await.unwrap();
-        gate.open();
-        let Fetched::Found(file) = fetch.await.unwrap().unwrap() else {
-            panic!("call {number}: it was there all the time");
-        };
-        let from_tails = file.is_assembled();
-        let mut out = Vec::new();
-        file.copy_to(&mut out).await.unwrap();
-        if from_tails {
-            assembled += 1;
-            assert!(out[..40_000] == whole(1, 3, size)[..40_000]);
-        } else {
-            found += 1;
-            assert!(out == whole(1, 3, size), "call {number}");
-        }
-    }
-    assert!(found >= 3, "{found} found, {assembled} assembled");
 }
 
 #[tokio::test]
@@ -232,12 +185,7 @@ async fn a_dead_branch_is_never_given() {
     for number in 3..=6 {
         bench.store(1, 1, number).await;
     }
-    let history = format!("1\t{}\tno recovery target specified\n", Lsn(switch));
-    bench
-        .archive
-        .put_history(Timeline(2), history.as_bytes())
-        .await
-        .unwrap();
+    bench.promoted_at(Lsn(switch)).await;
     let asked = |number| name(1, number, size).to_string();
     // Before the switch nothing changes; its segment ends at the switch; behind it there is nothing.
     let before = fetched(&bench, &asked(4), Some(2)).await.unwrap().unwrap();
@@ -254,6 +202,68 @@ async fn a_dead_branch_is_never_given() {
     bench.store(1, 2, 6).await;
     let error = refused(&bench, &name(2, 5, size).to_string()).await;
     assert!(error.is(code::repository::WAL_GAP), "{error}");
+}
+
+/// A stream that follows a promotion copies the segment of the switch, and can end in the middle of that.
+#[tokio::test]
+async fn a_copy_that_ends_before_the_switch_takes_nothing_of_the_ancestor() {
+    let (switch, copied) = (5 * MIB + 9000, 4000);
+    let begun = |finished: bool, ancestor: u64| async move {
+        let bench = bench(1);
+        let size = bench.archive.segment_size();
+        bench.promoted_at(Lsn(switch)).await;
+        if finished {
+            bench.store(1, 1, 5).await;
+        } else {
+            tail(&bench, name(1, 5, size), Lsn(5 * MIB), ancestor).await;
+        }
+        tail(&bench, name(2, 5, size), Lsn(5 * MIB), copied).await;
+        bench
+    };
+    let up_to = |size, length: u64| {
+        let mut expected = whole(1, 5, size);
+        expected[length as usize..].fill(0);
+        expected
+    };
+    // The ancestor's tails reach the switch, or not quite, or beyond it; or its segment is finished. Or they end before the
+    // copy does.
+    for (finished, ancestor, expected) in [
+        (false, 9000, 9000),
+        (false, 7000, 7000),
+        (false, 20_000, 9000),
+        (true, 0, 9000),
+        (false, 3000, copied),
+    ] {
+        let bench = begun(finished, ancestor).await;
+        let size = bench.archive.segment_size();
+        for follow in [None, Some(2)] {
+            let found = fetched(&bench, &name(2, 5, size).to_string(), follow).await.unwrap();
+            assert!(
+                found.unwrap() == up_to(size, expected),
+                "{finished} {ancestor} {follow:?}"
+            );
+        }
+        let Fetched::Found(file) = bench.archive.fetch(&name(2, 5, size).to_string(), None).await.unwrap() else {
+            panic!("it was there a moment ago");
+        };
+        assert!(file.is_assembled(), "it must not be kept");
+    }
+    // A third timeline that began in the same segment, of which nothing was copied behind the first bytes.
+    let bench = begun(false, 9000).await;
+    let size = bench.archive.segment_size();
+    let history = format!(
+        "1\t{}\tno recovery target specified\n\n2\t{}\tno recovery target specified\n",
+        Lsn(switch),
+        Lsn(switch + 5000)
+    );
+    bench
+        .archive
+        .put_history(Timeline(3), history.as_bytes())
+        .await
+        .unwrap();
+    tail(&bench, name(3, 5, size), Lsn(5 * MIB), 100).await;
+    let found = fetched(&bench, &name(3, 5, size).to_string(), Some(3)).await.unwrap();
+    assert!(found.unwrap() == up_to(size, 9000));
 }
 
 #[tokio::test]
@@ -286,8 +296,16 @@ async fn other_files_and_other_names() {
     let bench = bench(1);
     let partial = "000000010000000000000003.partial";
     assert!(fetched(&bench, partial, None).await.unwrap().is_none());
-    bench.archive.put_aux(partial, b"some bytes").await.unwrap();
-    assert_eq!(fetched(&bench, partial, None).await.unwrap().unwrap(), b"some bytes");
+    let size = bench.archive.segment_size();
+    let raw = whole(1, 3, size);
+    let mut builder = bench.archive.partial_builder(name(1, 3, size)).unwrap();
+    builder.append(Lsn(3 * MIB), &raw).await.unwrap();
+    builder.finish(RecordFacts::default()).await.unwrap();
+    assert_eq!(fetched(&bench, partial, None).await.unwrap().unwrap(), raw);
+    let backup = "000000010000000000000003.00000028.backup";
+    assert!(fetched(&bench, backup, None).await.unwrap().is_none());
+    bench.archive.put_backup_history(backup, b"some lines").await.unwrap();
+    assert_eq!(fetched(&bench, backup, None).await.unwrap().unwrap(), b"some lines");
     for bad in [
         "",
         "x",

@@ -1,8 +1,10 @@
 //! The WAL archive over the memory store, alone and with faults.
 
+mod beside;
 mod coverage;
 mod fetch;
 mod frontier;
+mod journal;
 mod moments;
 mod segments;
 mod small;
@@ -109,6 +111,13 @@ impl Bench {
         let put = self
             .archive
             .put_segment(name(timeline, number, size), &raw, RecordFacts::default());
+        put.await.unwrap();
+    }
+
+    /// Timeline 2 left the first one here.
+    pub async fn promoted_at(&self, switch: Lsn) {
+        let history = format!("1\t{switch}\tno recovery target specified\n");
+        let put = self.archive.put_history(Timeline(2), history.as_bytes());
         put.await.unwrap();
     }
 

@@ -21,7 +21,7 @@ fn watched(path: &Path) -> (Root, Receiver<u64>) {
     let (tell, told) = channel();
     let fsync = move |file: BorrowedFd<'_>| {
         tell.send(rustix::fs::fstat(file)?.st_ino).unwrap();
-        sync_file(file)
+        disk::sync(file)
     };
     (root(path, fsync), told)
 }
@@ -45,6 +45,82 @@ fn the_chain_up_to_the_root_once_and_deepest_first() {
     assert_eq!(synced.try_iter().collect::<Vec<_>>(), chain);
     root.durability.barrier(&root).unwrap();
     assert_eq!(synced.try_iter().count(), 0, "nothing was marked");
+}
+
+/// What a directory is needs no second sync, and what another one in its place is does.
+#[test]
+fn the_chain_above_a_directory_that_stayed_is_not_synced_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    std::fs::create_dir_all(path.join("a/b")).unwrap();
+    let (root, synced) = watched(path);
+    let barrier = |names: &[&str]| {
+        for name in names {
+            root.durability.changed(&key(name));
+        }
+        root.durability.barrier(&root).unwrap();
+        synced.try_iter().collect::<Vec<_>>()
+    };
+    let numbers = |folders: &[&str]| {
+        folders
+            .iter()
+            .map(|folder| number(&path.join(folder)))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(barrier(&["a/b/one"]), numbers(&["a/b", "a", "."]));
+    assert_eq!(barrier(&["a/b/two"]), numbers(&["a/b"]));
+    assert_eq!(
+        barrier(&["a/three", "a/b/three"]),
+        numbers(&["a/b", "a", "."]),
+        "a had a new name"
+    );
+    assert_eq!(barrier(&["a/four", "a/b/four"]), numbers(&["a/b", "a"]));
+
+    // Somebody removes the folder and makes it again: its name is another one.
+    std::fs::remove_dir_all(path.join("a/b")).unwrap();
+    std::fs::create_dir_all(path.join("a/b")).unwrap();
+    assert_eq!(barrier(&["a/b/five"]), numbers(&["a/b", "a", "."]));
+    std::fs::remove_dir_all(path.join("a")).unwrap();
+    std::fs::create_dir_all(path.join("a/b")).unwrap();
+    assert_eq!(barrier(&["a/b/six"]), numbers(&["a/b", "a", "."]));
+    // Gone at the time of the barrier, and made after it.
+    std::fs::remove_dir_all(path.join("a/b")).unwrap();
+    assert_eq!(barrier(&["a/b/seven"]), numbers(&["a", "."]));
+    std::fs::create_dir_all(path.join("a/b")).unwrap();
+    assert_eq!(barrier(&["a/b/eight"]), numbers(&["a/b", "a", "."]));
+
+    // More than are held.
+    for number in 0..40 {
+        std::fs::create_dir(path.join(format!("d{number}"))).unwrap();
+        assert_eq!(barrier(&[&format!("d{number}/one")]).len(), 2);
+    }
+    assert_eq!(barrier(&["a/b/nine"]).len(), 3, "it was forgotten");
+    assert_eq!(barrier(&["d39/two"]).len(), 1);
+}
+
+/// A chain that was not synced to its end leaves nothing that counts as settled.
+#[test]
+fn a_failure_above_settles_nothing_below() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    std::fs::create_dir_all(path.join("z/b")).unwrap();
+    let (root, synced) = watched(path);
+    root.durability.changed(&key("z/b/one"));
+    std::os::unix::fs::symlink("loop", path.join("loop")).unwrap();
+    root.durability.changed(&key("loop/one"));
+    assert!(root.durability.barrier(&root).is_err());
+    synced.try_iter().count();
+    std::fs::remove_file(path.join("loop")).unwrap();
+    root.durability.barrier(&root).unwrap();
+    assert_eq!(
+        synced.try_iter().collect::<Vec<_>>(),
+        [number(path)],
+        "what is left of it"
+    );
+    root.durability.changed(&key("z/b/two"));
+    root.durability.barrier(&root).unwrap();
+    let wanted = ["z/b", "z", "."].map(|name| number(&path.join(name)));
+    assert_eq!(synced.try_iter().collect::<Vec<_>>(), wanted);
 }
 
 #[test]
