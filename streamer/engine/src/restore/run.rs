@@ -254,7 +254,10 @@ impl Run<'_> {
             }
         };
         let manifest = self.read_postgres_manifest(&reader, sync_each);
-        let (settings, checksums) = tokio::try_join!(settings, manifest)?;
+        // Both to their ends: a reader that is dropped in the middle has threads that may still make a file, behind the back
+        // of who removes everything.
+        let (settings, checksums) = tokio::join!(settings, manifest);
+        let (settings, checksums) = (settings?, checksums?);
         let source_settings = settings.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         if source_settings.is_none() && checksums.knows(SETTINGS_FILE) {
             return Err(missing("postgresql.auto.conf is not in the backup"));

@@ -150,6 +150,25 @@ impl Bench {
     }
 
     async fn write(&self, id: &str, postgres: Option<Vec<u8>>, ancestor: Option<AncestorReader>, needed: WalRange) {
+        let mut files = files();
+        if let Some(postgres) = postgres {
+            files.insert("backup_manifest", postgres);
+        }
+        self.write_files(id, files, ancestor, needed).await;
+    }
+
+    /// Commits a backup of these files.
+    pub(crate) async fn back_up_files(&self, id: &str, files: BTreeMap<&'static str, Vec<u8>>) {
+        self.write_files(id, files, None, USUAL).await;
+    }
+
+    async fn write_files(
+        &self,
+        id: &str,
+        files: BTreeMap<&'static str, Vec<u8>>,
+        ancestor: Option<AncestorReader>,
+        needed: WalRange,
+    ) {
         let session = Session::open(
             &self.deployment,
             Opening::new(Purpose::Backup {
@@ -160,10 +179,6 @@ impl Bench {
         let mut options = WriterOptions::new(session.writer(), 8192);
         options.ancestor = ancestor;
         let mut writer = BackupWriter::begin(&self.deployment, options).await.unwrap();
-        let mut files = files();
-        if let Some(postgres) = postgres {
-            files.insert("backup_manifest", postgres);
-        }
         let key = |path: &str| EntryKey {
             tablespace: 0,
             path: path.as_bytes().to_vec(),

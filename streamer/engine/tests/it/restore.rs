@@ -7,7 +7,7 @@ use hardstorage_engine::restore::{
     Onto, RecoveryTarget, RestoreOptions, RestorePlan, RestoreRequest, StopAt, TargetTimeline, plan_restore,
     run_restore,
 };
-use hardstorage_report::{Lsn, code};
+use hardstorage_report::{Lsn, RestoreReport, Result, code};
 use hardstorage_repository::wal::{CommitAt, RecordFacts, RestorePoint, ServerTime};
 use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
@@ -55,6 +55,21 @@ async fn plan(bench: &Bench, target: &Path, goal: RecoveryTarget, inclusive: boo
         onto: Onto::Empty,
     };
     plan_restore(&bench.deployment, &request).await.unwrap()
+}
+
+/// Runs a plan with one thread; gives also the names of the events.
+async fn run(bench: &Bench, plan: &RestorePlan) -> (Result<RestoreReport>, Vec<String>) {
+    let options = RestoreOptions {
+        jobs: 1,
+        restore_command: "false".to_owned(),
+        run_id: None,
+        recovery: None,
+    };
+    let sink = Arc::new(Names::default());
+    let (cancel, proof) = (CancellationToken::new(), async |_: &Path| Ok(None));
+    let done = run_restore(&bench.deployment, plan, &options, sink.clone(), cancel, proof).await;
+    let names = std::mem::take(&mut *sink.0.lock().unwrap());
+    (done, names)
 }
 
 #[tokio::test]
@@ -166,26 +181,38 @@ async fn a_file_that_the_backup_lacks_is_missed_before_anything_can_start() {
         bench.back_up("db1.full.20260625T083040Z.0001", Some(manifest)).await;
         let root = tempfile::tempdir().unwrap();
         let plan = plan(&bench, root.path(), RecoveryTarget::Immediate, true).await;
-        let options = RestoreOptions {
-            jobs: 1,
-            restore_command: "false".to_owned(),
-            run_id: None,
-            recovery: None,
-        };
-        let sink = Arc::new(Names::default());
-        let done = run_restore(
-            &bench.deployment,
-            &plan,
-            &options,
-            sink.clone(),
-            CancellationToken::new(),
-            async |_| Ok(None),
-        )
-        .await;
+        let (done, names) = run(&bench, &plan).await;
         let error = done.unwrap_err();
         assert!(error.is(code::engine::FILE_CORRUPT), "{lost}: {error}");
         assert!(!root.path().join("data").exists(), "{lost}");
-        let names = sink.0.lock().unwrap();
         assert!(!names.iter().any(|name| name == "restore.recovery_armed"), "{names:?}");
+    }
+}
+
+/// The two small files that are read first are read side by side. Whichever fails, the other one's thread makes no file
+/// behind the back of who removes everything.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_left_when_one_of_the_first_files_is_damaged() {
+    const ID: &str = "db1.full.20260625T083040Z.0001";
+    let bench = Bench::new().await;
+    bench.store_wal(2..4).await;
+    let mut all = files();
+    // Large, so that it is still being written when the other one is known to be lost.
+    all.insert("backup_manifest", noise(4, 8 << 20));
+    all.insert("postgresql.auto.conf", noise(5, 500));
+    bench.back_up_files(ID, all).await;
+    let pack = bench.data_pack(ID).await;
+    assert!(
+        bench
+            .memory
+            .corrupt(&pack, |bytes| bytes.truncate(bytes.len() * 9 / 10))
+    );
+    let root = tempfile::tempdir().unwrap();
+    let plan = plan(&bench, root.path(), RecoveryTarget::Immediate, true).await;
+    for turn in 0..20 {
+        let (done, _) = run(&bench, &plan).await;
+        let error = done.unwrap_err();
+        assert!(error.is(code::repository::OBJECT_CORRUPT), "{turn}: {error}");
+        assert!(!root.path().join("data").exists(), "{turn}: something is left");
     }
 }

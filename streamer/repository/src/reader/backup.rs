@@ -150,7 +150,8 @@ impl BackupReader {
     }
 
     /// Sends every selected regular file to `sink`. Damage is told in the report ([`ContentReport::failure`]) and recorded
-    /// in the repository when it can be written; an error is a store or a sink that fails, or the end asked for.
+    /// in the repository when it can be written; an error is a store or a sink that fails, or the end asked for. It ends
+    /// by `options.cancel`, with all its threads; of a call that is dropped instead, threads may still write for a moment.
     pub async fn restore<S: FileSink>(
         &self,
         sink: Arc<S>,
