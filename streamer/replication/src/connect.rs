@@ -205,7 +205,7 @@ async fn try_once(
         channel_binding: settings.channel_binding,
         protection: &transport.protection,
     };
-    let mut wire = Wire::new(transport.stream);
+    let mut wire = Wire::new(transport.stream).over(transport.socket);
     match auth::login(&mut wire, &login).await {
         Ok(Backend { process_id, secret }) => Ok(Connected {
             wire,

@@ -9,7 +9,8 @@ use crate::archive_frame::ArchiveFrame;
 use crate::base_backup::Reader;
 use crate::rows::ResultSet;
 use crate::setting;
-use crate::wal_frame::FromServer;
+use crate::stream::StreamEvent;
+use crate::wal_frame;
 use crate::wire::Wire;
 
 /// Takes any bytes.
@@ -44,12 +45,12 @@ pub fn fuzz_wire(data: &[u8]) {
 
 /// One message of streaming replication; what is understood and can be written is written back the same.
 pub fn fuzz_wal_frame(data: &[u8]) {
-    let Ok(FromServer::Data {
+    let Ok(StreamEvent::Data {
         lsn,
         server_end,
         server_time,
         bytes,
-    }) = FromServer::decode(Bytes::copy_from_slice(data))
+    }) = wal_frame::decode(Bytes::copy_from_slice(data))
     else {
         return;
     };

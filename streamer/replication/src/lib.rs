@@ -13,6 +13,7 @@ mod connection;
 mod conninfo;
 #[doc(hidden)]
 pub mod fuzz;
+mod here;
 mod line;
 mod message;
 mod passfile;
@@ -20,6 +21,7 @@ mod pump;
 mod rows;
 mod server_error;
 mod setting;
+mod shared_line;
 mod stream;
 mod tls;
 mod transport;

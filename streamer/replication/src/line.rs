@@ -1,8 +1,5 @@
-//! The line of a stream: its connection, and what the server was told on it and when.
-//!
-//! The pump reads from it, and tells the server how far we are when a clock says so. Whoever acknowledges tells it too,
-//! at once and where it is: a commit may wait for the answer, and to wake another thread for it costs as much as a fast
-//! disk. Both hold the line for moments only, and never while anything is awaited.
+//! The line of a stream: its connection, what came on it, and what the server was told and when. Several hold it: see
+//! `shared_line`.
 //!
 //! A status goes out
 //! - at once when the flushed position rose (rises while the last one is still being written become one status),
@@ -12,20 +9,18 @@
 //!
 //! Where the pump has no thread of its own, somebody stands in for it when its status is overdue.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use hardstorage_report::{Lsn, Result};
 use postgres_protocol::message::frontend;
-use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use crate::connection::{Connection, silent};
 use crate::message::Message;
-use crate::stream::StreamOptions;
-use crate::wal_frame::{ServerTime, Status};
+use crate::stream::{StreamEvent, StreamOptions};
+use crate::wal_frame::{self, ServerTime, Status};
 use crate::wire::Wire;
 
 /// The shortest time between two answers that say the same. A server that shuts down asks again as soon as it was
@@ -61,7 +56,7 @@ pub(crate) struct Turn {
 pub(crate) struct Line {
     /// `None` when the stream is over.
     connection: Option<Connection>,
-    options: StreamOptions,
+    pub(crate) options: StreamOptions,
     /// What was set.
     safe: Positions,
     /// The end of what was received, or the start of the stream.
@@ -72,24 +67,21 @@ pub(crate) struct Line {
     last_received: Instant,
     /// The server asked and was not answered yet.
     pub(crate) owes_reply: bool,
-    stopping: bool,
-    reading: bool,
+    /// Our half of the COPY is over.
+    pub(crate) stopping: bool,
+    pub(crate) reading: bool,
     /// Nothing is read before.
     linger: Option<Instant>,
+    /// The pump has a message in its hand, which comes before all that is read next.
+    pub(crate) in_hand: bool,
+    /// What was read past the pump and is for it.
+    pub(crate) left: Option<Result<Message>>,
 }
 
-/// A line that is held by two.
-#[derive(Clone)]
-pub(crate) struct SharedLine {
-    line: Arc<Mutex<Line>>,
-    /// Something was acknowledged that could not be told at once.
-    untold: Arc<Notify>,
-}
-
-impl SharedLine {
-    pub(crate) fn new(connection: Option<Connection>, options: StreamOptions, start: Lsn) -> SharedLine {
+impl Line {
+    pub(crate) fn new(connection: Option<Connection>, options: StreamOptions, start: Lsn) -> Line {
         let now = Instant::now();
-        let line = Line {
+        Line {
             connection,
             options,
             safe: Positions::default(),
@@ -102,53 +94,11 @@ impl SharedLine {
             stopping: false,
             reading: true,
             linger: None,
-        };
-        SharedLine {
-            line: Arc::new(Mutex::new(line)),
-            untold: Arc::default(),
+            in_hand: false,
+            left: None,
         }
     }
 
-    pub(crate) fn hold(&self) -> MutexGuard<'_, Line> {
-        self.line.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Raises the positions; a higher `flushed` is told.
-    pub(crate) fn acknowledge(&self, written: Lsn, flushed: Lsn) {
-        let mut line = self.hold();
-        let raised = line.raise(written, flushed);
-        if raised && !line.tell_at_once() {
-            drop(line);
-            self.untold.notify_one();
-        }
-    }
-
-    /// Keeps the server told while the pump is held up: it may share its thread with somebody who waits for a disk. To be
-    /// run on another thread; returns when the stream ends.
-    pub(crate) async fn stand_in(self) {
-        loop {
-            let next = {
-                let mut line = self.hold();
-                if line.stopping || line.connection.is_none() {
-                    return;
-                }
-                let now = Instant::now();
-                if now >= line.overdue() && !line.tell_overdue(now) {
-                    self.untold.notify_one();
-                }
-                line.overdue().max(now + line.options.status_interval / 2)
-            };
-            sleep_until(next).await;
-        }
-    }
-
-    /// Returns when something was acknowledged that is not told yet.
-    pub(crate) async fn untold(&self) {
-        self.untold.notified().await;
-    }
-}
-
-impl Line {
     /// The wire, unless the stream is over.
     pub(crate) fn wire(&mut self) -> Option<&mut Wire> {
         self.connection.as_mut().map(Connection::wire)
@@ -164,7 +114,7 @@ impl Line {
     }
 
     /// Whether `flushed` rose.
-    fn raise(&mut self, written: Lsn, flushed: Lsn) -> bool {
+    pub(crate) fn raise(&mut self, written: Lsn, flushed: Lsn) -> bool {
         let raised = self.safe.flushed < flushed;
         self.safe = Positions {
             flushed: self.safe.flushed.max(flushed),
@@ -174,8 +124,8 @@ impl Line {
     }
 
     /// Tells what was acknowledged, on the spot; whether all of it is on its way.
-    fn tell_at_once(&mut self) -> bool {
-        if self.stopping || self.connection.is_none() {
+    pub(crate) fn tell_at_once(&mut self) -> bool {
+        if self.is_over() {
             return true;
         }
         if self.has_unsent() {
@@ -186,12 +136,12 @@ impl Line {
     }
 
     /// The pump has had its time, and half of it again.
-    fn overdue(&self) -> Instant {
+    pub(crate) fn overdue(&self) -> Instant {
         self.last_status + self.options.status_interval * 3 / 2
     }
 
     /// Tells what is known in the place of the pump; whether all of it is on its way.
-    fn tell_overdue(&mut self, now: Instant) -> bool {
+    pub(crate) fn tell_overdue(&mut self, now: Instant) -> bool {
         // Then it is the server that does not take it, and the pump finds out for how long.
         if self.has_unsent() {
             return false;
@@ -217,14 +167,21 @@ impl Line {
 
     /// Writes what waits, and reads when it may.
     pub(crate) fn drive(&mut self, reading: bool, cx: &mut Context<'_>) -> Poll<Woke> {
-        let Some(wire) = self.wire() else { return Poll::Pending };
+        let Some(wire) = self.connection.as_mut().map(Connection::wire) else {
+            return Poll::Pending;
+        };
         if wire.has_unsent() && wire.poll_flush(cx).is_ready() {
             return Poll::Ready(Woke::Look);
         }
-        if reading {
-            return wire.poll_recv(cx).map(Woke::Message);
+        if !reading {
+            return Poll::Pending;
         }
-        Poll::Pending
+        let message = match self.left.take() {
+            Some(left) => left,
+            None => ready!(wire.poll_recv(cx)),
+        };
+        self.in_hand = true;
+        Poll::Ready(Woke::Message(message))
     }
 
     /// Queues what is due, writes what the socket takes of it, and decides what comes next. `room`: whether the consumer
@@ -264,6 +221,19 @@ impl Line {
         if !self.options.linger.is_zero() {
             self.linger = Some(self.last_received + self.options.linger);
         }
+    }
+
+    /// What a message of the COPY says; `None` when nobody wants to know any more.
+    pub(crate) fn take_frame(&mut self, body: Bytes) -> Result<Option<StreamEvent>> {
+        let event = wal_frame::decode(body)?;
+        match &event {
+            StreamEvent::Data { lsn, bytes, .. } if !self.stopping => {
+                self.received = self.received.max(lsn.add(bytes.len() as u64));
+            }
+            StreamEvent::Keepalive { reply_requested, .. } => self.owes_reply |= reply_requested,
+            _ => {}
+        }
+        Ok(Some(event).filter(|_| !self.stopping))
     }
 
     /// Takes note that the server has said something.
@@ -356,8 +326,8 @@ impl Line {
         self.last_received = now;
     }
 
-    /// Whether our half of the COPY is over.
-    pub(crate) fn is_stopping(&self) -> bool {
-        self.stopping
+    /// Whether nothing more is told.
+    pub(crate) fn is_over(&self) -> bool {
+        self.stopping || self.connection.is_none()
     }
 }

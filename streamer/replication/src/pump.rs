@@ -9,7 +9,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use bytes::Bytes;
 use hardstorage_report::{Result, Timeline};
 use tokio::sync::mpsc;
 use tokio::task::yield_now;
@@ -17,12 +16,12 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::connection::{Answer, Connection, Failure, within};
-use crate::line::{Line, SharedLine, Turn, Woke};
+use crate::line::{Line, Turn, Woke};
 use crate::message::{Message, protocol};
 use crate::rows::Row;
 use crate::server_error::During;
+use crate::shared_line::SharedLine;
 use crate::stream::{Budget, StreamEvent, StreamOptions};
-use crate::wal_frame::FromServer;
 
 /// How many messages are taken from the buffer before clocks and handles are looked at again.
 const BATCH: usize = 64;
@@ -110,12 +109,13 @@ impl Pump {
     fn take_batch(&self, message: Message) -> Result<Next, Failure> {
         let mut held = self.shared.line.hold();
         let line = &mut *held;
+        line.in_hand = false;
         line.heard();
         let before = line.received;
         let mut next = self.take(line, message)?;
         let mut all = false;
         for _ in 1..BATCH {
-            let room = line.is_stopping() || self.shared.budget.has_room();
+            let room = line.stopping || self.shared.budget.has_room();
             if !room || line.owes_reply || !matches!(next, Next::GoOn) {
                 break;
             }
@@ -134,50 +134,17 @@ impl Pump {
 
     fn take(&self, line: &mut Line, message: Message) -> Result<Next, Failure> {
         match message {
-            Message::CopyData(body) => self.take_frame(line, body).map_err(Failure::Broken)?,
+            Message::CopyData(body) => {
+                if let Some(event) = line.take_frame(body)? {
+                    self.emit(event);
+                }
+            }
             Message::CopyDone => return Ok(Next::ServerDone),
             Message::CommandComplete(_) => return Ok(Next::Shutdown),
             Message::ErrorResponse(error) => return Err(Failure::Server(error)),
             other => return Err(other.unexpected("streaming").into()),
         }
         Ok(Next::GoOn)
-    }
-
-    fn take_frame(&self, line: &mut Line, body: Bytes) -> Result<()> {
-        let event = match FromServer::decode(body)? {
-            FromServer::Data {
-                lsn,
-                server_end,
-                server_time,
-                bytes,
-            } => {
-                if !line.is_stopping() {
-                    line.received = line.received.max(lsn.add(bytes.len() as u64));
-                }
-                StreamEvent::Data {
-                    lsn,
-                    bytes,
-                    server_end,
-                    server_time,
-                }
-            }
-            FromServer::Keepalive {
-                server_end,
-                server_time,
-                reply_requested,
-            } => {
-                line.owes_reply |= reply_requested;
-                StreamEvent::Keepalive {
-                    server_end,
-                    server_time,
-                    reply_requested,
-                }
-            }
-        };
-        if !line.is_stopping() {
-            self.emit(event);
-        }
-        Ok(())
     }
 
     fn emit(&self, event: StreamEvent) {
@@ -190,7 +157,7 @@ impl Pump {
     async fn end_of_copy(&self) -> Result<Connection, Failure> {
         let (asked, connection) = {
             let mut line = self.shared.line.hold();
-            let asked = line.is_stopping();
+            let asked = line.stopping;
             if !asked {
                 line.begin_stop();
             }

@@ -6,8 +6,10 @@
 //! on the half of the connection that it shares with that task (see `line`). Whoever holds up the thread of that task has
 //! somebody on another thread stand in for it.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -19,11 +21,11 @@ use tracing::debug;
 
 use crate::command;
 use crate::connection::{Answer, Connection, within};
-use crate::line::SharedLine;
 use crate::message::protocol;
 use crate::pump::{self, Pump};
 use crate::server_error::During;
 use crate::setting;
+use crate::shared_line::SharedLine;
 use crate::wal_frame::ServerTime;
 
 /// How a stream behaves.
@@ -96,7 +98,7 @@ pub enum StreamEvent {
 /// Tells the server what is written and what is safe. Clones mean the same stream.
 #[derive(Clone)]
 pub struct Acknowledge {
-    line: SharedLine,
+    pub(crate) line: SharedLine,
 }
 
 impl std::fmt::Debug for Acknowledge {
@@ -153,7 +155,7 @@ impl Budget {
         self.queued.fetch_add(Self::cost(event), Ordering::AcqRel);
     }
 
-    fn give_back(&self, event: &StreamEvent) {
+    pub(crate) fn give_back(&self, event: &StreamEvent) {
         self.queued.fetch_sub(Self::cost(event), Ordering::AcqRel);
         self.freed.notify_one();
     }
@@ -174,9 +176,12 @@ type Outcome = Result<Option<Connection>>;
 /// A running stream. Dropping it closes the socket at once.
 #[derive(Debug)]
 pub struct ReplicationStream {
-    events: mpsc::UnboundedReceiver<StreamEvent>,
-    budget: Arc<Budget>,
-    acknowledge: Acknowledge,
+    /// What was read past the pump, before anything that it has taken since.
+    pub(crate) ahead: VecDeque<StreamEvent>,
+    pub(crate) socket: Weak<OwnedFd>,
+    pub(crate) events: mpsc::UnboundedReceiver<StreamEvent>,
+    pub(crate) budget: Arc<Budget>,
+    pub(crate) acknowledge: Acknowledge,
     stop: CancellationToken,
     pump: AbortOnDropHandle<Outcome>,
     outcome: Option<Outcome>,
@@ -240,6 +245,8 @@ impl Connection {
             other => return Err(protocol(format!("{text} was answered with {other:?}"))),
         };
         Ok(ReplicationStream {
+            ahead: VecDeque::new(),
+            socket: line.socket(),
             events,
             budget,
             acknowledge: Acknowledge { line },
@@ -273,6 +280,9 @@ impl ReplicationStream {
     ///
     /// Cancel safe. The server's silence is [`code::replication::UNREACHABLE`].
     pub async fn next(&mut self) -> Result<Option<StreamEvent>> {
+        if let Some(event) = self.ahead.pop_front() {
+            return Ok(Some(event));
+        }
         if let Some(event) = self.events.recv().await {
             self.budget.give_back(&event);
             return Ok(Some(event));
@@ -293,7 +303,7 @@ impl ReplicationStream {
 
     /// Whether an event waits that [`ReplicationStream::next`] would give without waiting.
     pub fn has_next(&self) -> bool {
-        !self.events.is_empty()
+        !self.ahead.is_empty() || !self.events.is_empty()
     }
 
     /// The handle that tells the server what is safe.

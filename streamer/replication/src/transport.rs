@@ -5,6 +5,7 @@
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::Path;
 
@@ -52,6 +53,8 @@ pub(crate) enum Protection {
 pub(crate) struct Transport {
     pub(crate) stream: BoxStream,
     pub(crate) protection: Protection,
+    /// The socket, where nothing lies between it and the stream's bytes.
+    pub(crate) socket: Option<OwnedFd>,
     /// Our own end, as the server sees it when nobody translates addresses.
     pub(crate) local: Option<SocketAddr>,
 }
@@ -102,6 +105,7 @@ pub(crate) async fn open(
                 .await
                 .map_err(|error| unreachable(format!("no connection to the socket {host}")).source(error))?;
             Ok(Transport {
+                socket: another(&stream),
                 stream: Box::new(stream),
                 protection: Protection::Plain,
                 local: None,
@@ -114,8 +118,8 @@ pub(crate) async fn open(
             configure(&stream, settings)
                 .map_err(|error| unreachable("the socket's options cannot be set").source(error))?;
             let local = stream.local_addr().ok();
-            let (stream, protection): (BoxStream, _) = match encryption {
-                Encryption::Plain => (Box::new(stream), Protection::Plain),
+            let (stream, protection, socket): (BoxStream, _, _) = match encryption {
+                Encryption::Plain => plain(stream),
                 Encryption::Offered | Encryption::Required => {
                     negotiate(settings, host, *address, stream, encryption == Encryption::Offered).await?
                 }
@@ -123,10 +127,21 @@ pub(crate) async fn open(
             Ok(Transport {
                 stream,
                 protection,
+                socket,
                 local,
             })
         }
     }
+}
+
+fn plain(stream: TcpStream) -> (BoxStream, Protection, Option<OwnedFd>) {
+    let socket = another(&stream);
+    (Box::new(stream), Protection::Plain, socket)
+}
+
+/// Another descriptor of the socket. Without one it is read through the runtime only.
+fn another(stream: &impl AsFd) -> Option<OwnedFd> {
+    stream.as_fd().try_clone_to_owned().ok()
 }
 
 fn configure(stream: &TcpStream, settings: &Settings) -> rustix::io::Result<()> {
@@ -156,7 +171,7 @@ async fn negotiate(
     address: SocketAddr,
     mut stream: TcpStream,
     optional: bool,
-) -> Result<(BoxStream, Protection)> {
+) -> Result<(BoxStream, Protection, Option<OwnedFd>)> {
     // libpq verifies the name, and the address only where no name is given at all.
     let (tls_settings, name) = (settings.tls.clone(), host.name.clone());
     let prepared = tokio::task::spawn_blocking(move || tls::prepare(&tls_settings, &name, address.ip()))
@@ -164,7 +179,7 @@ async fn negotiate(
         .map_err(|error| Error::new(code::cli::INTERNAL, "reading the TLS files was interrupted").source(error))??;
     if !prepared.is_direct() && !ask_for_tls(&mut stream).await? {
         if optional {
-            return Ok((Box::new(stream), Protection::Plain));
+            return Ok(plain(stream));
         }
         return Err(Error::new(
             code::replication::TLS,
@@ -177,7 +192,7 @@ async fn negotiate(
         binding: session.binding,
         client_certificate: session.client_certificate,
     };
-    Ok((Box::new(session.stream), protection))
+    Ok((Box::new(session.stream), protection, None))
 }
 
 /// Sends the SSL request and reads the one byte that answers it.

@@ -7,6 +7,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use hardstorage_report::{Lsn, Result};
 
 use crate::message::{Cursor, protocol};
+use crate::stream::StreamEvent;
 
 /// Seconds from 1970 to 2000, where PostgreSQL's clock begins.
 const EPOCH_2000: i64 = 946_684_800;
@@ -31,59 +32,40 @@ impl ServerTime {
     }
 }
 
-/// What a server sends while it streams.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum FromServer {
-    /// `w`
-    Data {
-        lsn: Lsn,
-        server_end: Lsn,
-        server_time: ServerTime,
-        bytes: Bytes,
-    },
-    /// `k`
-    Keepalive {
-        server_end: Lsn,
-        server_time: ServerTime,
-        reply_requested: bool,
-    },
-}
-
-impl FromServer {
-    pub(crate) fn decode(body: Bytes) -> Result<FromServer> {
-        let mut body = Cursor::new(body);
-        match body.u8()? {
-            b'w' => {
-                let lsn = Lsn(body.u64()?);
-                let server_end = Lsn(body.u64()?);
-                let server_time = ServerTime(body.i64()?);
-                let bytes = body.rest();
-                if lsn.0.checked_add(bytes.len() as u64).is_none() {
-                    return Err(protocol("WAL past the end of the address space"));
-                }
-                Ok(FromServer::Data {
-                    lsn,
-                    server_end,
-                    server_time,
-                    bytes,
-                })
+/// Decodes what a server sends while it streams.
+pub(crate) fn decode(body: Bytes) -> Result<StreamEvent> {
+    let mut body = Cursor::new(body);
+    match body.u8()? {
+        b'w' => {
+            let lsn = Lsn(body.u64()?);
+            let server_end = Lsn(body.u64()?);
+            let server_time = ServerTime(body.i64()?);
+            let bytes = body.rest();
+            if lsn.0.checked_add(bytes.len() as u64).is_none() {
+                return Err(protocol("WAL past the end of the address space"));
             }
-            b'k' => {
-                let keepalive = FromServer::Keepalive {
-                    server_end: Lsn(body.u64()?),
-                    server_time: ServerTime(body.i64()?),
-                    reply_requested: body.u8()? != 0,
-                };
-                if !body.is_empty() {
-                    return Err(protocol("a keepalive that is too long"));
-                }
-                Ok(keepalive)
-            }
-            other => Err(protocol(format!(
-                "a replication message of the unknown kind '{}'",
-                other.escape_ascii()
-            ))),
+            Ok(StreamEvent::Data {
+                lsn,
+                server_end,
+                server_time,
+                bytes,
+            })
         }
+        b'k' => {
+            let keepalive = StreamEvent::Keepalive {
+                server_end: Lsn(body.u64()?),
+                server_time: ServerTime(body.i64()?),
+                reply_requested: body.u8()? != 0,
+            };
+            if !body.is_empty() {
+                return Err(protocol("a keepalive that is too long"));
+            }
+            Ok(keepalive)
+        }
+        other => Err(protocol(format!(
+            "a replication message of the unknown kind '{}'",
+            other.escape_ascii()
+        ))),
     }
 }
 
@@ -124,8 +106,8 @@ mod tests {
     fn golden_wal_data() {
         let bytes = b"w\0\0\0\x01\x03\0\0\x28\0\0\0\x01\x04\0\0\0\0\x02\xe1\x2b\x1d\x7e\x40\0WAL";
         assert_eq!(
-            FromServer::decode(Bytes::from_static(bytes)).unwrap(),
-            FromServer::Data {
+            decode(Bytes::from_static(bytes)).unwrap(),
+            StreamEvent::Data {
                 lsn: "1/3000028".parse().unwrap(),
                 server_end: "1/4000000".parse().unwrap(),
                 server_time: ServerTime(0x0002_e12b_1d7e_4000),
@@ -138,16 +120,16 @@ mod tests {
     fn golden_keepalive() {
         let bytes = b"k\0\0\0\0\x03\0\0\0\0\0\0\0\0\0\0\x01\x01";
         assert_eq!(
-            FromServer::decode(Bytes::from_static(bytes)).unwrap(),
-            FromServer::Keepalive {
+            decode(Bytes::from_static(bytes)).unwrap(),
+            StreamEvent::Keepalive {
                 server_end: "0/3000000".parse().unwrap(),
                 server_time: ServerTime(1),
                 reply_requested: true,
             }
         );
-        assert!(FromServer::decode(Bytes::from_static(&bytes[..17])).is_err());
-        assert!(FromServer::decode(Bytes::from_static(b"s")).is_err());
-        assert!(FromServer::decode(Bytes::new()).is_err());
+        assert!(decode(Bytes::from_static(&bytes[..17])).is_err());
+        assert!(decode(Bytes::from_static(b"s")).is_err());
+        assert!(decode(Bytes::new()).is_err());
     }
 
     #[test]
@@ -190,14 +172,14 @@ mod tests {
             body.put_u64(end);
             body.put_i64(time);
             body.put_slice(&data);
-            prop_assert_eq!(FromServer::decode(body.freeze()).unwrap(), FromServer::Data {
+            prop_assert_eq!(decode(body.freeze()).unwrap(), StreamEvent::Data {
                 lsn: Lsn(lsn), server_end: Lsn(end), server_time: ServerTime(time), bytes: Bytes::from(data),
             });
         }
 
         #[test]
         fn any_bytes_are_answered(body in proptest::collection::vec(any::<u8>(), 0..60)) {
-            let _ = FromServer::decode(Bytes::from(body));
+            let _ = decode(Bytes::from(body));
         }
     }
 }

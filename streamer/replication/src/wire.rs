@@ -10,7 +10,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::future::{Future as _, poll_fn};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
@@ -46,7 +48,13 @@ const MAX_NOTICES: usize = 1_000;
 /// A byte stream cut into messages. See the module.
 pub struct Wire {
     stream: BoxStream,
-    input: BytesMut,
+    /// The socket below the stream, when nothing lies between them.
+    pub(crate) socket: Option<Arc<OwnedFd>>,
+    /// Where the socket is read to on the spot.
+    pub(crate) here: Vec<u8>,
+    /// What the socket said then instead of bytes.
+    pub(crate) read_error: Option<io::Error>,
+    pub(crate) input: BytesMut,
     /// Buffers that are full, of which somebody may still hold slices. The first touch of memory costs more than
     /// reading into it, so they are used again.
     retired: VecDeque<BytesMut>,
@@ -66,6 +74,9 @@ impl Wire {
     pub fn new(stream: BoxStream) -> Wire {
         Wire {
             stream,
+            socket: None,
+            here: Vec::new(),
+            read_error: None,
             input: BytesMut::new(),
             retired: VecDeque::new(),
             reusable: false,
@@ -77,6 +88,12 @@ impl Wire {
             notices: VecDeque::new(),
             notices_dropped: 0,
         }
+    }
+
+    /// The same wire, that can also be read by this socket, which is the stream's own.
+    pub(crate) fn over(mut self, socket: Option<OwnedFd>) -> Wire {
+        self.socket = socket.map(Arc::new);
+        self
     }
 
     /// A wire that has read these bytes already and will read nothing more.
@@ -195,6 +212,9 @@ impl Wire {
     }
 
     fn poll_fill(&mut self, cx: &mut Context<'_>, missing: usize) -> Poll<Result<()>> {
+        if let Some(error) = self.read_error.take() {
+            return Poll::Ready(Err(self.ended(Some(error))));
+        }
         if self.input.capacity() - self.input.len() < missing {
             self.make_room(missing);
         }
@@ -209,7 +229,7 @@ impl Wire {
 
     /// Makes room for so many more bytes: in the same buffer or in an earlier one when nobody holds a slice of it any
     /// more, else in a new one.
-    fn make_room(&mut self, missing: usize) {
+    pub(crate) fn make_room(&mut self, missing: usize) {
         let kept = self.input.len();
         let size = BUFFER.max(kept + missing);
         if self.input.try_reclaim(size - kept) {

@@ -1,18 +1,18 @@
 //! One leg in flight: what comes is recorded, made durable, and only then acknowledged.
 
+use std::future::ready;
 use std::pin::pin;
 use std::time::Duration;
 
-use hardstorage_replication::{Acknowledge, ReplicationStream, StreamEvent};
-use hardstorage_report::{Error, Kind, Lsn, Result, Severity, StreamPhase, code};
-use hardstorage_repository::wal::ServerTime;
-use hardstorage_storage::trial;
-use serde_json::json;
+use hardstorage_replication::ReplicationStream;
+use hardstorage_report::{Result, StreamPhase};
 use tokio::runtime::Handle;
+use tokio::task::yield_now;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::drain::Drain;
+use super::flow::Flow;
 use super::recorder::Recorder;
 use super::route::Leg;
 use super::stream::{Ended, StopSignal, Streamer};
@@ -27,8 +27,10 @@ const IDLE_MARK: Duration = Duration::from_secs(30);
 const WINDOW: Duration = Duration::from_mins(1);
 /// Of a flood of WAL so much is made durable before more of it is taken: a commit in it must not wait for its end.
 const BATCH: usize = 1 << 20;
-/// A server that shuts down asks again and again; one tail for each question would be a storm.
-const FLUSH_ON_DEMAND: Duration = Duration::from_millis(200);
+/// A server whose commits wait says something again sooner than this, or not for a while.
+const HERE: Duration = Duration::from_millis(2);
+/// Everything else (ends, clocks, segments that are done) is given a turn so often while commits come one after the other.
+const ELSEWHERE: Duration = Duration::from_millis(5);
 
 impl Streamer {
     /// Takes what comes, makes it durable, tells the server.
@@ -38,13 +40,11 @@ impl Streamer {
         mut recorder: Recorder,
         server: &ServerIdentity,
         leg: Leg,
-        mut meter: Option<ProgressMeter>,
+        meter: Option<ProgressMeter>,
         stop: &StopSignal,
     ) -> Result<Ended> {
-        let acknowledge = stream.acknowledge();
         let stand_in = |caller: &Handle| AbortOnDropHandle::new(caller.spawn(stream.acknowledge().stand_in()));
         let _standing_in = self.caller.as_ref().map(stand_in);
-        let segment = recorder.segment_size().bytes();
         let mut flush = tokio::time::interval_at(Instant::now() + self.plan.flush_interval, self.plan.flush_interval);
         flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut idle = tokio::time::interval_at(Instant::now() + IDLE_MARK, IDLE_MARK);
@@ -52,20 +52,19 @@ impl Streamer {
         let mut window = tokio::time::interval(WINDOW);
         window.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut watch = SyncWatch::new(self.plan.source.clone(), self.waiting.clone());
-        let mut demanded = Instant::now();
-        let mut segments = 0;
-        let mut server_has = recorder.received();
-        self.tell(&recorder, &acknowledge, segment, &mut segments);
+        let mut flow = Flow::new(stream.acknowledge(), leg, &recorder, meter);
+        self.tell(&recorder, &mut flow);
         let mut drain: Option<Drain> = None;
         // Made once: a commit waits for every turn.
         let (mut killed, mut draining) = (pin!(stop.kill.cancelled()), pin!(stop.drain.cancelled()));
-        let mut heard: Option<Lsn> = None;
+        // When the runtime was given a turn.
+        let mut turn = Instant::now();
         loop {
             let drained = drain.as_ref().is_some_and(|drain| drain.is_over(recorder.received()));
             if drained || stop.kill.is_cancelled() {
-                self.note(&recorder, &mut heard);
+                self.note(&recorder, &mut flow);
                 recorder.flush().await?;
-                self.tell(&recorder, &acknowledge, segment, &mut segments);
+                self.tell(&recorder, &mut flow);
                 stream.stop();
                 // The position is durable; that the server did not say goodbye changes nothing.
                 if let Ok(connection) = stream.finish().await {
@@ -75,20 +74,35 @@ impl Streamer {
             }
             let unflushed = recorder.unflushed();
             // What lies more than a segment behind becomes a segment sooner than tails of it would help anybody.
-            let near = recorder.received().bytes_until(server_has) <= segment;
+            let near = recorder.received().bytes_until(flow.server_has) <= flow.segment;
             // All that has come by now is one flush; what comes while it is written is the next one.
             let waited_for = self.plan.synchronous && unflushed > 0;
             let due = waited_for && (!stream.has_next() || (near && unflushed >= BATCH));
             let flushed = if due { recorder.flush_received().await } else { Ok(()) };
             if due && flushed.is_ok() {
                 // A commit goes on with it; everything else has time.
-                self.acknowledge(&recorder, &acknowledge);
+                self.acknowledge(&recorder, &flow);
             }
-            self.note(&recorder, &mut heard);
+            self.note(&recorder, &mut flow);
             flushed?;
             if due {
-                self.show(&recorder, segment, &mut segments);
+                self.show(&recorder, &mut flow);
                 recorder.begin_tidy(false);
+            }
+            // Whoever has the thread to themselves waits for the next commit in the kernel.
+            let alone = self.plan.synchronous && self.caller.is_some() && drain.is_none();
+            let busy = alone && turn.elapsed() >= ELSEWHERE;
+            if alone
+                && !busy
+                && let Some(event) = stream.next_here(HERE)
+            {
+                if let Some(ended) = self.take(Ok(Some(event)), &mut recorder, &mut flow).await? {
+                    return Ok(ended);
+                }
+                continue;
+            }
+            if busy {
+                yield_now().await;
             }
             tokio::select! {
                 biased;
@@ -101,12 +115,12 @@ impl Streamer {
                 () = changed(&mut drain), if drain.is_some() => {}
                 advanced = recorder.advanced(), if recorder.has_work() => {
                     advanced?;
-                    self.tell(&recorder, &acknowledge, segment, &mut segments);
+                    self.tell(&recorder, &mut flow);
                 }
                 _ = flush.tick() => {
                     if recorder.is_behind() {
                         recorder.flush_received().await?;
-                        self.tell(&recorder, &acknowledge, segment, &mut segments);
+                        self.tell(&recorder, &mut flow);
                     }
                     recorder.begin_tidy(true);
                 }
@@ -114,85 +128,19 @@ impl Streamer {
                 _ = window.tick() => self.refresh_window(),
                 _ = idle.tick() => {
                     if recorder.mark_idle().await? {
-                        self.tell(&recorder, &acknowledge, segment, &mut segments);
+                        self.tell(&recorder, &mut flow);
                     }
                 }
-                event = stream.next() => match self.received(event, &mut recorder, &acknowledge).await? {
-                    Some(StreamEvent::Data { lsn, bytes, server_end, server_time }) => {
-                        let length = bytes.len() as u64;
-                        server_has = server_end;
-                        recorder.push(lsn, bytes, server_end, ServerTime(server_time.0)).await?;
-                        self.started = true;
-                        (self.heard, self.flowed) = (true, true);
-                        acknowledge.set(recorder.received(), promised(&recorder));
-                        if let Some(catch_up) = &meter {
-                            catch_up.add(length);
-                            if recorder.received() >= server_end {
-                                meter = None;
-                                self.emit(
-                                    Severity::Info,
-                                    "wal.stream.caught_up",
-                                    json!({"received_lsn": recorder.received()}),
-                                );
-                            }
-                        }
-                        self.monitor.update(|status| status.bytes_received += length);
-                        heard = Some(server_end);
+                event = stream.next() => {
+                    if let Some(ended) = self.take(event, &mut recorder, &mut flow).await? {
+                        return Ok(ended);
                     }
-                    Some(StreamEvent::Keepalive { server_end, server_time, reply_requested }) => {
-                        recorder.heard(server_end, ServerTime(server_time.0));
-                        self.started = true;
-                        self.heard = true;
-                        acknowledge.set(recorder.received(), promised(&recorder));
-                        heard = Some(server_end);
-                        // A server that shuts down waits until its last bytes are flushed.
-                        if reply_requested && recorder.is_behind() && demanded.elapsed() >= FLUSH_ON_DEMAND {
-                            recorder.flush_received().await?;
-                            demanded = Instant::now();
-                            self.tell(&recorder, &acknowledge, segment, &mut segments);
-                        }
-                    }
-                    Some(StreamEvent::EndOfTimeline { next, at }) => {
-                        recorder.flush().await?;
-                        self.tell(&recorder, &acknowledge, segment, &mut segments);
-                        if leg.end.is_some_and(|end| end != at) {
-                            return Err(Error::new(
-                                code::repository::SPLIT_BRAIN,
-                                format!("timeline {} ends at {at} on the server, its history says {:?}", leg.timeline, leg.end),
-                            ));
-                        }
-                        self.emit(Severity::Notice, "wal.timeline.switched", json!({"next_timeline": next, "switch_lsn": at}));
-                        return Ok(Ended::TimelineSwitched);
-                    }
-                    Some(StreamEvent::ServerShutdown) | None => {
-                        recorder.flush().await?;
-                        self.tell(&recorder, &acknowledge, segment, &mut segments);
-                        return Ok(Ended::ServerStopped);
-                    }
-                },
+                }
+                // Everything else was asked.
+                () = ready(()), if busy => {}
             }
+            turn = Instant::now();
         }
-    }
-
-    /// What the stream gave. When it broke, what it gave before is made durable first: the server may have removed it by
-    /// the time of the next connection.
-    async fn received(
-        &self,
-        event: Result<Option<StreamEvent>>,
-        recorder: &mut Recorder,
-        acknowledge: &Acknowledge,
-    ) -> Result<Option<StreamEvent>> {
-        if let Err(broken) = &event
-            && recorder.is_behind()
-        {
-            match recorder.flush().await {
-                Ok(()) => acknowledge.set(recorder.received(), promised(recorder)),
-                // Other bytes than the archive has matter more than a broken connection.
-                Err(error) if error.kind() == Kind::Conflict => return Err(error),
-                Err(error) => tracing::warn!(%broken, %error, "what was received before the break is not stored"),
-            }
-        }
-        event
     }
 
     /// Tells what the administrator has changed about the waiting of commits.
@@ -208,45 +156,6 @@ impl Streamer {
             self.window.refresh(&self.deployment, lineage, &self.monitor);
         }
     }
-
-    /// Tells the status how far the server was when it was heard.
-    fn note(&self, recorder: &Recorder, heard: &mut Option<Lsn>) {
-        if let Some(server_end) = heard.take() {
-            self.monitor.heard(server_end, recorder.received(), self.now());
-        }
-    }
-
-    /// Tells the server what is durable now.
-    fn acknowledge(&self, recorder: &Recorder, acknowledge: &Acknowledge) {
-        if self.heard {
-            acknowledge.set(recorder.received(), promised(recorder));
-        }
-    }
-
-    /// Tells server and status what is durable now.
-    fn tell(&self, recorder: &Recorder, acknowledge: &Acknowledge, segment: u64, segments: &mut u64) {
-        self.acknowledge(recorder, acknowledge);
-        self.show(recorder, segment, segments);
-    }
-
-    /// Tells the status what is durable now.
-    fn show(&self, recorder: &Recorder, segment: u64, segments: &mut u64) {
-        let stored = recorder.stored().segments;
-        let new = stored - *segments;
-        *segments = stored;
-        if new > 0 {
-            self.monitor.update(|status| status.segments += new);
-        }
-        self.monitor
-            .durable(promised(recorder), recorder.durable_up_to(), segment, self.now());
-    }
-}
-
-/// What is durable, for somebody who will count on it.
-fn promised(recorder: &Recorder) -> Lsn {
-    let durable = recorder.durable();
-    trial::promise(|| format!("durable {durable}"));
-    durable
 }
 
 /// Waits for something new about a stop.

@@ -6,6 +6,7 @@ mod attempt;
 mod audit;
 mod crossing;
 mod drain;
+mod flow;
 mod flushing;
 mod follow;
 mod histories;

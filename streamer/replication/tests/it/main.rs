@@ -18,6 +18,7 @@ mod corpus;
 mod fake;
 mod login;
 mod real_backup;
+mod real_here;
 mod real_slot;
 mod real_stream;
 mod stream_end;
