@@ -30,16 +30,16 @@ impl ReplicationStream {
             return Some(event);
         }
         let socket = self.socket.upgrade()?;
-        // The pump may have left something in the buffer.
-        if self.take_here(false) && self.ahead.is_empty() && readable(&socket, limit) {
-            self.take_here(true);
+        // Where commits come one after the other, the next one is mostly here already.
+        if self.take_here() && self.ahead.is_empty() && !limit.is_zero() && readable(&socket, limit) {
+            self.take_here();
         }
         self.at_hand()
     }
 
-    fn take_here(&mut self, read: bool) -> bool {
+    fn take_here(&mut self) -> bool {
         let taken = || !self.events.is_empty();
-        self.acknowledge.line.take_here(read, taken, &mut self.ahead)
+        self.acknowledge.line.take_here(taken, &mut self.ahead)
     }
 
     fn at_hand(&mut self) -> Option<StreamEvent> {
@@ -59,10 +59,10 @@ impl Line {
         !pump && self.reading && !self.is_over()
     }
 
-    /// Takes what came in the place of the pump, and with `read` also what has come since. Whether something is left that only
-    /// the pump knows what to do with.
-    pub(crate) fn take_here(&mut self, read: bool, events: &mut VecDeque<StreamEvent>) -> bool {
-        let more = read && self.wire().is_some_and(Wire::read_here);
+    /// Takes what came in the place of the pump, and what it has left in the buffer. Whether something is left that only the
+    /// pump knows what to do with.
+    pub(crate) fn take_here(&mut self, events: &mut VecDeque<StreamEvent>) -> bool {
+        let more = self.wire().is_some_and(Wire::read_here);
         self.left = loop {
             let Some(wire) = self.wire() else { break None };
             match wire.try_recv() {

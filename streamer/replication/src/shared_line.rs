@@ -77,20 +77,15 @@ impl SharedLine {
         socket.map(Arc::downgrade).unwrap_or_default()
     }
 
-    /// Takes what came in the place of the pump, and with `read` also what has come since, unless `taken` says that the pump
-    /// has taken what was before. Whether there may be more where the caller is.
-    pub(crate) fn take_here(
-        &self,
-        read: bool,
-        taken: impl FnOnce() -> bool,
-        events: &mut VecDeque<StreamEvent>,
-    ) -> bool {
+    /// Takes what came in the place of the pump, unless `taken` says that the pump has taken what was before. Whether there may
+    /// be more where the caller is.
+    pub(crate) fn take_here(&self, taken: impl FnOnce() -> bool, events: &mut VecDeque<StreamEvent>) -> bool {
         let mut line = self.hold();
         // What the pump has in its hand it hands on while it holds the line.
         if taken() || !line.may_read_here() {
             return false;
         }
-        let for_the_pump = line.take_here(read, events);
+        let for_the_pump = line.take_here(events);
         drop(line);
         if for_the_pump {
             self.untold.notify_one();

@@ -76,9 +76,6 @@ impl Recorder {
             return Ok(false);
         };
         let end = self.received();
-        if let Some(open) = &mut self.open {
-            open.build(&mut self.mark).await?;
-        }
         if !self.mark.put(&self.archive, end, known).await? {
             return Ok(false);
         }

@@ -57,6 +57,8 @@ impl Streamer {
         let mut drain: Option<Drain> = None;
         // Made once: a commit waits for every turn.
         let (mut killed, mut draining) = (pin!(stop.kill.cancelled()), pin!(stop.drain.cancelled()));
+        // Something is durable that the status was not told of.
+        let mut unseen = false;
         // When the runtime was given a turn.
         let mut turn = Instant::now();
         loop {
@@ -78,24 +80,36 @@ impl Streamer {
             // All that has come by now is one flush; what comes while it is written is the next one.
             let waited_for = self.plan.synchronous && unflushed > 0;
             let due = waited_for && (!stream.has_next() || (near && unflushed >= BATCH));
-            let flushed = if due { recorder.flush_received().await } else { Ok(()) };
-            if due && flushed.is_ok() {
+            if due {
+                if let Err(error) = recorder.flush_received().await {
+                    self.note(&recorder, &mut flow);
+                    return Err(error);
+                }
                 // A commit goes on with it; everything else has time.
                 self.acknowledge(&recorder, &flow);
-            }
-            self.note(&recorder, &mut flow);
-            flushed?;
-            if due {
-                self.show(&recorder, &mut flow);
-                recorder.begin_tidy(false);
+                unseen = true;
             }
             // Whoever has the thread to themselves waits for the next commit in the kernel.
             let alone = self.plan.synchronous && self.caller.is_some() && drain.is_none();
             let busy = alone && turn.elapsed() >= ELSEWHERE;
-            if alone
-                && !busy
-                && let Some(event) = stream.next_here(HERE)
-            {
+            // What has come meanwhile comes before what somebody may look at.
+            let mut event = if alone && !busy {
+                stream.next_here(Duration::ZERO)
+            } else {
+                None
+            };
+            if event.is_none() {
+                self.note(&recorder, &mut flow);
+                if unseen {
+                    self.show(&recorder, &mut flow);
+                    recorder.begin_tidy(false);
+                    unseen = false;
+                }
+                if alone && !busy {
+                    event = stream.next_here(HERE);
+                }
+            }
+            if let Some(event) = event {
                 if let Some(ended) = self.take(Ok(Some(event)), &mut recorder, &mut flow).await? {
                     return Ok(ended);
                 }

@@ -202,10 +202,8 @@ impl Recorder {
             )?)
         };
         let completes = piece.completes;
-        open.take(piece, &facts, !self.whole);
-        if !self.journal || completes || open.builder_is_behind() {
-            open.build(&mut self.mark).await?;
-        }
+        self.mark.remember(piece.bytes.clone());
+        open.take(piece, &facts, !self.whole).await?;
         if completes {
             self.complete().await
         } else if self

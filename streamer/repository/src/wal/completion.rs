@@ -29,7 +29,7 @@ impl WalArchive {
         facts.restore_points = self.restore_points_of(piece).await?;
         let mut builder = self.segment_builder(segment, None)?;
         while let Some(bytes) = tails.next().await? {
-            builder.append(builder.position(), &bytes).await?;
+            builder.take(builder.position(), bytes).await?;
         }
         let stored = builder.finish(facts).await?;
         self.drop_tails(segment, None).await?;

@@ -1,7 +1,8 @@
 //! Writes one WAL object while its bytes arrive, with bounded memory.
 //!
-//! One frame fills while the one before it is hashed, compressed and sealed on a worker thread; one that is so small that
-//! the way to a worker and back would take as long is done at once. What comes out is held
+//! One frame fills while the one before it is put together, hashed, compressed and sealed on a worker thread; one that is so
+//! small that the way to a worker and back would take as long is done at once. Of what is handed over
+//! ([`ObjectWriter::take`]) nothing is copied before: whoever brings it may be who commits wait for. What comes out is held
 //! back up to [`HELD`] bytes: a segment of 16 MiB is one create-only put. What is larger becomes a create-only upload in
 //! parts, so that a segment of 1 GiB takes no more memory than one of 32 MiB.
 
@@ -31,13 +32,26 @@ struct Work {
     stored: Vec<u8>,
 }
 
+impl Work {
+    /// Puts the pieces of a frame together, and packs it.
+    fn frame(mut self, pieces: Vec<Bytes>) -> Work {
+        self.raw.clear();
+        for piece in pieces {
+            self.raw.extend_from_slice(&piece);
+        }
+        self.encoder.frame(&self.raw, &mut self.stored);
+        self
+    }
+}
+
 /// Writes one object.
 pub(super) struct ObjectWriter {
     store: DynStore,
     key: Key,
     position: Lsn,
-    /// The frame that fills.
-    raw: Vec<u8>,
+    /// The frame that fills, in the pieces that came, and their length.
+    pieces: Vec<Bytes>,
+    filled: usize,
     /// Buffers that come back from the worker.
     work: Option<JoinHandle<Work>>,
     idle: Option<Work>,
@@ -79,7 +93,8 @@ impl ObjectWriter {
             part: PART.max(usize::try_from(deployment.store().caps().min_part).unwrap_or(PART)),
             key,
             position: place.start,
-            raw: archive.take_buffer(),
+            pieces: Vec::new(),
+            filled: 0,
             work: None,
             idle: Some(Work {
                 encoder,
@@ -96,16 +111,21 @@ impl ObjectWriter {
         self.position
     }
 
-    /// Takes the next bytes.
+    /// Takes a copy of the next bytes.
     pub(super) async fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        let mut rest = bytes;
-        while !rest.is_empty() {
+        self.take(Bytes::copy_from_slice(bytes)).await
+    }
+
+    /// Takes the next bytes, and keeps hold of them until their frame is full.
+    pub(super) async fn take(&mut self, mut bytes: Bytes) -> Result<()> {
+        while !bytes.is_empty() {
             let room = FRAME_LEN - (self.position.0 % FRAME_LEN as u64) as usize;
-            let (here, after) = rest.split_at(rest.len().min(room));
-            self.raw.extend_from_slice(here);
-            self.position = self.position.add(here.len() as u64);
-            rest = after;
-            if here.len() == room {
+            let here = bytes.split_to(bytes.len().min(room));
+            let length = here.len();
+            self.pieces.push(here);
+            self.filled += length;
+            self.position = self.position.add(length as u64);
+            if length == room {
                 self.frame().await?;
             }
         }
@@ -114,18 +134,14 @@ impl ObjectWriter {
 
     /// Sends the frame that is full to the worker.
     async fn frame(&mut self) -> Result<()> {
-        let mut work = self.settle().await?;
-        std::mem::swap(&mut work.raw, &mut self.raw);
-        self.raw.clear();
-        if work.raw.len() < SMALL {
-            work.encoder.frame(&work.raw, &mut work.stored);
-            self.idle = Some(work);
-            return Ok(());
+        let work = self.settle().await?;
+        let (pieces, length) = (std::mem::take(&mut self.pieces), std::mem::take(&mut self.filled));
+        let pack = move || work.frame(pieces);
+        if length < SMALL {
+            self.idle = Some(pack());
+        } else {
+            self.work = Some(tokio::task::spawn_blocking(pack));
         }
-        self.work = Some(tokio::task::spawn_blocking(move || {
-            work.encoder.frame(&work.raw, &mut work.stored);
-            work
-        }));
         Ok(())
     }
 
@@ -161,8 +177,8 @@ impl ObjectWriter {
 
     /// Ends the object; it does not appear yet.
     pub(super) async fn finish(mut self, archive: &WalArchive, facts: RecordFacts) -> Result<Pending> {
-        let small = self.work.is_none() && self.held.is_empty() && self.raw.len() < SMALL;
-        if !self.raw.is_empty() {
+        let small = self.work.is_none() && self.held.is_empty() && self.filled < SMALL;
+        if self.filled > 0 {
             self.frame().await?;
         }
         let Work {
@@ -182,7 +198,7 @@ impl ObjectWriter {
                 .map_err(|error| Error::new(code::storage::IO, format!("prepare object {}", self.key)).source(error))?
         };
         self.held.extend_from_slice(&stored);
-        for buffer in [raw, stored, std::mem::take(&mut self.raw)] {
+        for buffer in [raw, stored] {
             archive.give_buffer(buffer);
         }
         Ok(Pending {

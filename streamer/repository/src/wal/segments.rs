@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
 use hardstorage_report::{Error, Lsn, Result, SegmentName, Timeline, code};
 use hardstorage_storage::{Created, Key};
 
@@ -71,8 +72,14 @@ impl SegmentBuilder {
         self.position() == self.end
     }
 
-    /// Takes the bytes at `at`, which must be the next ones and must lie within the segment.
+    /// Takes a copy of the bytes at `at`: see [`SegmentBuilder::take`].
     pub async fn append(&mut self, at: Lsn, bytes: &[u8]) -> Result<()> {
+        self.take(at, Bytes::copy_from_slice(bytes)).await
+    }
+
+    /// Takes the bytes at `at`, which must be the next ones and must lie within the segment. They are held, not copied, until
+    /// a MiB has come.
+    pub async fn take(&mut self, at: Lsn, bytes: Bytes) -> Result<()> {
         if at != self.position() || at.bytes_until(self.end) < bytes.len() as u64 {
             return Err(Error::new(
                 code::engine::NOT_CONTIGUOUS,
@@ -84,7 +91,7 @@ impl SegmentBuilder {
                 ),
             ));
         }
-        self.writer.append(bytes).await
+        self.writer.take(bytes).await
     }
 
     /// Makes the full segment durable under its name. Bytes that differ from the finished segment or from a tail that

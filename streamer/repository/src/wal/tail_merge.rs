@@ -104,7 +104,7 @@ impl TailMerge {
             facts.join(&said);
             let mut stream = WalStream::new(object);
             while let Some(bytes) = stream.next().await? {
-                writer.append(&bytes).await?;
+                writer.take(bytes).await?;
             }
         }
         self.at.commit(self.span, writer, facts).await?;
