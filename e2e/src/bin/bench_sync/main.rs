@@ -1,9 +1,10 @@
 //! What a commit costs that waits for a receiver: `pgbench` with nobody, with `pg_receivewal --synchronous`, and with
-//! `wal stream --synchronous` on a directory of the same disk and on an object store at several distances. In one run,
-//! interleaved, because walls of different hours do not compare on a shared machine.
+//! `wal stream --synchronous` on a directory of the same disk and on an object store at several distances. In one run, in
+//! random order within each round, because walls of different hours do not compare on a shared machine.
 //!
-//! It prints the median of the transactions per second with their range, and the ratio to `pg_receivewal`. Nothing here
-//! fails for being slow. `ROUNDS` (3), `SECONDS` (15), `CLIENTS` (1,8,32), `DISTANCES` in milliseconds of a round trip
+//! It prints the median of the transactions per second with their range, and the ratio to `pg_receivewal`: of the medians, and
+//! as the mean over the rounds with its standard error (a dozen short rounds tell more than three long ones). Nothing here fails
+//! for being slow. `ROUNDS` (3), `SECONDS` (15), `CLIENTS` (1,8,32), `DISTANCES` in milliseconds of a round trip
 //! (0,5,20; empty for no object store) and `HARDSTORAGE_BIN` are read from the environment.
 #![allow(
     clippy::unwrap_used,
@@ -19,6 +20,7 @@ use std::env;
 use std::process::Command;
 use std::time::Duration;
 
+use hardstorage_e2e::torture::Dice;
 use hardstorage_e2e::{Background, Cluster, Distance, Hardstorage, ObjectStore, Scratch, run, until, url_by};
 use rustix::process::Signal;
 
@@ -103,10 +105,10 @@ fn main() {
         receivewal: directory.display().to_string(),
         scratch,
     };
-    let mut table = Table::default();
+    let (mut table, mut dice) = (Table::default(), Dice::new(Dice::fresh_seed()));
     for round in 1..=rounds {
         for clients in &clients {
-            receivers.rotate_left(1);
+            dice.shuffle(&mut receivers);
             for receiver in &receivers {
                 let tps = bench.measure(receiver, *clients, seconds);
                 eprintln!(
