@@ -91,23 +91,17 @@ impl Streamer {
             }
             // Whoever has the thread to themselves waits for the next commit in the kernel.
             let alone = self.plan.synchronous && self.caller.is_some() && drain.is_none();
-            let busy = alone && turn.elapsed() >= ELSEWHERE;
+            let here = alone && turn.elapsed() < ELSEWHERE;
+            let busy = alone && !here;
             // What has come meanwhile comes before what somebody may look at.
-            let mut event = if alone && !busy {
-                stream.next_here(Duration::ZERO)
-            } else {
-                None
-            };
+            let mut event = here.then(|| stream.next_here(Duration::ZERO)).flatten();
             if event.is_none() {
                 self.note(&recorder, &mut flow);
-                if unseen {
+                if std::mem::take(&mut unseen) {
                     self.show(&recorder, &mut flow);
                     recorder.begin_tidy(false);
-                    unseen = false;
                 }
-                if alone && !busy {
-                    event = stream.next_here(HERE);
-                }
+                event = here.then(|| stream.next_here(HERE)).flatten();
             }
             if let Some(event) = event {
                 if let Some(ended) = self.take(Ok(Some(event)), &mut recorder, &mut flow).await? {

@@ -27,8 +27,8 @@ pub(super) struct JournalWriter {
 
 /// Bytes in pieces, and what their records say.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Batch<'a, B> {
-    pub(super) parts: &'a [B],
+pub(super) struct Batch<'a> {
+    pub(super) parts: &'a [Bytes],
     pub(super) facts: &'a RecordFacts,
 }
 
@@ -42,11 +42,11 @@ struct Record<'a> {
 
 impl JournalWriter {
     /// Makes a journal that begins with these bytes; `None` when the store has nothing that grows.
-    pub(super) async fn begin<B: AsRef<[u8]>>(
+    pub(super) async fn begin(
         archive: &WalArchive,
         key: Key,
         place: Place,
-        batch: Batch<'_, B>,
+        batch: Batch<'_>,
     ) -> Result<Option<JournalWriter>> {
         let deployment = archive.deployment();
         let header = Header {
@@ -102,7 +102,7 @@ impl JournalWriter {
     }
 
     /// Makes the next bytes durable.
-    pub(super) async fn append<B: AsRef<[u8]>>(&mut self, batch: Batch<'_, B>) -> Result<()> {
+    pub(super) async fn append(&mut self, batch: Batch<'_>) -> Result<()> {
         for record in batch.records(self.end) {
             self.write(record).await?;
         }
@@ -125,14 +125,14 @@ impl JournalWriter {
     }
 }
 
-impl<'a, B: AsRef<[u8]>> Batch<'a, B> {
+impl<'a> Batch<'a> {
     /// Cut into what one record holds. What is known of all goes with the last: it is not known before all are durable.
     /// Restore points go with the bytes that they lie in or before, because no record has room for too many.
     fn records(self, from: Lsn) -> impl Iterator<Item = Record<'a>> {
         let mut facts = self.facts.clone();
         let mut parts = self.parts.iter().map(AsRef::as_ref);
         let mut rest: &[u8] = &[];
-        let mut left: usize = self.parts.iter().map(|part| part.as_ref().len()).sum();
+        let mut left: usize = self.parts.iter().map(Bytes::len).sum();
         let mut at = from;
         std::iter::from_fn(move || {
             let mut record = Record {

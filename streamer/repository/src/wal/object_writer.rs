@@ -49,9 +49,8 @@ pub(super) struct ObjectWriter {
     store: DynStore,
     key: Key,
     position: Lsn,
-    /// The frame that fills, in the pieces that came, and their length.
+    /// The frame that fills, in the pieces that came.
     pieces: Vec<Bytes>,
-    filled: usize,
     /// Buffers that come back from the worker.
     work: Option<JoinHandle<Work>>,
     idle: Option<Work>,
@@ -94,7 +93,6 @@ impl ObjectWriter {
             key,
             position: place.start,
             pieces: Vec::new(),
-            filled: 0,
             work: None,
             idle: Some(Work {
                 encoder,
@@ -111,11 +109,6 @@ impl ObjectWriter {
         self.position
     }
 
-    /// Takes a copy of the next bytes.
-    pub(super) async fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        self.take(Bytes::copy_from_slice(bytes)).await
-    }
-
     /// Takes the next bytes, and keeps hold of them until their frame is full.
     pub(super) async fn take(&mut self, mut bytes: Bytes) -> Result<()> {
         while !bytes.is_empty() {
@@ -123,7 +116,6 @@ impl ObjectWriter {
             let here = bytes.split_to(bytes.len().min(room));
             let length = here.len();
             self.pieces.push(here);
-            self.filled += length;
             self.position = self.position.add(length as u64);
             if length == room {
                 self.frame().await?;
@@ -132,12 +124,18 @@ impl ObjectWriter {
         Ok(())
     }
 
+    /// Whether what the frame holds so far is no work for another thread.
+    fn is_small(&self) -> bool {
+        self.pieces.iter().map(Bytes::len).sum::<usize>() < SMALL
+    }
+
     /// Sends the frame that is full to the worker.
     async fn frame(&mut self) -> Result<()> {
         let work = self.settle().await?;
-        let (pieces, length) = (std::mem::take(&mut self.pieces), std::mem::take(&mut self.filled));
+        let small = self.is_small();
+        let pieces = std::mem::take(&mut self.pieces);
         let pack = move || work.frame(pieces);
-        if length < SMALL {
+        if small {
             self.idle = Some(pack());
         } else {
             self.work = Some(tokio::task::spawn_blocking(pack));
@@ -177,8 +175,8 @@ impl ObjectWriter {
 
     /// Ends the object; it does not appear yet.
     pub(super) async fn finish(mut self, archive: &WalArchive, facts: RecordFacts) -> Result<Pending> {
-        let small = self.work.is_none() && self.held.is_empty() && self.filled < SMALL;
-        if self.filled > 0 {
+        let small = self.work.is_none() && self.held.is_empty() && self.is_small();
+        if !self.pieces.is_empty() {
             self.frame().await?;
         }
         let Work {

@@ -7,6 +7,7 @@
 //! Where somebody waits for every few bytes, and the store can do so, they go into a journal instead, which grows
 //! ([`TailWriter::append_parts`]). It is not read again for the comparison: its bytes are at hand.
 
+use bytes::Bytes;
 use hardstorage_report::{Error, Lsn, Result, SegmentName, code};
 use hardstorage_storage::{Created, Key};
 
@@ -76,11 +77,11 @@ impl TailWriter {
     /// Makes bytes durable. They must follow the ones before; the first may begin anywhere in the segment. As far as
     /// others have stored the same stretch of this segment, the bytes are compared with theirs before this returns.
     pub async fn put(&mut self, from: Lsn, bytes: &[u8], facts: RecordFacts) -> Result<Lsn> {
-        self.put_parts(from, &[bytes], facts).await
+        self.put_parts(from, &[Bytes::copy_from_slice(bytes)], facts).await
     }
 
     /// The same for bytes that lie in several pieces.
-    pub async fn put_parts<B: AsRef<[u8]>>(&mut self, from: Lsn, parts: &[B], facts: RecordFacts) -> Result<Lsn> {
+    pub async fn put_parts(&mut self, from: Lsn, parts: &[Bytes], facts: RecordFacts) -> Result<Lsn> {
         let to = self.next(from, parts)?;
         let span = TailSpan {
             from,
@@ -90,7 +91,7 @@ impl TailWriter {
         };
         let mut writer = self.at.object(span)?;
         for part in parts {
-            writer.append(part.as_ref()).await?;
+            writer.take(part.clone()).await?;
         }
         self.at.commit(span, writer, facts).await?;
         self.live.push(span);
@@ -101,10 +102,10 @@ impl TailWriter {
     }
 
     /// Where these bytes end, if they are the next ones.
-    fn next<B: AsRef<[u8]>>(&self, from: Lsn, parts: &[B]) -> Result<Lsn> {
+    fn next(&self, from: Lsn, parts: &[Bytes]) -> Result<Lsn> {
         let start = self.at.archive.start_of(self.at.segment)?;
         let end = start.add(self.at.archive.segment_size().bytes());
-        let length: usize = parts.iter().map(|part| part.as_ref().len()).sum();
+        let length: usize = parts.iter().map(Bytes::len).sum();
         let to = from.add(length as u64);
         let follows = self.durable().is_none_or(|durable| durable == from);
         if length == 0 || !follows || from < start || to > end {
@@ -126,12 +127,7 @@ impl TailWriter {
     }
 
     /// [`TailWriter::put_parts`] with a journal, where the store can let one grow; else with a tail.
-    pub async fn append_parts<B: AsRef<[u8]> + Sync>(
-        &mut self,
-        from: Lsn,
-        parts: &[B],
-        facts: RecordFacts,
-    ) -> Result<Lsn> {
+    pub async fn append_parts(&mut self, from: Lsn, parts: &[Bytes], facts: RecordFacts) -> Result<Lsn> {
         if matches!(self.journal, Journal::Unable) {
             return self.put_parts(from, parts, facts).await;
         }
@@ -169,7 +165,7 @@ impl TailWriter {
     }
 
     /// Compares bytes that are at hand with what others hold of the same stretch. How far those reach.
-    async fn compare_parts_with_others<B: AsRef<[u8]>>(&mut self, from: Lsn, to: Lsn, parts: &[B]) -> Result<Lsn> {
+    async fn compare_parts_with_others(&mut self, from: Lsn, to: Lsn, parts: &[Bytes]) -> Result<Lsn> {
         let (archive, segment) = (self.at.archive.clone(), self.at.segment);
         let store = archive.deployment().store();
         let mut reached = archive.start_of(segment)?;
@@ -220,8 +216,7 @@ impl TailWriter {
         }
         for seen in &mut self.seen {
             let mut at = from;
-            for part in parts {
-                let bytes = part.as_ref();
+            for bytes in parts {
                 compare::bytes_with(segment, at, bytes, &mut seen.cursor).await?;
                 at = at.add(bytes.len() as u64);
             }

@@ -1,6 +1,7 @@
 //! Journals: WAL that is waited for, in an object that grows. Over a real directory, because only that can let one grow.
 
 use super::*;
+use bytes::Bytes;
 use hardstorage_report::{Error, Result, code};
 use hardstorage_repository::wal::{Fetched, Stored, TailSpan, TailWriter, TimeAnswer};
 
@@ -72,7 +73,7 @@ async fn grow(journal: &mut TailWriter, server: u8, from: Lsn, lengths: &[u64]) 
     for length in lengths {
         let bytes = wal(server, at, *length);
         // As they come: in pieces.
-        let parts: Vec<&[u8]> = bytes.chunks(5000).collect();
+        let parts: Vec<Bytes> = bytes.chunks(5000).map(Bytes::copy_from_slice).collect();
         let facts = facts(&[(at.0, at.0 as i64)], Some(at.0 as i64 + 1));
         at = journal.append_parts(at, &parts, facts).await?;
     }
@@ -135,7 +136,7 @@ async fn one_object_says_what_many_tails_would() {
     }
     let from = journal.durable().unwrap();
     let bytes = wal(1, from, 2_200_000);
-    journal.append_parts(from, &[&bytes], points).await.unwrap();
+    journal.append_parts(from, &[bytes.into()], points).await.unwrap();
     let found = room.archive.find_restore_point(Timeline(1), start, "point 2999").await;
     assert_eq!(found.unwrap().unwrap().lsn, from.add(2999 * 700));
 }
@@ -206,7 +207,9 @@ async fn diverging_bytes_are_split_brain_whoever_has_them() {
             let mut at = start;
             let mut outcome = Ok(at);
             for part in other.chunks(30_000) {
-                outcome = journal.append_parts(at, &[part], RecordFacts::default()).await;
+                outcome = journal
+                    .append_parts(at, &[Bytes::copy_from_slice(part)], RecordFacts::default())
+                    .await;
                 if outcome.is_err() {
                     break;
                 }
