@@ -1,91 +1,19 @@
 //! Every object key of the repository, in one place: nothing else builds one from text.
 
-use std::fmt;
+mod id;
+mod wal;
 
-use hardstorage_report::{BackupId, DeploymentName, Lsn, SegmentName, SystemId, Timeline};
+use hardstorage_report::{BackupId, DeploymentName};
 use hardstorage_storage::{Key, KeyError};
 
+pub use id::{Lineage, WriterId};
+pub(crate) use wal::{JOURNAL, named_gap};
+pub use wal::{
+    aux, aux_folder, gap, gaps_folder, history, journal, lineage_folder, segment, segments_folder, tail, tails_folder,
+    timelines_folder, wal_folder,
+};
+
 use crate::{Month, PackId};
-
-/// The random id of one process attempt; part of the names and keys of all that it writes.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct WriterId([u8; 16]);
-
-impl WriterId {
-    /// From sixteen random bytes.
-    pub fn new(bytes: [u8; 16]) -> WriterId {
-        WriterId(bytes)
-    }
-
-    /// From 32 lower-case hex digits.
-    pub fn from_hex(text: &str) -> Option<WriterId> {
-        let mut bytes = [0u8; 16];
-        let lower = text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-        (lower && hex::decode_to_slice(text, &mut bytes).is_ok()).then_some(WriterId(bytes))
-    }
-
-    /// The bytes.
-    pub fn bytes(&self) -> &[u8; 16] {
-        &self.0
-    }
-}
-
-impl fmt::Display for WriterId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::encode(self.0))
-    }
-}
-
-impl fmt::Debug for WriterId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl serde::Serialize for WriterId {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> serde::Deserialize<'de> for WriterId {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = <String as serde::Deserialize>::deserialize(deserializer)?;
-        WriterId::from_hex(&text).ok_or_else(|| serde::de::Error::custom("a writer id has 32 lower-case hex digits"))
-    }
-}
-
-/// One life of one cluster: its system identifier, and how often its storage was set back under it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
-pub struct Lineage {
-    /// The cluster's system identifier.
-    pub system_id: SystemId,
-    /// 1 for the first life; raised only by an explicit act.
-    pub incarnation: u16,
-}
-
-impl fmt::Display for Lineage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}-{:04x}", self.system_id.0, self.incarnation)
-    }
-}
-
-impl Lineage {
-    /// Reads the folder name under `wal/<deployment>/`.
-    pub fn from_folder(text: &str) -> Option<Lineage> {
-        let (system, incarnation) = text.split_once('-')?;
-        let hex =
-            |t: &str, n: usize| t.len() == n && t.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-        if !hex(system, 16) || !hex(incarnation, 4) {
-            return None;
-        }
-        let system_id = SystemId(u64::from_str_radix(system, 16).ok()?);
-        Some(Lineage {
-            system_id,
-            incarnation: u16::from_str_radix(incarnation, 16).ok()?,
-        })
-    }
-}
 
 // Every part below is either a literal, a validated name, or made of hex digits and dashes: `Key::new` can refuse
 // none of them but by length, and names are bounded so that it does not.
@@ -212,115 +140,6 @@ pub(crate) fn gone_writer(rest: &str) -> Option<WriterId> {
     WriterId::from_hex(rest.strip_prefix("gone/")?.strip_suffix(".json")?)
 }
 
-/// `wal/<deployment>/`.
-pub fn wal_folder(name: &DeploymentName) -> String {
-    format!("wal/{name}/")
-}
-
-/// `wal/<deployment>/<lineage>/`.
-pub fn lineage_folder(name: &DeploymentName, lineage: Lineage) -> String {
-    format!("wal/{name}/{lineage}/")
-}
-
-/// `wal/.../segments/<TLI>/`: one folder for each log file number below it.
-pub fn segments_folder(name: &DeploymentName, lineage: Lineage, timeline: Timeline) -> String {
-    format!("wal/{name}/{lineage}/segments/{}/", timeline.hex())
-}
-
-/// `wal/.../segments/<TLI>/<log>/<segment>`.
-pub fn segment(name: &DeploymentName, lineage: Lineage, segment: SegmentName) -> Key {
-    key(format!(
-        "{}{:08X}/{segment}",
-        segments_folder(name, lineage, segment.timeline),
-        segment.log
-    ))
-}
-
-/// `wal/.../tails/<TLI>/<segment>/`.
-pub fn tails_folder(name: &DeploymentName, lineage: Lineage, segment: SegmentName) -> String {
-    format!("wal/{name}/{lineage}/tails/{}/{segment}/", segment.timeline.hex())
-}
-
-/// `wal/.../tails/<TLI>/<segment>/<from>-<to>-<streamer>`; positions as sixteen hex digits, so that they sort.
-pub fn tail(
-    name: &DeploymentName,
-    lineage: Lineage,
-    segment: SegmentName,
-    from: Lsn,
-    to: Lsn,
-    streamer: &WriterId,
-) -> Key {
-    key(format!(
-        "{}{:016X}-{:016X}-{streamer}",
-        tails_folder(name, lineage, segment),
-        from.0,
-        to.0
-    ))
-}
-
-/// What stands in the name of a journal where that of a tail tells the end.
-pub(crate) const JOURNAL: &str = "journal";
-
-/// `wal/.../tails/<TLI>/<segment>/<from>-journal-<streamer>`.
-pub fn journal(name: &DeploymentName, lineage: Lineage, segment: SegmentName, from: Lsn, streamer: &WriterId) -> Key {
-    key(format!(
-        "{}{:016X}-{JOURNAL}-{streamer}",
-        tails_folder(name, lineage, segment),
-        from.0
-    ))
-}
-
-/// `wal/.../timelines/`.
-pub fn timelines_folder(name: &DeploymentName, lineage: Lineage) -> String {
-    format!("wal/{name}/{lineage}/timelines/")
-}
-
-/// `wal/.../timelines/<TLI>.history`.
-pub fn history(name: &DeploymentName, lineage: Lineage, timeline: Timeline) -> Key {
-    key(format!(
-        "{}{}",
-        timelines_folder(name, lineage),
-        timeline.history_name()
-    ))
-}
-
-/// `wal/.../aux/<name>`; `None` for a name that is not PostgreSQL's own.
-pub fn aux(name: &DeploymentName, lineage: Lineage, file: &str) -> Option<Key> {
-    let known = (file.ends_with(".partial") || file.ends_with(".backup")) && !file.contains('/');
-    known.then(|| Key::new(format!("wal/{name}/{lineage}/aux/{file}")).ok())?
-}
-
-/// `wal/.../aux/`.
-pub fn aux_folder(name: &DeploymentName, lineage: Lineage) -> String {
-    format!("wal/{name}/{lineage}/aux/")
-}
-
-/// `wal/.../gaps/`.
-pub fn gaps_folder(name: &DeploymentName, lineage: Lineage) -> String {
-    format!("wal/{name}/{lineage}/gaps/")
-}
-
-/// `wal/.../gaps/<TLI>-<from>-<to>.json`.
-pub fn gap(name: &DeploymentName, lineage: Lineage, timeline: Timeline, from: Lsn, to: Lsn) -> Key {
-    key(format!(
-        "{}{}-{:016X}-{:016X}.json",
-        gaps_folder(name, lineage),
-        timeline.hex(),
-        from.0,
-        to.0
-    ))
-}
-
-/// What the name of a gap record in this folder says.
-pub(crate) fn named_gap(folder: &str, key: &Key) -> Option<(Timeline, Lsn, Lsn)> {
-    let name = key.as_str().strip_prefix(folder)?.strip_suffix(".json")?;
-    let (timeline, range) = name.split_once('-')?;
-    let (from, to) = range.split_once('-')?;
-    let position = |text: &str| (text.len() == 16).then(|| u64::from_str_radix(text, 16).ok()).flatten();
-    let (from, to) = (Lsn(position(from)?), Lsn(position(to)?));
-    (from < to).then_some((Timeline::from_hex(timeline)?, from, to))
-}
-
 /// `sessions/<deployment>/`.
 pub fn sessions_folder(name: &DeploymentName) -> String {
     format!("sessions/{name}/")
@@ -444,68 +263,4 @@ pub fn foreign_anchor(repository_id: [u8; 16], name: &DeploymentName, sequence: 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use hardstorage_report::SegmentSize;
-
-    #[test]
-    fn the_longest_names_fit() {
-        let name: DeploymentName = "a".repeat(128).parse().unwrap();
-        let backup = BackupId::compose(&name, "full", "20260625T083040Z", 0xffff).unwrap();
-        let lineage = Lineage {
-            system_id: SystemId(u64::MAX),
-            incarnation: u16::MAX,
-        };
-        let writer = WriterId::new([255; 16]);
-        let wal = SegmentName::containing(Timeline(u32::MAX), Lsn(u64::MAX), SegmentSize::DEFAULT);
-        assert!(state(&name, &backup, u32::MAX).as_str().len() < Key::MAX);
-        assert!(foreign_anchor([255; 16], &name, u64::MAX, &[255; 32]).as_str().len() < Key::MAX);
-        assert!(tail(&name, lineage, wal, Lsn(0), Lsn(u64::MAX), &writer).as_str().len() < Key::MAX);
-        assert_eq!(Lineage::from_folder(&lineage.to_string()), Some(lineage));
-        assert_eq!(WriterId::from_hex(&writer.to_string()), Some(writer));
-    }
-
-    #[test]
-    fn aux_takes_postgresql_names_only() {
-        let name: DeploymentName = "db1".parse().unwrap();
-        let lineage = Lineage {
-            system_id: SystemId(1),
-            incarnation: 1,
-        };
-        assert!(aux(&name, lineage, "000000010000000000000003.partial").is_some());
-        for bad in ["../x.partial", "x", "a/b.backup", ""] {
-            assert!(aux(&name, lineage, bad).is_none(), "{bad}");
-        }
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn names_are_read_back(writer: [u8; 16], sequence: u32, frame: u32) {
-            let name: DeploymentName = "db1".parse().unwrap();
-            let pack = PackId { writer: WriterId::new(writer), sequence };
-            let key = super::pack(&name, &pack.writer, sequence);
-            proptest::prop_assert_eq!(pack_id(&packs_folder(&name), &key), Some(pack));
-            let key = damage(&name, &pack.writer, sequence, frame);
-            proptest::prop_assert_eq!(damaged_frame(&damage_folder(&name), &key), Some((pack, frame)));
-            let key = session(&name, &pack.writer, sequence);
-            proptest::prop_assert_eq!(session_object(&sessions_folder(&name), &key), Some((pack.writer, sequence)));
-            let number = u64::from(sequence) << 32 | u64::from(frame);
-            let month = Month::parse("202611").unwrap();
-            let key = audit(&name, month, number);
-            proptest::prop_assert_eq!(audit_object(&audit_folder(&name), &key), Some((month, number)));
-            let key = receipt(&name, number, [7; 8]);
-            proptest::prop_assert_eq!(audit_object(&audit_folder(&name), &key), None);
-            proptest::prop_assert_eq!(numbered(CONFIG_FOLDER, &config(sequence)), Some(sequence));
-        }
-
-        #[test]
-        fn any_name_is_answered(text in "[a-f0-9/.json-]{0,80}") {
-            if let Ok(key) = Key::new(format!("f/{text}")) {
-                let _ = (pack_id("f/", &key), damaged_frame("f/", &key), session_object("f/", &key));
-                let _ = audit_object("f/", &key);
-                let number = numbered("f/", &key).map(|number| format!("{number:08x}.json"));
-                proptest::prop_assert!(number.is_none_or(|name| name == text));
-            }
-        }
-    }
-}
+mod tests;

@@ -5,8 +5,11 @@
 //! child that has said nothing for a while makes no load and is not counted, so that hung deployments do not keep the
 //! places of the others; its limit ends it. Streams are never counted.
 
+mod adopt;
+mod end;
 mod hear;
 mod show;
+mod tasks;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -21,7 +24,7 @@ use tokio::sync::mpsc;
 pub(super) use self::hear::{is_refusal, newest};
 use super::child::{Child, End, Errand, Launcher};
 use super::plan::{Plan, Target};
-use super::schedule::{Facts, Newest, Outcome, due};
+use super::schedule::{Newest, Outcome};
 use super::state::Book;
 use super::stream::{self, Stream};
 use super::task::TaskName;
@@ -169,71 +172,6 @@ impl<'a> Supervisor<'a> {
         self.end(stop).await
     }
 
-    /// Takes a plan: what is new begins, what is gone ends, what changed changes.
-    fn adopt(&mut self, plan: Plan, now: Timestamp) {
-        for (name, target) in &plan.targets {
-            if let Some(cared) = self.cared.get_mut(name) {
-                if !cared.target.streams_as(target) || cared.leaving {
-                    if let Some(child) = cared.stream.as_ref().and_then(Stream::child) {
-                        child.stop();
-                    }
-                    // Another repository has other backups: an answer that is on its way is about the old one.
-                    cared.look.iter().for_each(Child::stop);
-                    (cared.newest, cared.looked) = (Newest::Unknown, None);
-                }
-                (cared.target, cared.leaving) = (target.clone(), false);
-                continue;
-            }
-            let cared = Cared {
-                target: target.clone(),
-                leaving: false,
-                since: now,
-                stream: None,
-                newest: Newest::Unknown,
-                look: None,
-                looked: None,
-                look_error: None,
-                running: BTreeMap::new(),
-            };
-            self.cared.insert(name.clone(), cared);
-        }
-        for (name, cared) in &mut self.cared {
-            if plan.targets.contains_key(name) {
-                continue;
-            }
-            cared.leaving = true;
-            let tasks = cared.running.values().map(|running| &running.child);
-            let children = tasks
-                .chain(&cared.look)
-                .chain(cared.stream.as_ref().and_then(Stream::child));
-            children.for_each(Child::stop);
-        }
-        self.plan = plan;
-    }
-
-    fn reload(&mut self) {
-        match (self.reload)() {
-            Ok(plan) => {
-                let names = |plan: &Plan| plan.targets.keys().cloned().collect::<Vec<_>>();
-                self.adopt(plan, Timestamp::now());
-                self.config_error = None;
-                self.tell(
-                    Severity::Notice,
-                    "agent.config.taken",
-                    None,
-                    json!({"deployments": names(&self.plan)}),
-                );
-            }
-            Err(error) => {
-                let body = json!({
-                    "code": error.code().as_str(), "message": error.to_string(), "hint": error.hint_text(),
-                });
-                self.config_error = Some(ErrorReport::from(&error));
-                self.tell(Severity::Error, "agent.config.refused", None, body);
-            }
-        }
-    }
-
     /// Starts what is due; how long nothing else will be.
     fn step(&mut self, now: Timestamp) -> Duration {
         let monotonic = Instant::now();
@@ -296,156 +234,6 @@ impl<'a> Supervisor<'a> {
             stream.started(child, now);
         }
         BEAT
-    }
-
-    fn step_tasks(&mut self, name: &DeploymentName, now: Timestamp, monotonic: Instant) -> Duration {
-        let Some(cared) = self.cared.get_mut(name).filter(|cared| !cared.leaving) else {
-            return BEAT;
-        };
-        // A beginning in the future is that of a clock that was ahead.
-        cared.since = cared.since.min(now);
-        let mut wait = BEAT;
-        let mut look = cared.looked.is_none_or(|at| monotonic.duration_since(at) >= LOOK);
-        for task in TaskName::all() {
-            if self.book.record(name, task, now).mend(now) {
-                self.book.touch();
-            }
-            let Some(at) = self.due_at(name, task, now) else {
-                continue;
-            };
-            let Some(cared) = self.cared.get(name) else { continue };
-            if cared.running.contains_key(&task)
-                || self.queue.iter().any(|waiting| (&waiting.0, waiting.1) == (name, task))
-            {
-                continue;
-            }
-            if at > now {
-                wait = wait.min(Duration::try_from(at.duration_since(now)).unwrap_or(BEAT));
-                continue;
-            }
-            // The repository knows better than we do whether somebody made one, and is asked first.
-            let stale = cared.looked.is_none_or(|at| monotonic.duration_since(at) >= FRESH);
-            if task.task().makes_backups && stale {
-                look = true;
-                continue;
-            }
-            self.queue.push_back((name.clone(), task));
-        }
-        if look && self.cared.get(name).is_some_and(|cared| cared.look.is_none()) {
-            let words = ["list", name.as_str()].map(str::to_owned).to_vec();
-            let child = self.start(name, Job::Look, words, Some(LOOK_LIMIT));
-            if let Some(cared) = self.cared.get_mut(name) {
-                cared.look = Some(child);
-            }
-        }
-        wait
-    }
-
-    fn due_at(&mut self, name: &DeploymentName, task: TaskName, now: Timestamp) -> Option<Timestamp> {
-        let backed_up = TaskName::all()
-            .filter(|task| task.task().makes_backups)
-            .filter_map(|task| self.book.record(name, task, now).succeeded)
-            .max();
-        let cared = self.cared.get(name)?;
-        let facts = Facts {
-            now,
-            since: cared.since,
-            spread: cared.target.spread,
-            newest: cared.newest,
-            backed_up,
-        };
-        let when = cared.target.tasks.get(&task)?;
-        due(
-            when,
-            task.task().makes_backups,
-            self.book.record(name, task, now),
-            &facts,
-        )
-    }
-
-    /// Those who wait get the places that are free, in order.
-    fn serve_queue(&mut self, now: Timestamp) {
-        let mut waiting = VecDeque::new();
-        for (name, task) in std::mem::take(&mut self.queue) {
-            // It may have been settled or taken away while it waited.
-            let still = self.due_at(&name, task, now).is_some_and(|at| at <= now);
-            let cared = self.cared.get(&name).filter(|cared| still && !cared.leaving);
-            let Some(words) = cared.map(|cared| cared.target.words(task)) else {
-                continue;
-            };
-            if self.places_taken(task) >= self.plan.max_concurrent {
-                waiting.push_back((name, task));
-                continue;
-            }
-            let limit = self.plan.limits.get(&task).copied();
-            self.tell(
-                Severity::Info,
-                "agent.task.started",
-                Some(&name),
-                json!({"task": task.as_str()}),
-            );
-            let child = self.start(&name, Job::Task(task, now), words, limit);
-            self.book.record(&name, task, now).begin(now);
-            self.book.touch();
-            if let Some(cared) = self.cared.get_mut(&name) {
-                cared.running.insert(task, Running { child, since: now });
-            }
-        }
-        self.queue = waiting;
-    }
-
-    fn places_taken(&self, like: TaskName) -> usize {
-        let kind = like.task().makes_backups;
-        self.cared
-            .values()
-            .flat_map(|cared| &cared.running)
-            .filter(|(task, running)| task.task().makes_backups == kind && running.child.silence() < SILENT)
-            .count()
-    }
-
-    /// Ends every child: streams make durable what they have, then a limit, or a second signal, kills.
-    async fn end(mut self, stop: &Stop) -> Stopped {
-        self.tell(Severity::Notice, "agent.stopping", None, json!({}));
-        self.queue.clear();
-        self.children().for_each(|(_, child)| child.stop());
-        let mut killed = BTreeSet::new();
-        let gone = async |this: &mut Supervisor<'_>, killed: &mut BTreeSet<DeploymentName>| {
-            while this.children().next().is_some() {
-                if let Some((key, end)) = this.ends.1.recv().await {
-                    if end.killed {
-                        killed.insert(key.0.clone());
-                    }
-                    this.ended(key, end);
-                }
-            }
-        };
-        tokio::select! {
-            () = gone(&mut self, &mut killed) => {}
-            () = stop.kill.cancelled() => {}
-            () = tokio::time::sleep(LAST) => {}
-        }
-        killed.extend(self.children().map(|(name, _)| name.clone()));
-        self.children().for_each(|(_, child)| child.kill());
-        // One that the kernel holds goes when the kernel lets go of it.
-        let _ = tokio::time::timeout(REAPED, gone(&mut self, &mut killed)).await;
-        if let Err(error) = self.book.save() {
-            let body = json!({"code": error.code().as_str(), "message": error.to_string()});
-            self.tell(Severity::Error, "agent.state.not_saved", None, body);
-        }
-        Stopped {
-            clean_stop: killed.is_empty(),
-            killed,
-        }
-    }
-
-    fn children(&self) -> impl Iterator<Item = (&DeploymentName, &Child)> {
-        self.cared.iter().flat_map(|(name, cared)| {
-            let tasks = cared.running.values().map(|running| &running.child);
-            let all = tasks
-                .chain(&cared.look)
-                .chain(cared.stream.as_ref().and_then(Stream::child));
-            all.map(move |child| (name, child))
-        })
     }
 }
 

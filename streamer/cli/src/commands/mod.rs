@@ -11,7 +11,8 @@ pub(crate) mod fetch;
 pub(crate) mod init;
 pub(crate) mod keys;
 pub(crate) mod list;
-pub(crate) mod meta;
+pub(crate) mod marks;
+mod meta;
 pub(crate) mod preflight;
 pub(crate) mod push;
 mod recovery;
@@ -112,7 +113,7 @@ pub(crate) async fn dispatch(app: &App, command: Command) -> u8 {
                 app,
                 name,
                 &run,
-                |running: run::Running| retention::delete(app, args, running),
+                |running: run::Running| marks::delete(app, args, running),
                 run::zero,
             )
             .await
@@ -126,7 +127,7 @@ pub(crate) async fn dispatch(app: &App, command: Command) -> u8 {
                 app,
                 name,
                 &run,
-                |running: run::Running| retention::undelete(app, args, running),
+                |running: run::Running| marks::undelete(app, args, running),
                 run::zero,
             )
             .await
@@ -144,7 +145,7 @@ pub(crate) async fn dispatch(app: &App, command: Command) -> u8 {
         Command::Verify(args) => verify::run(app, args).await,
         Command::Drill(DrillCommand::Check(args)) => drill::run(app, name, args).await,
         Command::Rotate(args) => retention::rotate(app, args).await,
-        Command::Hold(args) => answer(app, name, retention::hold(app, args)).await,
+        Command::Hold(args) => answer(app, name, marks::hold(app, args)).await,
         Command::Audit(command) => audit::run(app, command).await,
         Command::Repo(command) => repo::run(app, command).await,
         Command::Keyring(command) => answer(app, name, async { keys::keyring(app, command) }).await,

@@ -9,6 +9,7 @@
 mod environment;
 mod keyvalue;
 mod keyword;
+mod lookup;
 mod secret;
 mod settings;
 #[cfg(test)]
@@ -95,13 +96,13 @@ impl ConnInfo {
                 }
             }
         }
-        settings::check(&conninfo)?;
+        lookup::check(&conninfo)?;
         Ok(conninfo)
     }
 
     /// What the string means in an environment: all defaults and variables applied.
     pub fn settings(&self, environment: &Environment) -> Result<Settings> {
-        settings::resolve(self, environment)
+        lookup::resolve(self, environment)
     }
 
     /// The value written for a keyword; never the password.
@@ -131,7 +132,7 @@ impl ConnInfo {
         let known = keyword::find(keyword).filter(|known| known.support == Support::Used && known.name != "password");
         let known = known.ok_or_else(|| unknown(keyword, false))?;
         self.values.insert(known.name, value.to_owned());
-        settings::check(&self)?;
+        lookup::check(&self)?;
         Ok(self)
     }
 

@@ -28,7 +28,7 @@ pub(super) fn word<T: Copy>(name: &str, value: &str, words: &[(&str, T)]) -> Res
 pub(super) fn port(value: &str) -> Result<u16> {
     let value = value.trim_matches(|c: char| c.is_ascii_whitespace());
     if value.is_empty() {
-        return Ok(super::settings::DEFAULT_PORT);
+        return Ok(super::lookup::DEFAULT_PORT);
     }
     // The value is not shown: of a URI with an unencoded password it may be a part.
     value.parse().ok().filter(|port| *port != 0).ok_or_else(|| {
