@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hardstorage_report::{DeploymentName, ErrorReport, Event, EventSink, Severity};
+use hardstorage_report::{DeploymentName, Error, ErrorReport, Event, EventSink, Severity};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::json;
@@ -112,6 +112,11 @@ pub(crate) struct Supervisor<'a> {
     show: tokio::sync::watch::Sender<Arc<View>>,
 }
 
+/// What an event says of an error.
+fn complaint(error: &Error) -> serde_json::Value {
+    json!({"code": error.code().as_str(), "message": error.to_string(), "hint": error.hint_text()})
+}
+
 impl<'a> Supervisor<'a> {
     /// One that has started nothing yet.
     pub(crate) fn new(
@@ -192,9 +197,7 @@ impl<'a> Supervisor<'a> {
             Ok(()) => self.save_failed = false,
             // Once: it is tried again at every step.
             Err(error) if !std::mem::replace(&mut self.save_failed, true) => {
-                let body = json!({
-                    "code": error.code().as_str(), "message": error.to_string(), "hint": error.hint_text(),
-                });
+                let body = complaint(&error);
                 self.tell(Severity::Error, "agent.state.not_saved", None, body);
             }
             Err(_) => {}

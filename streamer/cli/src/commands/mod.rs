@@ -12,7 +12,7 @@ pub(crate) mod init;
 pub(crate) mod keys;
 pub(crate) mod list;
 pub(crate) mod marks;
-mod meta;
+pub(crate) mod meta;
 pub(crate) mod preflight;
 pub(crate) mod push;
 mod recovery;

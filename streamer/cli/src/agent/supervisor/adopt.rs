@@ -6,7 +6,7 @@ use hardstorage_report::{ErrorReport, Severity};
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::{Cared, Supervisor};
+use super::{Cared, Supervisor, complaint};
 use crate::agent::child::Child;
 use crate::agent::plan::Plan;
 use crate::agent::schedule::Newest;
@@ -70,9 +70,7 @@ impl Supervisor<'_> {
                 );
             }
             Err(error) => {
-                let body = json!({
-                    "code": error.code().as_str(), "message": error.to_string(), "hint": error.hint_text(),
-                });
+                let body = complaint(&error);
                 self.config_error = Some(ErrorReport::from(&error));
                 self.tell(Severity::Error, "agent.config.refused", None, body);
             }
